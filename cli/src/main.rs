@@ -1,0 +1,3 @@
+//! grat, the command line client of the control planes.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! ProxyInputs to named Envoy resources, and the bootstrap; nothing else knows Envoy's configuration messages.

@@ -1,0 +1,1 @@
+//! Federation between global and zones, in both directions.

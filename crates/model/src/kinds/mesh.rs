@@ -1,0 +1,23 @@
+//! `Mesh` (resources.md §7.1).
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use crate::{Meta, Violations, name};
+
+/// A mesh: the outermost boundary of identity and policy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mesh {
+    /// Default policies that are not created with the mesh: kinds, or `*` for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip_creating_initial_policies: Vec<String>,
+}
+
+impl Validate for Mesh {
+    fn validate(&self, meta: &Meta, violations: &mut Violations) {
+        if let Some(message) = name::dns1035_error(meta.display_name()) {
+            violations.add("name", message);
+        }
+    }
+}

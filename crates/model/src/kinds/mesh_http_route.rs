@@ -1,0 +1,489 @@
+//! `MeshHTTPRoute` (policies.md §4).
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use crate::targetref::{self, BackendRef, DESTINATIONS};
+use crate::{Meta, TargetRef, Violations, name};
+
+/// Routes HTTP requests.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshHTTPRoute {
+    /// Which proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// Destinations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Vec<To>>,
+}
+
+/// Routes of one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct To {
+    /// Must be absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostnames: Option<Vec<String>>,
+    /// The destination.
+    pub target_ref: TargetRef,
+    /// Rules.
+    #[serde(default)]
+    pub rules: Vec<RouteRule>,
+}
+
+/// Conditions and what to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteRule {
+    /// Any of these must match.
+    pub matches: Vec<RouteMatch>,
+    /// What to do.
+    pub default: RouteConf,
+}
+
+/// A condition on a request. The order of the members is part of the contract: it decides the hash that
+/// identifies a match (policy-engine.md §5.2).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteMatch {
+    /// Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathMatch>,
+    /// Method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// Query parameters; all must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_params: Option<Vec<QueryParamMatch>>,
+    /// Headers; all must match.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers: Option<Vec<HeaderMatch>>,
+}
+
+/// HTTP methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names say it all")]
+pub enum Method {
+    Connect,
+    Delete,
+    Get,
+    Head,
+    Options,
+    Patch,
+    Post,
+    Put,
+    Trace,
+}
+
+impl Method {
+    /// The method as it is on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Connect => "CONNECT",
+            Method::Delete => "DELETE",
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Options => "OPTIONS",
+            Method::Patch => "PATCH",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Trace => "TRACE",
+        }
+    }
+}
+
+/// Condition on the path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PathMatch {
+    /// The path, prefix or expression.
+    pub value: String,
+    /// How it is compared.
+    pub r#type: PathMatchType,
+}
+
+/// How a path is compared, most specific first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum PathMatchType {
+    /// Equal.
+    Exact,
+    /// Equal or below, by segments.
+    PathPrefix,
+    /// RE2.
+    RegularExpression,
+}
+
+/// Condition on a query parameter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct QueryParamMatch {
+    /// How it is compared.
+    pub r#type: QueryParamMatchType,
+    /// Parameter.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// How a query parameter is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum QueryParamMatchType {
+    /// Equal.
+    Exact,
+    /// RE2.
+    RegularExpression,
+}
+
+/// Condition on a header.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// How it is compared.
+    #[serde(default)]
+    pub r#type: HeaderMatchType,
+    /// Header.
+    pub name: String,
+    /// Value.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub value: String,
+}
+
+/// How a header is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub enum HeaderMatchType {
+    /// Equal.
+    #[default]
+    Exact,
+    /// There.
+    Present,
+    /// RE2.
+    RegularExpression,
+    /// Not there.
+    Absent,
+    /// Starts with.
+    Prefix,
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteConf {
+    /// Changes, in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Vec<Filter>>,
+    /// Where to; absent: the destination itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_refs: Option<Vec<BackendRef>>,
+}
+
+/// One change of a request or response.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filter {
+    /// Which member is set.
+    pub r#type: FilterType,
+    /// Request headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_header_modifier: Option<HeaderModifier>,
+    /// Response headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_header_modifier: Option<HeaderModifier>,
+    /// Redirect instead of forwarding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_redirect: Option<RequestRedirect>,
+    /// Rewrite of host or path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_rewrite: Option<UrlRewrite>,
+    /// Copy to another destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_mirror: Option<RequestMirror>,
+}
+
+/// Kinds of [`Filter`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "named like the members of Filter")]
+pub enum FilterType {
+    RequestHeaderModifier,
+    ResponseHeaderModifier,
+    RequestRedirect,
+    URLRewrite,
+    RequestMirror,
+}
+
+/// Changes of headers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HeaderModifier {
+    /// Replace or add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Vec<HeaderKeyValue>>,
+    /// Append.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add: Option<Vec<HeaderKeyValue>>,
+    /// Remove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Vec<String>>,
+}
+
+/// A header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderKeyValue {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// A redirect.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestRedirect {
+    /// `http` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<String>,
+    /// Host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathRewrite>,
+    /// Port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+    /// 301, 302 (schema default), 303, 307 or 308.
+    #[serde(default = "found", skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u32>,
+}
+
+fn found() -> Option<u32> {
+    Some(302)
+}
+
+/// A rewrite.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UrlRewrite {
+    /// Host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathRewrite>,
+    /// Must not be true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_to_backend_hostname: Option<bool>,
+}
+
+/// New path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathRewrite {
+    /// Which member is set.
+    pub r#type: PathRewriteType,
+    /// The whole path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_full_path: Option<String>,
+    /// The matched prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replace_prefix_match: Option<String>,
+}
+
+/// Kinds of [`PathRewrite`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathRewriteType {
+    /// The whole path.
+    ReplaceFullPath,
+    /// The matched prefix.
+    ReplacePrefixMatch,
+}
+
+/// Copies requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RequestMirror {
+    /// Share of requests, in percent; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentage: Option<Decimal>,
+    /// Where to.
+    pub backend_ref: BackendRef,
+}
+
+/// A number, written as integer or as decimal text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Decimal {
+    /// Integer.
+    Int(i64),
+    /// Text such as `"2.5"`.
+    Text(String),
+}
+
+impl Decimal {
+    /// The value, if it is a number.
+    pub fn value(&self) -> Option<f64> {
+        match self {
+            #[expect(clippy::cast_precision_loss, reason = "percentages are small")]
+            Decimal::Int(value) => Some(*value as f64),
+            Decimal::Text(text) => text.parse().ok().filter(|value: &f64| value.is_finite()),
+        }
+    }
+}
+
+impl Validate for MeshHTTPRoute {
+    fn validate(&self, _meta: &Meta, violations: &mut Violations) {
+        targetref::validate_top(self.target_ref.as_ref(), false, violations);
+        for (index, to) in self.to.iter().flatten().enumerate() {
+            let path = format!("spec.to[{index}]");
+            if to.hostnames.as_ref().is_some_and(|hostnames| !hostnames.is_empty()) {
+                violations.add(format!("{path}.hostnames"), "must not be defined");
+            }
+            targetref::validate(&to.target_ref, &format!("{path}.targetRef"), &DESTINATIONS, violations);
+            for (rule_index, rule) in to.rules.iter().enumerate() {
+                validate_rule(rule, &format!("{path}.rules[{rule_index}]"), violations);
+            }
+        }
+    }
+}
+
+fn validate_rule(rule: &RouteRule, path: &str, violations: &mut Violations) {
+    for (index, condition) in rule.matches.iter().enumerate() {
+        validate_match(condition, &format!("{path}.matches[{index}]"), violations);
+    }
+    let is_prefix = |m: &RouteMatch| m.path.as_ref().is_some_and(|p| p.r#type == PathMatchType::PathPrefix);
+    let all_prefix = !rule.matches.is_empty() && rule.matches.iter().all(is_prefix);
+    for (index, filter) in rule.default.filters.iter().flatten().enumerate() {
+        validate_filter(filter, &format!("{path}.default.filters[{index}]"), all_prefix, violations);
+    }
+    for (index, backend) in rule.default.backend_refs.iter().flatten().enumerate() {
+        targetref::validate_backend(backend, &format!("{path}.default.backendRefs[{index}]"), violations);
+    }
+}
+
+fn validate_match(condition: &RouteMatch, path: &str, violations: &mut Violations) {
+    if let Some(PathMatch { value, r#type }) = &condition.path {
+        let field = format!("{path}.path.value");
+        match r#type {
+            PathMatchType::PathPrefix if value != "/" && value.ends_with('/') => violations.add(
+                field,
+                "does not need a trailing slash because only a `/`-separated prefix or an entire path is matched",
+            ),
+            PathMatchType::PathPrefix | PathMatchType::Exact if !value.starts_with('/') => {
+                violations.add(field, "must be an absolute path");
+            }
+            _ => {}
+        }
+    }
+    for (index, header) in condition.headers.iter().flatten().enumerate() {
+        if matches!(header.r#type, HeaderMatchType::Present | HeaderMatchType::Absent) && !header.value.is_empty() {
+            violations.add(format!("{path}.headers[{index}].value"), "must not be defined");
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, parameter) in condition.query_params.iter().flatten().enumerate() {
+        if !seen.insert(&parameter.name) {
+            violations.add(
+                format!("{path}.queryParams[{index}].name"),
+                format!("multiple entries for name {}", parameter.name),
+            );
+        }
+    }
+}
+
+fn validate_filter(filter: &Filter, path: &str, all_prefix: bool, violations: &mut Violations) {
+    let (member, is_set) = match filter.r#type {
+        FilterType::RequestHeaderModifier => ("requestHeaderModifier", filter.request_header_modifier.is_some()),
+        FilterType::ResponseHeaderModifier => {
+            ("responseHeaderModifier", filter.response_header_modifier.is_some())
+        }
+        FilterType::RequestRedirect => ("requestRedirect", filter.request_redirect.is_some()),
+        FilterType::URLRewrite => ("urlRewrite", filter.url_rewrite.is_some()),
+        FilterType::RequestMirror => ("requestMirror", filter.request_mirror.is_some()),
+    };
+    let path = format!("{path}.{member}");
+    if !is_set {
+        violations.add(path, "must be defined");
+        return;
+    }
+    match filter.r#type {
+        FilterType::RequestHeaderModifier => {
+            validate_modifier(filter.request_header_modifier.as_ref(), &path, violations);
+        }
+        FilterType::ResponseHeaderModifier => {
+            validate_modifier(filter.response_header_modifier.as_ref(), &path, violations);
+        }
+        FilterType::RequestRedirect => {
+            if let Some(redirect) = &filter.request_redirect {
+                validate_path_rewrite(redirect.path.as_ref(), &path, all_prefix, violations);
+                validate_hostname(redirect.hostname.as_deref(), &path, violations);
+            }
+        }
+        FilterType::URLRewrite => {
+            if let Some(rewrite) = &filter.url_rewrite {
+                validate_path_rewrite(rewrite.path.as_ref(), &path, all_prefix, violations);
+                validate_hostname(rewrite.hostname.as_deref(), &path, violations);
+                if rewrite.host_to_backend_hostname == Some(true) {
+                    let field = format!("{path}.hostToBackendHostname");
+                    violations.add(&field, "must not be set");
+                    if rewrite.hostname.is_some() {
+                        violations.add(field, "cannot be set together with hostname");
+                    }
+                }
+            }
+        }
+        FilterType::RequestMirror => {
+            if let Some(mirror) = &filter.request_mirror {
+                targetref::validate_backend(&mirror.backend_ref, &format!("{path}.backendRef"), violations);
+                if let Some(percentage) = &mirror.percentage {
+                    match percentage.value() {
+                        None => violations.add(format!("{path}.percentage"), "string must be a valid number"),
+                        Some(value) if !(0.0..=100.0).contains(&value) => {
+                            violations.add(format!("{path}.percentage"), "must be in inclusive range [0.0, 100.0]");
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn validate_modifier(modifier: Option<&HeaderModifier>, path: &str, violations: &mut Violations) {
+    let Some(modifier) = modifier else { return };
+    let set = modifier.set.as_deref().unwrap_or_default();
+    let add = modifier.add.as_deref().unwrap_or_default();
+    let remove = modifier.remove.as_deref().unwrap_or_default();
+    if set.is_empty() && add.is_empty() && remove.is_empty() {
+        violations.add(path, "must have at least one defined: set, add, remove");
+    }
+    let mut seen = BTreeSet::new();
+    let entries = set
+        .iter()
+        .enumerate()
+        .map(|(i, header)| (format!("set[{i}].name"), &header.name))
+        .chain(add.iter().enumerate().map(|(i, header)| (format!("add[{i}].name"), &header.name)))
+        .chain(remove.iter().enumerate().map(|(i, header)| (format!("remove[{i}].name"), header)));
+    for (field, header) in entries {
+        if !seen.insert(header.to_ascii_lowercase()) {
+            violations.add(format!("{path}.{field}"), "duplicate header name");
+        }
+    }
+}
+
+fn validate_path_rewrite(path_rewrite: Option<&PathRewrite>, path: &str, all_prefix: bool, violations: &mut Violations) {
+    if path_rewrite.is_some_and(|p| p.replace_prefix_match.is_some()) && !all_prefix {
+        violations
+            .add(format!("{path}.path.replacePrefixMatch"), "can only appear if all matches match a path prefix");
+    }
+}
+
+fn validate_hostname(hostname: Option<&str>, path: &str, violations: &mut Violations) {
+    let Some(hostname) = hostname else { return };
+    let field = format!("{path}.hostname");
+    if hostname.parse::<std::net::IpAddr>().is_ok() {
+        violations.add(field, "cannot be an IP address");
+    } else if !name::is_dns1123_subdomain(hostname) {
+        violations.add(
+            field,
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        );
+    }
+}

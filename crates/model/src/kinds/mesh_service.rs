@@ -1,0 +1,259 @@
+//! `MeshService`: a service of one zone (xds.md §5.1).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Validate, is_default};
+use crate::{Meta, Violations, name};
+
+/// A service: ports, and the Dataplanes behind them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshService {
+    /// Whether any instance can answer; written by the owning zone.
+    #[serde(default = "State::unavailable", skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Which Dataplanes.
+    #[serde(default)]
+    pub selector: Selector,
+    /// Ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<Port>,
+    /// SPIFFE ids that instances present; written by the owning zone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<Identity>,
+}
+
+/// Availability of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// Some instance is healthy.
+    Available,
+    /// None is.
+    Unavailable,
+}
+
+impl State {
+    fn unavailable() -> Option<State> {
+        Some(State::Unavailable)
+    }
+}
+
+/// At most one member is set.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// One Dataplane by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataplane_ref: Option<DataplaneRef>,
+    /// Dataplanes by labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataplane_labels: Option<DataplaneLabels>,
+}
+
+/// One Dataplane.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DataplaneRef {
+    /// Its stored name.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// Dataplanes by labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DataplaneLabels {
+    /// Pairs that must all be equal.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// Name, or none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Port on the VIP.
+    pub port: u32,
+    /// Inbound port number or inbound name; absent = `port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrString>,
+    /// Protocol.
+    #[serde(default = "tcp", skip_serializing_if = "String::is_empty")]
+    pub app_protocol: String,
+}
+
+fn tcp() -> String {
+    "tcp".into()
+}
+
+impl Port {
+    /// Section of KRIs and SNIs: the name, or the decimal port.
+    pub fn section(&self) -> String {
+        if self.name.is_empty() { self.port.to_string() } else { self.name.clone() }
+    }
+
+    /// Whether an inbound with this port and name serves this port (xds.md §5.1).
+    pub fn is_served_by(&self, inbound_port: u32, inbound_name: &str) -> bool {
+        match &self.target_port {
+            None => inbound_port == self.port,
+            Some(IntOrString::Int(port)) => inbound_port == *port,
+            Some(IntOrString::String(name)) => inbound_name == name,
+        }
+    }
+}
+
+/// A number or a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum IntOrString {
+    /// Number.
+    Int(u32),
+    /// Name.
+    String(String),
+}
+
+/// An identity of the service's instances.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Identity {
+    /// `SpiffeID`, or a legacy type.
+    pub r#type: String,
+    /// The id.
+    pub value: String,
+}
+
+impl Identity {
+    /// A SPIFFE id.
+    pub fn spiffe(value: impl Into<String>) -> Identity {
+        Identity { r#type: "SpiffeID".into(), value: value.into() }
+    }
+}
+
+impl MeshService {
+    /// SPIFFE ids of the instances, sorted.
+    pub fn spiffe_ids(&self) -> Vec<&str> {
+        let mut ids: Vec<&str> =
+            self.identities.iter().filter(|i| i.r#type == "SpiffeID").map(|i| i.value.as_str()).collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl Validate for MeshService {
+    fn validate(&self, meta: &Meta, violations: &mut Violations) {
+        if let Some(message) = name::dns1035_error(meta.display_name()) {
+            violations.add("name", message);
+        }
+        if self.selector.dataplane_ref.is_some() && self.selector.dataplane_labels.is_some() {
+            violations.add("spec.selector", "must specify only one of: dataplaneRef or dataplaneLabels");
+        }
+        for (index, port) in self.ports.iter().enumerate() {
+            if !port.app_protocol.is_empty() && !["grpc", "http", "http2", "tcp"].contains(&&*port.app_protocol) {
+                violations.add(
+                    format!("spec.ports[{index}].appProtocol"),
+                    "appProtocol must be one of: grpc, http, http2, tcp",
+                );
+            }
+        }
+    }
+}
+
+/// What each zone derives for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshServiceStatus {
+    /// Hostnames.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// Virtual IPs of this zone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<Vip>,
+    /// Whether clients may start mTLS.
+    pub tls: Tls,
+    /// Outcome of each HostnameGenerator that selects the service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hostname_generators: Vec<HostnameGeneratorStatus>,
+    /// Counters.
+    pub dataplane_proxies: DataplaneProxies,
+}
+
+/// A hostname of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Address {
+    /// The name.
+    pub hostname: String,
+    /// `HostnameGenerator`.
+    pub origin: String,
+    /// Which generator.
+    pub hostname_generator_ref: HostnameGeneratorRef,
+}
+
+/// Names a HostnameGenerator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostnameGeneratorRef {
+    /// Its stored name.
+    pub core_name: String,
+}
+
+/// A virtual IP.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vip {
+    /// Address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip: String,
+}
+
+/// Readiness for mTLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tls {
+    /// `Ready`, `NotReady`, or absent on copies.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub status: String,
+}
+
+/// Outcome of one HostnameGenerator.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostnameGeneratorStatus {
+    /// Which generator.
+    pub hostname_generator_ref: HostnameGeneratorRef,
+    /// Its conditions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition in a status.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// What it is about.
+    pub r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Machine-readable reason.
+    pub reason: String,
+    /// Text for people.
+    pub message: String,
+}
+
+/// Counters of proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataplaneProxies {
+    /// With an open stream.
+    #[serde(skip_serializing_if = "is_default")]
+    pub connected: u32,
+    /// With all ports ready.
+    #[serde(skip_serializing_if = "is_default")]
+    pub healthy: u32,
+    /// All.
+    #[serde(skip_serializing_if = "is_default")]
+    pub total: u32,
+}

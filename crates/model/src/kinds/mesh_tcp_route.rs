@@ -1,0 +1,66 @@
+//! `MeshTCPRoute` (policies.md §5).
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use crate::targetref::{self, BackendRef, DESTINATIONS};
+use crate::{Meta, TargetRef, Violations};
+
+/// Splits connections over backends.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTCPRoute {
+    /// Which proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// Destinations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Vec<To>>,
+}
+
+/// Routes of one destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct To {
+    /// The destination.
+    pub target_ref: TargetRef,
+    /// At most one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RouteRule>,
+}
+
+/// The split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteRule {
+    /// The split.
+    pub default: Conf,
+}
+
+/// The split.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conf {
+    /// Backends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_refs: Option<Vec<BackendRef>>,
+}
+
+impl Validate for MeshTCPRoute {
+    fn validate(&self, _meta: &Meta, violations: &mut Violations) {
+        targetref::validate_top(self.target_ref.as_ref(), false, violations);
+        for (index, to) in self.to.iter().flatten().enumerate() {
+            let path = format!("spec.to[{index}]");
+            targetref::validate(&to.target_ref, &format!("{path}.targetRef"), &DESTINATIONS, violations);
+            for (rule_index, rule) in to.rules.iter().enumerate() {
+                let path = format!("{path}.rules[{rule_index}].default.backendRefs");
+                let refs = rule.default.backend_refs.as_deref().unwrap_or_default();
+                if refs.is_empty() {
+                    violations.add(&path, "must be defined");
+                }
+                for (position, backend) in refs.iter().enumerate() {
+                    targetref::validate_backend(backend, &format!("{path}[{position}]"), violations);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! `MeshTLS` (policies.md §6).
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use crate::targetref::{self, Rule, TargetKind};
+use crate::{Meta, TargetRef, Violations};
+
+/// How inbounds treat TLS.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTLS {
+    /// Which proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// Inbound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule<Conf>>>,
+}
+
+/// TLS settings.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conf {
+    /// Whether plaintext is admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// Accepted versions; only for the whole mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_version: Option<TlsVersions>,
+    /// Accepted ciphers; only for the whole mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_ciphers: Option<Vec<String>>,
+}
+
+/// Whether plaintext is admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// Mesh TLS only.
+    Strict,
+    /// Plaintext as well.
+    Permissive,
+}
+
+/// Version range.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct TlsVersions {
+    /// Lowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<TlsVersion>,
+    /// Highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<TlsVersion>,
+}
+
+/// A TLS version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// Envoy decides.
+    #[serde(rename = "TLSAuto")]
+    Auto,
+    /// 1.0
+    #[serde(rename = "TLS10")]
+    Tls10,
+    /// 1.1
+    #[serde(rename = "TLS11")]
+    Tls11,
+    /// 1.2
+    #[serde(rename = "TLS12")]
+    Tls12,
+    /// 1.3
+    #[serde(rename = "TLS13")]
+    Tls13,
+}
+
+const CIPHERS: [&str; 6] = [
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+];
+
+impl Validate for MeshTLS {
+    fn validate(&self, _meta: &Meta, violations: &mut Violations) {
+        let rules = self.rules.as_deref().unwrap_or_default();
+        targetref::validate_top(self.target_ref.as_ref(), !rules.is_empty(), violations);
+        let whole_mesh = self.target_ref.as_ref().is_none_or(|target| target.kind == TargetKind::Mesh);
+        for (index, rule) in rules.iter().enumerate() {
+            let path = format!("spec.rules[{index}].default");
+            let conf = &rule.default;
+            if !whole_mesh {
+                for (field, is_set) in
+                    [("tlsCiphers", conf.tls_ciphers.is_some()), ("tlsVersion", conf.tls_version.is_some())]
+                {
+                    if is_set {
+                        let message = format!("{field} can only be defined with top level targetRef kind: Mesh");
+                        violations.add(format!("{path}.{field}"), message);
+                    }
+                }
+            }
+            if let Some(TlsVersions { min: Some(min), max: Some(max) }) = &conf.tls_version
+                && *min != TlsVersion::Auto
+                && *max != TlsVersion::Auto
+                && min > max
+            {
+                violations.add(format!("{path}.tlsVersion.min"), "min version must be lower than max");
+            }
+            for (cipher_index, cipher) in conf.tls_ciphers.iter().flatten().enumerate() {
+                if !CIPHERS.contains(&cipher.as_str()) {
+                    let list = CIPHERS.map(|c| format!("\"{c}\"")).join(", ");
+                    violations.add(
+                        format!("{path}.tlsCiphers[{cipher_index}]"),
+                        format!("\"tlsCiphers\" must be one of [{list}]"),
+                    );
+                }
+            }
+        }
+    }
+}

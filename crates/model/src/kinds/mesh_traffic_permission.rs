@@ -1,0 +1,61 @@
+//! `MeshTrafficPermission` (policies.md §14).
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use crate::targetref::{self, Match, Rule};
+use crate::{Meta, TargetRef, Violations};
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTrafficPermission {
+    /// Which proxies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_ref: Option<TargetRef>,
+    /// Inbound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule<Conf>>>,
+}
+
+/// Verdicts: any deny wins, then any allow, else deny.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Conf {
+    /// Refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny: Option<Vec<Match>>,
+    /// Admitted, and counted as if refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_with_shadow_deny: Option<Vec<Match>>,
+    /// Admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<Match>>,
+}
+
+impl Validate for MeshTrafficPermission {
+    fn validate(&self, _meta: &Meta, violations: &mut Violations) {
+        let rules = self.rules.as_deref().unwrap_or_default();
+        targetref::validate_top(self.target_ref.as_ref(), !rules.is_empty(), violations);
+        if rules.is_empty() {
+            violations.add("spec", "policy must define rules");
+        }
+        for (index, rule) in rules.iter().enumerate() {
+            let path = format!("spec.rules[{index}]");
+            let lists = [
+                ("allow", &rule.default.allow),
+                ("allowWithShadowDeny", &rule.default.allow_with_shadow_deny),
+                ("deny", &rule.default.deny),
+            ];
+            if lists.iter().all(|(_, list)| list.as_ref().is_none_or(Vec::is_empty)) {
+                violations
+                    .add(&path, "at least one of 'allow', 'allowWithShadowDeny', 'deny' has to be defined");
+            }
+            for (name, list) in lists {
+                for (position, condition) in list.iter().flatten().enumerate() {
+                    targetref::validate_match(condition, &format!("{path}.{name}[{position}]"), violations);
+                }
+            }
+        }
+    }
+}

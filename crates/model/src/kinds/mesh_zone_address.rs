@@ -1,0 +1,32 @@
+//! `MeshZoneAddress`: where other zones reach a zone's ingress (xds.md §6.1).
+
+use serde::{Deserialize, Serialize};
+
+use super::Validate;
+use super::dataplane::{address_error, is_port};
+use crate::{Meta, Violations};
+
+/// Address of a zone ingress as seen from other zones.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MeshZoneAddress {
+    /// IP address or DNS name.
+    #[serde(default)]
+    pub address: String,
+    /// Port.
+    #[serde(default)]
+    pub port: u32,
+}
+
+impl Validate for MeshZoneAddress {
+    fn validate(&self, _meta: &Meta, violations: &mut Violations) {
+        if self.address.is_empty() {
+            violations.add("spec.address", "must not be empty");
+        } else if let Some(message) = address_error(&self.address) {
+            let message = if message.starts_with("must") { message } else { "must be a valid IP address or domain name" };
+            violations.add("spec.address", message);
+        }
+        if !is_port(self.port) {
+            violations.add("spec.port", "port must be a valid (1-65535)");
+        }
+    }
+}

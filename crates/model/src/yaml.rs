@@ -1,0 +1,90 @@
+//! YAML in and out, with budgets against hostile documents.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A document that is no YAML, or breaks a budget.
+#[derive(Debug, thiserror::Error)]
+#[error("document {document}: {message}")]
+pub struct YamlError {
+    /// 1-based number of the document in its stream.
+    pub document: usize,
+    /// What is wrong, with line and column.
+    pub message: String,
+}
+
+/// Reads a stream of documents separated by `---`; empty documents are skipped.
+pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
+    let mut documents = Vec::new();
+    for (index, part) in split_documents(text).into_iter().enumerate() {
+        let value: Option<Value> = serde_saphyr::from_str(&part)
+            .map_err(|error| YamlError { document: index + 1, message: error.to_string() })?;
+        if let Some(value) = value
+            && !value.is_null()
+        {
+            documents.push(value);
+        }
+    }
+    Ok(documents)
+}
+
+/// Reads exactly one document.
+pub fn parse_one(text: &str) -> Result<Value, YamlError> {
+    let mut documents = parse_all(text)?;
+    match documents.len() {
+        1 => Ok(documents.remove(0)),
+        n => Err(YamlError { document: 1, message: format!("expected one document, found {n}") }),
+    }
+}
+
+/// Writes one document.
+pub fn to_string<T: Serialize>(value: &T) -> Result<String, YamlError> {
+    serde_saphyr::to_string(value).map_err(|error| YamlError { document: 1, message: error.to_string() })
+}
+
+/// Splits at lines that are `---`; keeps line numbers by padding with empty lines.
+fn split_documents(text: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let mut current = String::new();
+    let mut has_content = false;
+    for (number, line) in text.lines().enumerate() {
+        if line == "---" || line.starts_with("--- ") {
+            if has_content {
+                parts.push(std::mem::take(&mut current));
+            }
+            current = "\n".repeat(number);
+            has_content = false;
+            if let Some(rest) = line.strip_prefix("--- ") {
+                current.push_str(rest);
+                has_content = !rest.trim().is_empty();
+            }
+        } else {
+            has_content |= !line.trim().is_empty() && !line.trim_start().starts_with('#');
+            current.push_str(line);
+        }
+        current.push('\n');
+    }
+    if has_content {
+        parts.push(current);
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams() {
+        let docs = parse_all("---\na: 1\n---\n# nothing\n---\nb: [x]\n").expect("parses");
+        assert_eq!(docs, vec![serde_json::json!({"a": 1}), serde_json::json!({"b": ["x"]})]);
+        assert!(parse_one("a: [").is_err());
+        assert!(parse_one("").is_err());
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let value = serde_json::json!({"version": "yes", "port": "10", "list": [1, {"a": null}]});
+        assert_eq!(parse_one(&to_string(&value).expect("writes")).expect("reads"), value);
+    }
+}

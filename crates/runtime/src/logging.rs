@@ -1,0 +1,86 @@
+//! Logs to standard error, as text or as one JSON object per line.
+
+use std::str::FromStr;
+
+use tracing_subscriber::EnvFilter;
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Why logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Neither a level nor a filter.
+    #[error("log level {level:?} is not one of off, error, warn, info, debug, trace, nor a filter such as \"info,graticule_kds=debug\"")]
+    Level {
+        /// As given.
+        level: String,
+        /// The parser's reason.
+        #[source]
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Not a format.
+    #[error("log format {0:?} is not one of text, json")]
+    Format(String),
+    /// Called twice, or another library was first.
+    #[error("logging is already set up")]
+    AlreadySet,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Format, Error> {
+        match text {
+            "text" | "console" | "" => Ok(Format::Text),
+            "json" => Ok(Format::Json),
+            other => Err(Error::Format(other.into())),
+        }
+    }
+}
+
+/// Sets logging up for the whole process. `level` is a level or a list of `target=level`.
+pub fn init(level: &str, format: Format) -> Result<(), Error> {
+    let filter = filter(level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = match format {
+        Format::Text => builder.with_ansi(false).try_init(),
+        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    };
+    done.map_err(|_| Error::AlreadySet)
+}
+
+fn filter(level: &str) -> Result<EnvFilter, Error> {
+    // A bare word that is no level would be taken for the name of a target, and hide everything.
+    let is_word = !level.is_empty() && !level.contains(['=', ',', '[']);
+    let text = if level.is_empty() { "info" } else { level };
+    let error = |source| Error::Level { level: level.into(), source };
+    if is_word && tracing_subscriber::filter::LevelFilter::from_str(text).is_err() {
+        // "=" makes the word a level position, so that the parser gives its own reason.
+        return EnvFilter::builder().parse(format!("graticule={text}")).map_err(error);
+    }
+    EnvFilter::builder().parse(text).map_err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels() {
+        for good in ["", "off", "info", "debug", "DEBUG", "info,graticule_kds=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["loud", "info,graticule_kds=loud"] {
+            assert!(filter(bad).is_err(), "{bad}");
+        }
+        assert!(matches!("xml".parse::<Format>(), Err(Error::Format(_))));
+    }
+}

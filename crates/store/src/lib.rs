@@ -1,0 +1,166 @@
+//! The [`Store`] trait: transactions with preconditions, revisions and a resumable change feed; the memory
+//! backend; the conformance suite that every backend passes.
+//!
+//! All resources live in memory as immutable `Arc`s; reads never leave the process (DESIGN decision 5).
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use graticule_model::{Key, Resource, Timestamp};
+
+/// Monotonic number of a committed batch; 0 = nothing was ever committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A set of writes that happens wholly or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Txn {
+    /// Time that is written as creation and modification time: part of the proposal, so that applying it is
+    /// deterministic on every replica.
+    pub at: Option<Timestamp>,
+    /// The writes; a key appears at most once.
+    pub writes: Vec<Write>,
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// Creates or replaces. The store assigns times and version; owner, labels, spec and status are taken as
+    /// given (an absent owner keeps the stored one on update). A put that changes nothing is no change:
+    /// version and times stay, unless `touch`.
+    Put {
+        /// What to store.
+        resource: Box<Resource>,
+        /// Precondition.
+        expect: Expect,
+        /// Move the modification time even when nothing changes (REST semantics).
+        touch: bool,
+    },
+    /// Removes, with everything that it owns (transitively).
+    Delete {
+        /// What to remove.
+        key: Key,
+        /// Precondition.
+        expect: Expect,
+    },
+}
+
+/// Precondition of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// None.
+    Any,
+    /// The key must be free.
+    Absent,
+    /// The key must be taken.
+    Present,
+    /// The key must be taken at this version.
+    Version(u64),
+}
+
+/// Why a transaction did not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// `Absent` was expected.
+    #[error("resource already exists: {0}")]
+    Exists(Key),
+    /// `Present` or `Version` was expected.
+    #[error("resource not found: {0}")]
+    NotFound(Key),
+    /// `Version` was expected.
+    #[error("resource conflict: {key} (version {current} is stored)")]
+    Conflict {
+        /// The resource.
+        key: Key,
+        /// Stored version.
+        current: u64,
+    },
+    /// The owner of a new resource does not exist.
+    #[error("owner of {key} does not exist: {owner}")]
+    OwnerMissing {
+        /// The resource.
+        key: Key,
+        /// Its owner.
+        owner: Key,
+    },
+    /// The transaction itself is malformed.
+    #[error("invalid transaction: {0}")]
+    Invalid(String),
+    /// The store cannot write now; nothing was written.
+    #[error("store unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// A committed transaction.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// Revision of the batch; the current revision when nothing changed.
+    pub revision: Revision,
+    /// What changed.
+    pub batch: Arc<ChangeBatch>,
+}
+
+/// Everything that one revision changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeBatch {
+    /// Its number.
+    pub revision: Revision,
+    /// The transaction's time.
+    pub committed_at: Timestamp,
+    /// Changes; each key at most once; no no-ops.
+    pub changes: Vec<Change>,
+}
+
+/// What happened to one key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The key.
+    pub key: Key,
+    /// Before; none = created.
+    pub old: Option<Arc<Resource>>,
+    /// After; none = deleted.
+    pub new: Option<Arc<Resource>>,
+}
+
+/// What a feed yields.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// One revision, in order, without gaps.
+    Batch(Arc<ChangeBatch>),
+    /// Everything at once: at the start, or because the reader lagged behind the bounded history.
+    /// The next batch follows the snapshot's revision.
+    Resync(Snapshot),
+}
+
+/// A bounded, resumable reader of changes.
+#[async_trait]
+pub trait Feed: Send {
+    /// The next event; `None` when the store is closed. Cancel-safe.
+    async fn next(&mut self) -> Option<Event>;
+}
+
+/// A store of resources.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Applies a transaction; when it returns, the batch is durable (as far as the backend is) and readable.
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError>;
+
+    /// A consistent, immutable view of everything.
+    fn snapshot(&self) -> Snapshot;
+
+    /// Changes after `from`; `None`, or a revision outside the kept history, starts with a [`Event::Resync`].
+    fn watch(&self, from: Option<Revision>) -> Box<dyn Feed>;
+}
+
+mod memory;
+mod snapshot;
+
+pub use memory::MemoryStore;
+pub use snapshot::Snapshot;

@@ -1,0 +1,1 @@
+//! The data plane server: delta ADS, SDS, HDS and the bootstrap endpoint.

@@ -1,0 +1,3 @@
+//! The global control plane.
+
+fn main() {}

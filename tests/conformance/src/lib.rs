@@ -1,0 +1,1 @@
+//! Runs the public conformance data against our control planes.

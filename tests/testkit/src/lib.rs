@@ -1,0 +1,1 @@
+//! Test harness: real processes, free ports, real Envoys, waiting on conditions.

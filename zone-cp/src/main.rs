@@ -1,0 +1,3 @@
+//! The zone control plane.
+
+fn main() {}

@@ -23,6 +23,11 @@ pub fn local_addresses() -> BTreeSet<IpAddr> {
     addresses
 }
 
+/// What a certificate of this machine is for: its name and all its addresses (tokens-and-access.md §10.3).
+pub fn certificate_names() -> Vec<String> {
+    std::iter::once(name()).chain(local_addresses().iter().map(IpAddr::to_string)).collect()
+}
+
 /// Local addresses in the kernel's routing trie: the leaf line before `/32 host LOCAL`.
 fn ipv4_of_fib(text: &str) -> Vec<IpAddr> {
     let mut last = None;

@@ -18,7 +18,9 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither a level nor a filter.
-    #[error("log level {level:?} is not one of off, error, warn, info, debug, trace, nor a filter such as \"info,graticule_kds=debug\"")]
+    #[error(
+        "log level {level:?} is not one of off, error, warn, info, debug, trace, nor a filter such as \"info,graticule_kds=debug\""
+    )]
     Level {
         /// As given.
         level: String,

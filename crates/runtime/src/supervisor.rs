@@ -141,10 +141,11 @@ impl Supervisor {
     /// # Errors
     /// The essential task that failed.
     pub async fn run(self, grace: Duration) -> Result<(), TaskFailed> {
-        let (mut terminate, mut interrupt) = match (signals(SignalKind::terminate()), signals(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(failure), _) | (_, Err(failure)) => return Err(failure),
-        };
+        let (mut terminate, mut interrupt) =
+            match (signals(SignalKind::terminate()), signals(SignalKind::interrupt())) {
+                (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+                (Err(failure), _) | (_, Err(failure)) => return Err(failure),
+            };
         let (first_sender, first) = tokio::sync::oneshot::channel::<()>();
         let force = self.signal.clone();
         let listen = async move {
@@ -153,6 +154,7 @@ impl Supervisor {
                 let name = tokio::select! {
                     Some(()) = terminate.recv() => "SIGTERM",
                     Some(()) = interrupt.recv() => "SIGINT",
+                    else => return std::future::pending().await,
                 };
                 match first_sender.take() {
                     Some(sender) => {
@@ -180,7 +182,11 @@ impl Supervisor {
     ///
     /// # Errors
     /// The essential task that failed.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>, grace: Duration) -> Result<(), TaskFailed> {
+    pub async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        grace: Duration,
+    ) -> Result<(), TaskFailed> {
         let shared = &self.spawner.shared;
         tokio::select! {
             () = shutdown => {}
@@ -262,13 +268,19 @@ impl Spawner {
     {
         let (name, drain, random) = (name.into(), self.drain.clone(), self.shared.random.clone());
         self.start(async move {
-            let mut failures = 0;
+            let mut failures = 0_u32;
             while !drain.is_signaled() {
                 let started = tokio::time::Instant::now();
                 let Err(source) = outcome(make(drain.clone())).await else { return };
                 failures = if started.elapsed() > backoff.max { 1 } else { failures.saturating_add(1) };
                 let delay = backoff.delay(failures, random.fraction());
-                tracing::warn!(task = name, error = chain(&*source), failures, ?delay, "task failed, starts again");
+                tracing::warn!(
+                    task = name,
+                    error = chain(&*source),
+                    failures,
+                    ?delay,
+                    "task failed, starts again"
+                );
                 tokio::select! {
                     () = tokio::time::sleep(delay) => {}
                     () = drain.signaled() => {}
@@ -357,21 +369,28 @@ mod tests {
     async fn best_effort_failures_change_nothing() {
         let supervisor = Supervisor::default();
         let task = supervisor.spawner().best_effort("connection", async { panic!("bad peer") });
-        let ended = async { while !task.is_finished() { tokio::task::yield_now().await } };
+        let ended = async {
+            while !task.is_finished() {
+                tokio::task::yield_now().await
+            }
+        };
         supervisor.run_until(ended, GRACE).await.expect("goes on");
     }
 
     #[tokio::test(start_paused = true)]
     async fn restarts_until_it_succeeds() {
         let supervisor = Supervisor::default();
-        let (runs, counter) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-        let _ = &counter;
+        let runs = Arc::new(AtomicU32::new(0));
         let task_runs = runs.clone();
         let task = supervisor.spawner().restarting("client", Backoff::default(), move |_| {
             let runs = task_runs.clone();
             async move { if runs.fetch_add(1, Ordering::Relaxed) < 3 { Err("refused") } else { Ok(()) } }
         });
-        let ended = async { while !task.is_finished() { tokio::time::sleep(Duration::from_secs(1)).await } };
+        let ended = async {
+            while !task.is_finished() {
+                tokio::time::sleep(Duration::from_secs(1)).await
+            }
+        };
         supervisor.run_until(ended, GRACE).await.expect("goes on");
         assert_eq!(runs.load(Ordering::Relaxed), 4);
     }

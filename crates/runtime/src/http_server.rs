@@ -1,0 +1,133 @@
+//! Serves HTTP/1.1 and HTTP/2 on a stream of connections, with limits and a graceful end.
+
+use std::io;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use http::{Request, Response};
+use hyper::body::{Body, Incoming as RequestBody};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use crate::supervisor::BoxError;
+use crate::{Connection, Drain};
+
+/// Limits of an HTTP server. (Limits on bodies and on handling time belong to the service.)
+#[derive(Debug, Clone, Copy)]
+pub struct HttpLimits {
+    /// Time for a client to send the head of a request (HTTP/1.1); also ends idle connections. Default 60 s.
+    pub header_read_timeout: Duration,
+    /// Bytes of one request head. Default 64 KiB.
+    pub max_header_bytes: usize,
+    /// Requests in progress on one HTTP/2 connection. Default 1,000.
+    pub max_streams: u32,
+    /// HTTP/2 pings on a quiet connection, and the time for their answer. Default 20 s.
+    pub keep_alive: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            header_read_timeout: Duration::from_secs(60),
+            max_header_bytes: 64 * 1024,
+            max_streams: 1_000,
+            keep_alive: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves until drained: then takes no more connections, lets requests in progress finish, and drops what
+/// is left when the drain is forced. Each request carries the connection's [`Peer`](crate::Peer) in its extensions.
+pub async fn serve_http<S, B>(
+    service: S,
+    incoming: impl Stream<Item = io::Result<Connection>> + Send,
+    limits: HttpLimits,
+    drain: Drain,
+) where
+    S: tower::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let builder = builder(&limits);
+    let mut incoming = std::pin::pin!(incoming);
+    // Owned here, so that dropping this future ends every connection. The listener limits their number.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.signaled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = incoming.next() => match accepted {
+                Some(Ok(connection)) => {
+                    let serve = serve_connection(builder.clone(), service.clone(), connection, drain.clone());
+                    connections.spawn(serve);
+                }
+                Some(Err(error)) => tracing::warn!(%error, "cannot accept a connection"),
+                None => break,
+            },
+        }
+    }
+    let finished = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        () = finished => {}
+        () = drain.forced() => {}
+    }
+}
+
+fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout)
+        // hyper refuses less than 8 KiB.
+        .max_buf_size(limits.max_header_bytes.max(8 * 1024));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.keep_alive)
+        .keep_alive_timeout(limits.keep_alive);
+    builder
+}
+
+async fn serve_connection<S, B>(
+    builder: auto::Builder<TokioExecutor>,
+    service: S,
+    connection: Connection,
+    drain: Drain,
+) where
+    S: tower::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let peer = connection.peer().clone();
+    let address = peer.address;
+    let service = service_fn(move |mut request: Request<RequestBody>| {
+        request.extensions_mut().insert(peer.clone());
+        service.clone().oneshot(request)
+    });
+    let mut serving =
+        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(connection), service));
+    let result = tokio::select! {
+        result = serving.as_mut() => result,
+        () = drain.signaled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        // Clients come and go; that is no event for operators.
+        tracing::debug!(error, peer = %address, "connection ended");
+    }
+}

@@ -1,0 +1,186 @@
+//! Sharing of equal resources between proxies (DESIGN decision 3).
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::snapshot::EnvoyResource;
+
+/// Bump when the same input is turned into different bytes, so that proxies fetch them after an upgrade.
+const FORMAT: &[u8] = b"graticule-envoygen 1\n";
+/// Default number of resources (and of digests) that one generation of the cache keeps.
+const DEFAULT_CAPACITY: usize = 65_536;
+
+/// Identifies an ordered part of the input.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Digest([u8; 16]);
+
+impl Digest {
+    /// Digest of the serialised form of a part.
+    pub(crate) fn of<T: Serialize + ?Sized>(what: &str, part: &T) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(FORMAT).update(what.as_bytes()).update(b"\n");
+        if let Err(error) = serde_json::to_writer(&mut hasher, part) {
+            // Only maps with odd keys cannot be written; what was written up to there still identifies most of it.
+            hasher.update(error.to_string().as_bytes());
+        }
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Digest(digest)
+    }
+
+    /// Lower-case hexadecimal form: the version of a resource.
+    pub(crate) fn version(self) -> Arc<str> {
+        self.to_string().into()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Shares resources between proxies: equal input parts give the same `Arc`.
+///
+/// Bounded: two generations of entries; when the young one is full it becomes the old one and the old one goes.
+pub struct SharedCache {
+    resources: Mutex<Generations<Digest, Arc<EnvoyResource>>>,
+    digests: Mutex<Generations<usize, (Arc<dyn Any + Send + Sync>, Digest)>>,
+}
+
+impl Default for SharedCache {
+    fn default() -> Self {
+        SharedCache::with_capacity(DEFAULT_CAPACITY)
+    }
+}
+
+impl fmt::Debug for SharedCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedCache").field("resources", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl SharedCache {
+    /// A cache that keeps at most twice `capacity` resources.
+    pub fn with_capacity(capacity: usize) -> SharedCache {
+        SharedCache {
+            resources: Mutex::new(Generations::new(capacity)),
+            digests: Mutex::new(Generations::new(capacity)),
+        }
+    }
+
+    /// Number of resources held.
+    pub fn len(&self) -> usize {
+        self.resources.lock().len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The resource of an input part, built when it is not known.
+    pub(crate) fn resource(
+        &self,
+        key: Digest,
+        build: impl FnOnce() -> Arc<EnvoyResource>,
+    ) -> Arc<EnvoyResource> {
+        if let Some(found) = self.resources.lock().get(&key) {
+            return found;
+        }
+        // Built without the lock; when two proxies race, the first one wins so that they still share.
+        let built = build();
+        self.resources.lock().get_or_insert(key, built)
+    }
+
+    /// Digest of a shared part, computed once per `Arc`.
+    ///
+    /// The cache holds the part, so its address cannot be taken by another one while the entry lives.
+    pub(crate) fn digest<T: Serialize + Send + Sync + 'static>(&self, what: &str, part: &Arc<T>) -> Digest {
+        let address = Arc::as_ptr(part) as usize;
+        if let Some((_, digest)) = self.digests.lock().get(&address) {
+            return digest;
+        }
+        let digest = Digest::of(what, part.as_ref());
+        self.digests.lock().get_or_insert(address, (Arc::<T>::clone(part), digest)).1
+    }
+}
+
+/// A bounded map that forgets what was not asked for during one generation.
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+    capacity: usize,
+}
+
+impl<K: std::hash::Hash + Eq + Clone, V: Clone> Generations<K, V> {
+    fn new(capacity: usize) -> Self {
+        Generations { young: HashMap::new(), old: HashMap::new(), capacity: capacity.max(1) }
+    }
+
+    fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    fn get(&mut self, key: &K) -> Option<V> {
+        if let Some(value) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.insert(key.clone(), value.clone());
+        Some(value)
+    }
+
+    fn get_or_insert(&mut self, key: K, value: V) -> V {
+        if let Some(found) = self.get(&key) {
+            return found;
+        }
+        self.insert(key, value.clone());
+        value
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.capacity {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_are_bounded_and_keep_what_is_used() {
+        let mut map = Generations::new(2);
+        for key in 0..10 {
+            map.get_or_insert(key, key * 10);
+            assert_eq!(map.get(&0), Some(0));
+            assert!(map.len() <= 4);
+        }
+        assert_eq!(map.get(&1), None);
+        assert_eq!(map.get_or_insert(0, 7), 0);
+    }
+
+    #[test]
+    fn digest_depends_on_value_not_on_address() {
+        let cache = SharedCache::with_capacity(4);
+        let (a, b, c) = (Arc::new(vec![1, 2]), Arc::new(vec![1, 2]), Arc::new(vec![2, 1]));
+        assert!(cache.digest("x", &a) == cache.digest("x", &b));
+        assert!(cache.digest("x", &a) != cache.digest("x", &c));
+        assert!(Digest::of("x", &1) != Digest::of("y", &1));
+        assert_eq!(Digest::of("x", &1).version().len(), 32);
+    }
+}

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graticule_model::kinds::mesh_http_route::{Filter, RouteMatch};
-use graticule_model::kinds::{mesh_circuit_breaker, mesh_retry, mesh_timeout, mesh_tls, mesh_traffic_permission};
+use graticule_model::kinds::{
+    mesh_circuit_breaker, mesh_retry, mesh_timeout, mesh_tls, mesh_traffic_permission,
+};
 use serde::Serialize;
 
 use crate::node::NodeFacts;

@@ -48,7 +48,9 @@ pub enum NodeError {
     #[error("unsupported proxy type \"{0}\"")]
     ProxyType(String),
     /// Admin must be local, or the proxy could turn the admin route into a gateway to another host.
-    #[error("dataplane.admin.address \"{0}\" is not allowed: admin must listen on a loopback or unspecified address")]
+    #[error(
+        "dataplane.admin.address \"{0}\" is not allowed: admin must listen on a loopback or unspecified address"
+    )]
     AdminAddress(String),
     /// Readiness is needed where admin is.
     #[error("dataplane.readinessReporter.port is missing or 0 although an admin port is set")]
@@ -130,7 +132,8 @@ mod tests {
             facts(serde_json::json!({"dataplane.proxyType": "ingress"})),
             Err(NodeError::ProxyType("ingress".into()))
         );
-        let odd = facts(serde_json::json!({"features": "x", "ipv6Enabled": "no", "dataplane.admin.port": 5})).expect("valid");
+        let odd = facts(serde_json::json!({"features": "x", "ipv6Enabled": "no", "dataplane.admin.port": 5}))
+            .expect("valid");
         assert!(odd.features.is_empty() && odd.ipv6 && odd.admin.is_none());
     }
 }

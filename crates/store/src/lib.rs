@@ -159,8 +159,36 @@ pub trait Store: Send + Sync + 'static {
     fn watch(&self, from: Option<Revision>) -> Box<dyn Feed>;
 }
 
+impl Txn {
+    /// Puts one resource, whatever is stored.
+    pub fn put(resource: Resource) -> Txn {
+        Txn::default().and_put(resource, Expect::Any)
+    }
+
+    /// Deletes one resource, whether it is stored or not.
+    pub fn delete(key: Key) -> Txn {
+        Txn::default().and_delete(key, Expect::Any)
+    }
+
+    /// One put more.
+    pub fn and_put(mut self, resource: Resource, expect: Expect) -> Txn {
+        self.writes.push(Write::Put { resource: Box::new(resource), expect, touch: false });
+        self
+    }
+
+    /// One delete more.
+    pub fn and_delete(mut self, key: Key, expect: Expect) -> Txn {
+        self.writes.push(Write::Delete { key, expect });
+        self
+    }
+}
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod history;
 mod memory;
 mod snapshot;
+pub mod transaction;
 
 pub use memory::MemoryStore;
 pub use snapshot::Snapshot;

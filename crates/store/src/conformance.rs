@@ -1,0 +1,395 @@
+//! The suite that every backend passes: the meaning of [`Store`], as code.
+//!
+//! A backend's test calls [`run`] with a function that opens a fresh, empty store which keeps the given number
+//! of batches for readers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use graticule_model::kinds::mesh::Mesh;
+use graticule_model::kinds::mesh_zone_address::MeshZoneAddress;
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::{Change, CommitError, Committed, Event, Expect, Feed, Revision, Snapshot, Store, Txn, Write};
+
+/// A reader that waits longer than this has lost something.
+const DEADLINE: Duration = Duration::from_secs(20);
+const HISTORY_LEN: usize = 64;
+const HISTORY_LEN_SHORT: usize = 4;
+
+/// Runs the whole suite; panics at the first broken rule.
+pub async fn run<F, Fut>(open: F)
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Arc<dyn Store>>,
+{
+    creates_updates_deletes(&*open(HISTORY_LEN).await).await;
+    preconditions(&*open(HISTORY_LEN).await).await;
+    all_or_nothing(&*open(HISTORY_LEN).await).await;
+    no_ops(&*open(HISTORY_LEN).await).await;
+    owners(&*open(HISTORY_LEN).await).await;
+    malformed(&*open(HISTORY_LEN).await).await;
+    snapshots_stand_still(&*open(HISTORY_LEN).await).await;
+    listings(&*open(HISTORY_LEN).await).await;
+    feed_delivers_everything_once(open(HISTORY_LEN).await).await;
+    feed_resumes(&*open(HISTORY_LEN).await).await;
+    feed_lag_resynchronises(&*open(HISTORY_LEN_SHORT).await).await;
+    feed_is_cancel_safe(&*open(HISTORY_LEN).await).await;
+    feed_ends_with_the_store(open(HISTORY_LEN).await).await;
+    concurrent_writers(open(HISTORY_LEN).await).await;
+}
+
+async fn creates_updates_deletes(store: &dyn Store) {
+    assert_eq!(store.snapshot().revision(), Revision(0), "a fresh store is at revision 0");
+    let mut txn = Txn::put(mk_mesh("m1"));
+    txn.at = Some(at(100));
+    let created = commit(store, txn).await;
+    assert_eq!(created.batch.committed_at, at(100));
+    let stored = get(store, &mesh_key("m1"));
+    assert_eq!(
+        (stored.meta.version, stored.meta.creation_time, stored.meta.modification_time),
+        (1, at(100), at(100))
+    );
+
+    let mut txn = Txn::put(with_label(mk_mesh("m1"), "a", "1"));
+    txn.at = Some(at(200));
+    let updated = commit(store, txn).await;
+    assert!(updated.revision > created.revision, "revisions grow");
+    let stored = get(store, &mesh_key("m1"));
+    assert_eq!(
+        (stored.meta.version, stored.meta.creation_time, stored.meta.modification_time),
+        (2, at(100), at(200))
+    );
+    let [Change { old: Some(old), new: Some(new), .. }] = &updated.batch.changes[..] else {
+        panic!("one update expected, got {:?}", updated.batch);
+    };
+    assert_eq!((old.meta.version, new), (1, &stored));
+
+    let deleted = commit(store, Txn::delete(mesh_key("m1"))).await;
+    assert!(store.snapshot().get(&mesh_key("m1")).is_none());
+    assert!(matches!(&deleted.batch.changes[..], [Change { old: Some(_), new: None, .. }]));
+    assert_eq!(store.snapshot().revision(), deleted.revision, "a commit is readable when it returns");
+    assert!(store.snapshot().is_empty());
+
+    commit(store, Txn::put(mk_mesh("m1"))).await;
+    assert_eq!(get(store, &mesh_key("m1")).meta.version, 1, "a new resource under an old key starts anew");
+}
+
+async fn preconditions(store: &dyn Store) {
+    let key = mesh_key("m1");
+    let put = |expect| {
+        Txn::default()
+            .and_put(with_label(mk_mesh("m1"), "n", &format!("{expect:?}").replace(['(', ')'], "")), expect)
+    };
+    let delete = |expect| Txn::default().and_delete(mesh_key("m1"), expect);
+    for (txn, want) in [
+        (put(Expect::Present), CommitError::NotFound(key.clone())),
+        (put(Expect::Version(1)), CommitError::NotFound(key.clone())),
+        (delete(Expect::Present), CommitError::NotFound(key.clone())),
+    ] {
+        assert_eq!(fail(store, txn).await, want, "on an empty store");
+    }
+    assert!(commit(store, delete(Expect::Any)).await.batch.changes.is_empty());
+    commit(store, put(Expect::Absent)).await;
+    assert_eq!(fail(store, put(Expect::Absent)).await, CommitError::Exists(key.clone()));
+    commit(store, put(Expect::Version(1))).await;
+    let conflict = CommitError::Conflict { key, current: 2 };
+    assert_eq!(fail(store, put(Expect::Version(1))).await, conflict);
+    assert_eq!(fail(store, delete(Expect::Version(1))).await, conflict);
+    commit(store, put(Expect::Present)).await;
+    commit(store, delete(Expect::Version(3))).await;
+    assert!(store.snapshot().is_empty());
+}
+
+async fn all_or_nothing(store: &dyn Store) {
+    commit(store, Txn::put(mk_mesh("m1"))).await;
+    let before = store.snapshot();
+    let mut feed = store.watch(Some(before.revision()));
+    let txn = Txn::put(mk_mesh("m2"))
+        .and_delete(mesh_key("m1"), Expect::Any)
+        .and_put(mk_mesh("m3"), Expect::Present);
+    assert_eq!(fail(store, txn).await, CommitError::NotFound(mesh_key("m3")));
+    assert_eq!(names(&store.snapshot(), Kind::Mesh), names(&before, Kind::Mesh));
+    assert_eq!(store.snapshot().revision(), before.revision());
+
+    let txn = Txn::put(mk_mesh("m2"))
+        .and_delete(mesh_key("m1"), Expect::Any)
+        .and_put(mk_mesh("m3"), Expect::Absent);
+    let committed = commit(store, txn).await;
+    let Event::Batch(batch) = next(&mut feed).await else { panic!("a batch, not a resync") };
+    assert_eq!(batch, committed.batch, "the failed transaction left no trace in the feed");
+    assert_eq!(batch.changes.len(), 3);
+    assert_eq!(names(&store.snapshot(), Kind::Mesh), ["m2", "m3"]);
+}
+
+async fn no_ops(store: &dyn Store) {
+    let first = commit(store, Txn { at: Some(at(1)), ..Txn::put(mk_mesh("m1")) }).await;
+    let again = commit(store, Txn { at: Some(at(2)), ..Txn::put(mk_mesh("m1")) }).await;
+    assert_eq!(again.revision, first.revision, "nothing changed, so the revision stays");
+    assert!(again.batch.changes.is_empty());
+    let stored = get(store, &mesh_key("m1"));
+    assert_eq!((stored.meta.version, stored.meta.modification_time), (1, at(1)));
+
+    let touch = Write::Put { resource: Box::new(mk_mesh("m1")), expect: Expect::Any, touch: true };
+    let touched = commit(store, Txn { at: Some(at(3)), writes: vec![touch] }).await;
+    assert!(touched.revision > first.revision);
+    let stored = get(store, &mesh_key("m1"));
+    assert_eq!(
+        (stored.meta.version, stored.meta.creation_time, stored.meta.modification_time),
+        (2, at(1), at(3))
+    );
+
+    let empty = commit(store, Txn::default()).await;
+    assert_eq!((empty.revision, empty.batch.changes.len()), (touched.revision, 0));
+}
+
+async fn owners(store: &dyn Store) {
+    let orphan = owned(mk_address("m1", "a"), mesh_key("m1"));
+    let missing = CommitError::OwnerMissing { key: orphan.key(), owner: mesh_key("m1") };
+    assert_eq!(fail(store, Txn::put(orphan.clone())).await, missing);
+    // Owner and owned may come in one transaction, in any order.
+    commit(store, Txn::put(orphan.clone()).and_put(mk_mesh("m1"), Expect::Any)).await;
+    commit(store, Txn::put(owned(mk_address("m1", "b"), orphan.key())).and_put(mk_mesh("m2"), Expect::Any))
+        .await;
+    commit(store, Txn::put(mk_address("m1", "free"))).await;
+    // An update without an owner keeps the stored one.
+    commit(store, Txn::put(with_label(mk_address("m1", "a"), "l", "1"))).await;
+    assert_eq!(get(store, &orphan.key()).meta.owner, Some(mesh_key("m1")));
+    let snapshot = store.snapshot();
+    let below: Vec<&str> = snapshot.owned_by(&mesh_key("m1")).map(|r| r.meta.name.as_str()).collect();
+    assert_eq!(below, ["a"]);
+
+    let put_below =
+        Txn::delete(mesh_key("m1")).and_put(owned(mk_address("m1", "c"), mesh_key("m1")), Expect::Any);
+    assert!(matches!(fail(store, put_below).await, CommitError::OwnerMissing { .. }));
+    let deleted = commit(store, Txn::delete(mesh_key("m1")).and_delete(orphan.key(), Expect::Present)).await;
+    let gone: Vec<&str> = deleted.batch.changes.iter().map(|c| c.key.name.as_str()).collect();
+    assert_eq!(gone, ["m1", "a", "b"], "deletes cascade, each key once");
+    assert!(deleted.batch.changes.iter().all(|c| c.old.is_some() && c.new.is_none()));
+    assert_eq!(names(&store.snapshot(), Kind::MeshZoneAddress), ["free"]);
+    assert_eq!(names(&store.snapshot(), Kind::Mesh), ["m2"]);
+}
+
+async fn malformed(store: &dyn Store) {
+    for (what, txn) in [
+        ("two writes of a key", Txn::put(mk_mesh("m1")).and_delete(mesh_key("m1"), Expect::Any)),
+        ("no name", Txn::put(mk_mesh(""))),
+        ("no mesh", Txn::put(mk_address("", "a"))),
+        ("owns itself", Txn::put(owned(mk_mesh("m1"), mesh_key("m1")))),
+    ] {
+        let error = fail(store, txn).await;
+        assert!(matches!(error, CommitError::Invalid(_)), "{what}: {error}");
+    }
+    assert_eq!(store.snapshot().revision(), Revision(0));
+}
+
+async fn snapshots_stand_still(store: &dyn Store) {
+    commit(store, Txn::put(mk_mesh("m1"))).await;
+    let before = store.snapshot();
+    commit(store, Txn::put(mk_mesh("m2")).and_delete(mesh_key("m1"), Expect::Any)).await;
+    assert_eq!(names(&before, Kind::Mesh), ["m1"]);
+    assert_eq!((before.len(), store.snapshot().len()), (1, 1));
+}
+
+async fn listings(store: &dyn Store) {
+    let mut txn = Txn::default();
+    for (mesh, name, team) in [("m2", "a", "x"), ("m1", "b", "x"), ("m1", "a", "y"), ("m10", "c", "x")] {
+        let resource = with_label(with_label(mk_address(mesh, name), "team", team), "kuma.io/origin", "zone");
+        txn = txn.and_put(resource, Expect::Absent);
+    }
+    commit(store, txn.and_put(mk_mesh("m1"), Expect::Any)).await;
+    let snapshot = store.snapshot();
+    let all = snapshot.list(Kind::MeshZoneAddress, None).map(|r| format!("{}/{}", r.meta.mesh, r.meta.name));
+    assert_eq!(all.collect::<Vec<_>>(), ["m1/a", "m1/b", "m10/c", "m2/a"]);
+    let of = |mesh| {
+        snapshot.list(Kind::MeshZoneAddress, Some(mesh)).map(|r| r.meta.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((of("m1"), of("m10"), of("m3")), (vec!["a".into(), "b".into()], vec!["c".into()], vec![]));
+    let after =
+        snapshot.list_after(Kind::MeshZoneAddress, None, Some(("m1", "aa"))).map(|r| r.meta.name.as_str());
+    assert_eq!(after.collect::<Vec<_>>(), ["b", "c", "a"]);
+    let labeled = |key, value| {
+        let found = snapshot.by_label(Kind::MeshZoneAddress, "m1", key, value);
+        found.map(|r| r.meta.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((labeled("team", "x"), labeled("team", "z")), (vec!["b".to_owned()], vec![]));
+    assert_eq!(labeled("kuma.io/origin", "zone"), ["a", "b"]);
+    assert_eq!(snapshot.iter().count(), snapshot.len());
+
+    commit(store, Txn::put(with_label(mk_address("m1", "b"), "team", "y"))).await;
+    let snapshot = store.snapshot();
+    let labeled = |value| {
+        snapshot
+            .by_label(Kind::MeshZoneAddress, "m1", "team", value)
+            .map(|r| r.meta.version)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((labeled("x"), labeled("y")), (vec![], vec![1, 2]), "the index follows changes");
+}
+
+/// A reader that runs beside the writers rebuilds exactly the store's contents.
+async fn feed_delivers_everything_once(store: Arc<dyn Store>) {
+    const WRITES: u64 = 50;
+    let mut feed = store.watch(None);
+    let mut mirror = match next(&mut feed).await {
+        Event::Resync(snapshot) => snapshot,
+        Event::Batch(_) => panic!("a new feed starts with a resync"),
+    };
+    let writer = store.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        for n in 0..WRITES {
+            let mesh = with_label(mk_mesh(&format!("m{}", n % 7)), "n", &n.to_string());
+            commit(&*writer, Txn::put(mesh)).await;
+        }
+    });
+    while mirror.revision() < Revision(WRITES) {
+        match next(&mut feed).await {
+            Event::Batch(batch) => {
+                assert_eq!(batch.revision.0, mirror.revision().0 + 1, "in order, none twice, none missing");
+                mirror = mirror.with(&batch);
+            }
+            Event::Resync(snapshot) => mirror = snapshot,
+        }
+    }
+    while tasks.join_next().await.is_some_and(|done| done.is_ok()) {}
+    assert_same(&mirror, &store.snapshot());
+}
+
+async fn feed_resumes(store: &dyn Store) {
+    let first = commit(store, Txn::put(mk_mesh("m1"))).await;
+    let second = commit(store, Txn::put(mk_mesh("m2"))).await;
+    let third = commit(store, Txn::delete(mesh_key("m1"))).await;
+    let mut feed = store.watch(Some(first.revision));
+    for want in [&second, &third] {
+        match next(&mut feed).await {
+            Event::Batch(batch) => assert_eq!(batch, want.batch),
+            Event::Resync(_) => panic!("revision {} is within the history", want.revision),
+        }
+    }
+    let mut from_the_future = store.watch(Some(Revision(u64::MAX)));
+    assert!(matches!(next(&mut from_the_future).await, Event::Resync(s) if s.revision() == third.revision));
+    let mut from_nothing = store.watch(Some(Revision(0)));
+    assert!(matches!(next(&mut from_nothing).await, Event::Batch(batch) if batch == first.batch));
+}
+
+async fn feed_lag_resynchronises(store: &dyn Store) {
+    let first = commit(store, Txn::put(mk_mesh("m"))).await;
+    let mut feed = store.watch(Some(first.revision));
+    for n in 0..HISTORY_LEN_SHORT * 3 {
+        commit(store, Txn::put(mk_mesh(&format!("m{n}")))).await;
+    }
+    let Event::Resync(snapshot) = next(&mut feed).await else {
+        panic!("the reader lags, it must resynchronise")
+    };
+    assert_same(&snapshot, &store.snapshot());
+    let last = commit(store, Txn::put(mk_mesh("last"))).await;
+    assert!(
+        matches!(next(&mut feed).await, Event::Batch(batch) if batch == last.batch),
+        "then batches again"
+    );
+}
+
+async fn feed_is_cancel_safe(store: &dyn Store) {
+    let mut feed = store.watch(Some(Revision(0)));
+    // Polled once, then dropped: nothing is there yet.
+    tokio::select! {
+        biased;
+        _ = feed.next() => panic!("nothing was written"),
+        () = std::future::ready(()) => {}
+    }
+    let committed = commit(store, Txn::put(mk_mesh("m1"))).await;
+    assert!(matches!(next(&mut feed).await, Event::Batch(batch) if batch == committed.batch));
+}
+
+async fn feed_ends_with_the_store(store: Arc<dyn Store>) {
+    let mut feed = store.watch(Some(Revision(0)));
+    commit(&*store, Txn::put(mk_mesh("m1"))).await;
+    drop(store);
+    assert!(matches!(next(&mut feed).await, Event::Batch(_)), "what was committed is still delivered");
+    let end = tokio::time::timeout(DEADLINE, feed.next()).await.expect("the feed ends");
+    assert!(end.is_none());
+}
+
+/// Optimistic writers that count up: every increment counts exactly once.
+async fn concurrent_writers(store: Arc<dyn Store>) {
+    const WRITERS: u64 = 4;
+    const INCREMENTS: u64 = 10;
+    commit(&*store, Txn::put(with_label(mk_mesh("counter"), "n", "0"))).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..WRITERS {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut done = 0;
+            while done < INCREMENTS {
+                let stored = get(&*store, &mesh_key("counter"));
+                let n: u64 = stored.meta.label("n").and_then(|n| n.parse().ok()).expect("a number is stored");
+                let next = with_label(mk_mesh("counter"), "n", &(n + 1).to_string());
+                match store.commit(Txn::default().and_put(next, Expect::Version(stored.meta.version))).await {
+                    Ok(_) => done += 1,
+                    Err(CommitError::Conflict { .. }) => tokio::task::yield_now().await,
+                    Err(error) => panic!("unexpected: {error}"),
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("writers do not panic");
+    }
+    let want = (WRITERS * INCREMENTS).to_string();
+    assert_eq!(get(&*store, &mesh_key("counter")).meta.label("n"), Some(want.as_str()));
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).expect("small")
+}
+
+fn mk_mesh(name: &str) -> Resource {
+    Resource::new(Meta::new("", name), Mesh::default())
+}
+
+fn mk_address(mesh: &str, name: &str) -> Resource {
+    Resource::new(Meta::new(mesh, name), MeshZoneAddress { address: "10.0.0.1".into(), port: 10001 })
+}
+
+fn with_label(mut resource: Resource, key: &str, value: &str) -> Resource {
+    resource.meta.labels.insert(key.into(), value.into());
+    resource
+}
+
+fn owned(mut resource: Resource, owner: Key) -> Resource {
+    resource.meta.owner = Some(owner);
+    resource
+}
+
+fn mesh_key(name: &str) -> Key {
+    Key::new(Kind::Mesh, "", name)
+}
+
+fn get(store: &dyn Store, key: &Key) -> Arc<Resource> {
+    store.snapshot().get(key).unwrap_or_else(|| panic!("{key} is not stored"))
+}
+
+fn names(snapshot: &Snapshot, kind: Kind) -> Vec<String> {
+    snapshot.list(kind, None).map(|resource| resource.meta.name.clone()).collect()
+}
+
+fn assert_same(left: &Snapshot, right: &Snapshot) {
+    assert_eq!(left.revision(), right.revision());
+    assert!(left.iter().eq(right.iter()), "both hold the same resources");
+}
+
+async fn commit(store: &dyn Store, txn: Txn) -> Committed {
+    store.commit(txn).await.expect("the transaction is fine")
+}
+
+async fn fail(store: &dyn Store, txn: Txn) -> CommitError {
+    store.commit(txn).await.expect_err("the transaction must be refused")
+}
+
+async fn next(feed: &mut Box<dyn Feed>) -> Event {
+    let event = tokio::time::timeout(DEADLINE, feed.next()).await.expect("an event arrives in time");
+    event.expect("the store is open")
+}

@@ -1,3 +1,75 @@
-//! Development commands.
+//! Development commands: `cargo xtask <command>`.
 
-fn main() {}
+#![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod check;
+mod cargo;
+mod demo;
+mod tidy;
+mod tools;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Development commands of Graticule")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The main job on this machine: global, two zones, real Envoys, requests across the zones.
+    Demo {
+        /// End after everything was shown; exit code 0 means that it was proved.
+        #[arg(long)]
+        once: bool,
+        /// Where logs and work directories go (default: below target/demo).
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+    /// Everything that CI runs.
+    Test,
+    /// End-to-end tests only.
+    E2e {
+        /// Passed on to the test runner.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Formatting, lints and structure rules; writes nothing.
+    Verify,
+    /// Formats, and applies what clippy can fix.
+    Fix,
+    /// Structure rules only.
+    Tidy,
+    /// Installs what the demo and the tests need, and prints where it is.
+    Tools,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo { once, dir } => demo::run(once, dir),
+        Command::Test => check::test(),
+        Command::E2e { arguments } => check::e2e(&arguments),
+        Command::Verify => check::verify(),
+        Command::Fix => check::fix(),
+        Command::Tidy => tidy::run(),
+        Command::Tools => print_tools(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nfailed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_tools() -> Result<()> {
+    println!("envoy: {}", tools::envoy()?.display());
+    Ok(())
+}

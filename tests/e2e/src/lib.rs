@@ -1,1 +1,1 @@
-//! End-to-end tests with real processes and real Envoys.
+//! End-to-end tests live in `tests/`.

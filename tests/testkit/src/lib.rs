@@ -1,1 +1,16 @@
-//! Test harness: real processes, free ports, real Envoys, waiting on conditions.
+//! Test harness: real processes on free ports, real Envoys, waiting on conditions; and the scenario that both
+//! the demo and the end-to-end tests run.
+//!
+//! Development only: nothing in the product depends on it.
+
+pub mod binaries;
+pub mod federation;
+pub mod http;
+pub mod net;
+pub mod process;
+pub mod scenario;
+pub mod wait;
+
+pub use binaries::Binaries;
+pub use federation::Federation;
+pub use process::Process;

@@ -1,0 +1,159 @@
+//! Child processes with a log file each; none outlives the harness.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::wait;
+
+/// A running child in a process group of its own.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    exited: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command` with stdout and stderr appended to `<dir>/<name>.log`.
+    pub fn spawn(name: &str, dir: &Path, command: &mut Command) -> Result<Process> {
+        let log = dir.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}: {}", command.get_program().to_string_lossy()))?;
+        Ok(Process { name: name.into(), child, log, exited: None })
+    }
+
+    /// Name of the process in this run.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its log file.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit status, once it has ended.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        if self.exited.is_none() {
+            self.exited = self.child.try_wait()?;
+        }
+        Ok(self.exited)
+    }
+
+    /// An error with the end of the log when the process has ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        match self.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!(
+                "{} ended with {status}; log {}:\n{}",
+                self.name,
+                self.log.display(),
+                self.log_tail(15)
+            ),
+        }
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let all: Vec<&str> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    fn pid_handle(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// `kill -9` of the process alone, as a crash would be.
+    pub fn kill(&mut self) -> Result<()> {
+        if self.try_wait()?.is_none() {
+            if let Some(pid) = self.pid_handle() {
+                kill_process(pid, Signal::KILL)?;
+            }
+            self.exited = Some(self.child.wait()?);
+        }
+        Ok(())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if self.try_wait()?.is_none()
+            && let Some(pid) = self.pid_handle()
+        {
+            kill_process(pid, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the end.
+    pub async fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = wait::now();
+        loop {
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > limit {
+                bail!("{} did not end within {limit:?}; log {}", self.name, self.log.display());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// SIGTERM, then wait.
+    pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait_exit(limit).await
+    }
+
+    /// Resident memory in KiB.
+    pub fn resident_kib(&self) -> Option<u64> {
+        resident_kib(self.pid())
+    }
+
+    /// Children of the process: (pid, command name).
+    pub fn children(&self) -> Vec<(u32, String)> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(|pid: u32| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                (pid, name.trim().to_owned())
+            })
+            .collect()
+    }
+}
+
+/// Resident memory of any process in KiB.
+pub fn resident_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let (Ok(None), Some(pid)) = (self.child.try_wait(), self.pid_handle()) {
+            let _gone = kill_process_group(pid, Signal::KILL);
+            let _status = self.child.wait();
+        }
+    }
+}

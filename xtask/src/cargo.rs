@@ -1,0 +1,47 @@
+//! Calls of cargo.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Profile in which the programs of the demo and of the end-to-end tests are built.
+pub(crate) const PROFILE: &str = "quick-release";
+
+const PROGRAMS: [&str; 5] =
+    ["graticule-global-cp", "graticule-zone-cp", "graticule-dp-agent", "graticule-cli", "graticule-demo-app"];
+
+/// Root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    graticule_testkit::binaries::root()
+}
+
+/// The target directory.
+pub(crate) fn target_dir() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A cargo command at the root of the checkout.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+/// Runs a command; fails with its text.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let text = format!("{command:?}").replace('"', "");
+    let status = command.status().with_context(|| format!("cannot run {text}"))?;
+    ensure!(status.success(), "{text}: {status}");
+    Ok(())
+}
+
+/// Builds our programs; gives their directory.
+pub(crate) fn build_programs() -> Result<PathBuf> {
+    let mut build = command(&["build", "--locked", "--profile", PROFILE]);
+    for program in PROGRAMS {
+        build.args(["--package", program]);
+    }
+    run(&mut build)?;
+    Ok(target_dir().join(PROFILE))
+}

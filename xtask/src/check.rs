@@ -1,0 +1,65 @@
+//! What CI runs.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+
+use crate::{cargo, tidy, tools};
+
+/// Everything that CI runs: verify, then unit tests, then end-to-end tests with real Envoys.
+pub(crate) fn test() -> Result<()> {
+    let envoy = tools::envoy()?;
+    step("formatting, lints, structure");
+    verify()?;
+    step("programs for the end-to-end tests");
+    let bin_dir = cargo::build_programs()?;
+    let prepare = |command: &mut Command| {
+        command.env("ENVOY_BIN", &envoy).env("GRATICULE_BIN_DIR", &bin_dir);
+    };
+    step("unit, property, golden, protocol and conformance tests");
+    let mut unit =
+        cargo::command(&["test", "--locked", "--workspace", "--exclude", "graticule-e2e", "--no-fail-fast"]);
+    prepare(&mut unit);
+    let unit = cargo::run(&mut unit);
+    step("end-to-end tests with real processes and real Envoys");
+    let mut e2e = cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--no-fail-fast"]);
+    prepare(&mut e2e);
+    e2e.args(["--", "--test-threads=1"]);
+    let e2e = cargo::run(&mut e2e);
+    ensure!(unit.is_ok() && e2e.is_ok(), "tests failed; see above");
+    Ok(())
+}
+
+/// End-to-end tests only; `arguments` go to the test runner.
+pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
+    let envoy = tools::envoy()?;
+    let bin_dir = cargo::build_programs()?;
+    let mut command = cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--"]);
+    command.arg("--test-threads=1").args(arguments);
+    cargo::run(command.env("ENVOY_BIN", envoy).env("GRATICULE_BIN_DIR", bin_dir))
+}
+
+/// Formatting, lints and structure; writes nothing.
+pub(crate) fn verify() -> Result<()> {
+    cargo::run(&mut cargo::command(&["fmt", "--all", "--check"]))?;
+    cargo::run(&mut cargo::command(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    tidy::run()
+}
+
+/// Formats, and applies what clippy can fix.
+pub(crate) fn fix() -> Result<()> {
+    cargo::run(&mut cargo::command(&["fmt", "--all"]))?;
+    cargo::run(&mut cargo::command(&["clippy", "--workspace", "--all-targets", "--fix", "--allow-dirty"]))
+}
+
+fn step(title: &str) {
+    println!("\n=== {title} ===");
+}

@@ -18,6 +18,7 @@ pub mod http_server;
 pub mod listen;
 pub mod logging;
 pub mod random;
+pub mod settings;
 pub mod supervisor;
 pub mod tls;
 pub mod version;

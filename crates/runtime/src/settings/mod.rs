@@ -1,0 +1,154 @@
+//! Settings that both control planes have, with Kuma's keys and defaults; and Kuma's other names.
+//!
+//! Each part exports its table of [`Setting`]s next to its type; a program joins the tables of its parts.
+
+mod kuma;
+
+use serde::{Deserialize, Serialize};
+
+pub use kuma::meaningless;
+
+use crate::config::{Schema, Setting};
+
+/// A schema out of the tables of a program's parts. Tables live as long as the process.
+pub fn schema(tables: &[&[Setting]], reserved: &'static [&'static str]) -> Schema {
+    let settings: Vec<Setting> = tables.iter().flat_map(|table| table.iter().copied()).collect();
+    let meaningless = meaningless(&settings);
+    Schema { settings: settings.leak(), meaningless: meaningless.leak(), reserved }
+}
+
+/// `general`: certificates, directories, back-off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct General {
+    /// PEM certificate of all servers that have none of their own.
+    pub tls_cert_file: String,
+    /// Its key.
+    pub tls_key_file: String,
+    /// Lowest TLS version.
+    pub tls_min_version: String,
+    /// Highest TLS version; empty = newest.
+    pub tls_max_version: String,
+    /// Directory of generated certificates; empty = `$HOME/.graticule`.
+    pub work_dir: String,
+}
+
+impl Default for General {
+    fn default() -> Self {
+        General {
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+            tls_min_version: "TLSv1_2".into(),
+            tls_max_version: String::new(),
+            work_dir: String::new(),
+        }
+    }
+}
+
+impl General {
+    /// Table of settings.
+    pub const SETTINGS: &[Setting] = &[
+        setting(
+            "general.tlsCertFile",
+            "GENERAL_TLS_CERT_FILE",
+            "PEM certificate of all servers that have none of their own; empty: one is generated in general.workDir",
+        ),
+        setting("general.tlsKeyFile", "GENERAL_TLS_KEY_FILE", "key of general.tlsCertFile"),
+        setting("general.tlsMinVersion", "GENERAL_TLS_MIN_VERSION", "lowest TLS version: TLSv1_2 or TLSv1_3"),
+        setting("general.tlsMaxVersion", "GENERAL_TLS_MAX_VERSION", "highest TLS version; empty: the newest"),
+        setting(
+            "general.workDir",
+            "GENERAL_WORK_DIR",
+            "directory of generated certificates; empty: $HOME/.graticule",
+        ),
+    ];
+
+    /// The work directory, with the default filled in.
+    pub fn work_dir(&self) -> std::path::PathBuf {
+        if self.work_dir.is_empty() {
+            let home = std::env::var_os("HOME").unwrap_or_else(|| "/var/lib".into());
+            return std::path::PathBuf::from(home).join(".graticule");
+        }
+        self.work_dir.clone().into()
+    }
+}
+
+/// `store`: where resources are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct StoreSettings {
+    /// `memory`.
+    pub r#type: String,
+    /// Switches the guards of deletions off.
+    pub unsafe_delete: bool,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        StoreSettings { r#type: "memory".into(), unsafe_delete: false }
+    }
+}
+
+impl StoreSettings {
+    /// Table of settings.
+    pub const SETTINGS: &[Setting] = &[
+        setting("store.type", "STORE_TYPE", "store backend: memory (nothing survives a restart)"),
+        setting(
+            "store.unsafeDelete",
+            "STORE_UNSAFE_DELETE",
+            "delete meshes with Dataplanes and zones that are online",
+        ),
+    ];
+}
+
+/// `diagnostics`: health and readiness of the process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Diagnostics {
+    /// Port of `/ready` and `/healthy`.
+    pub server_port: u16,
+}
+
+impl Default for Diagnostics {
+    fn default() -> Self {
+        Diagnostics { server_port: 5680 }
+    }
+}
+
+impl Diagnostics {
+    /// Table of settings.
+    pub const SETTINGS: &[Setting] =
+        &[setting("diagnostics.serverPort", "DIAGNOSTICS_SERVER_PORT", "port of /ready and /healthy")];
+}
+
+/// `defaults`: what a control plane makes by itself.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Defaults {
+    /// No mesh `default`.
+    pub skip_mesh_creation: bool,
+    /// No HostnameGenerators.
+    #[serde(rename = "SkipHostnameGenerators")]
+    pub skip_hostname_generators: bool,
+}
+
+impl Defaults {
+    /// Table of settings.
+    pub const SETTINGS: &[Setting] = &[
+        setting(
+            "defaults.skipMeshCreation",
+            "DEFAULTS_SKIP_MESH_CREATION",
+            "do not create the mesh \"default\"",
+        ),
+        setting(
+            "defaults.SkipHostnameGenerators",
+            "DEFAULTS_SKIP_HOSTNAME_GENERATORS",
+            "do not create the default HostnameGenerators",
+        ),
+    ];
+}
+
+/// One row of a table.
+pub const fn setting(path: &'static str, env: &'static str, doc: &'static str) -> Setting {
+    Setting { path, env, doc }
+}

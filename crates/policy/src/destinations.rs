@@ -261,30 +261,29 @@ impl Destinations {
                 found => found == Some(value),
             })
         };
-        let fallback = wanted
-            .get(labels::DISPLAY_NAME)
-            .filter(|_| display_name == DisplayName::OrStoredName)
-            .map(|name| self.posting(kind, DISPLAY_NAME_FALLBACK, name));
-        let narrowest = wanted
-            .iter()
-            .filter(|(label, _)| fallback.is_none() || *label != labels::DISPLAY_NAME)
-            .map(|(label, value)| self.posting(kind, label, value))
-            .min_by_key(|keys| keys.map_or(0, BTreeSet::len));
-        let by_name = fallback.map(|keys| {
-            let labelled =
-                wanted.get(labels::DISPLAY_NAME).and_then(|n| self.posting(kind, labels::DISPLAY_NAME, n));
-            keys.into_iter().chain(labelled).flatten().collect::<BTreeSet<&Key>>()
-        });
-        let candidates: Vec<&Arc<Resource>> = match (by_name, narrowest) {
-            (Some(keys), _) => keys.into_iter().filter_map(|key| self.by_key.get(key)).collect(),
-            (None, Some(keys)) => keys.into_iter().flatten().filter_map(|key| self.by_key.get(key)).collect(),
-            (None, None) => self.by_key.values().filter(|resource| resource.kind() == kind).collect(),
+        let keys: BTreeSet<&Key> = match wanted.get(labels::DISPLAY_NAME) {
+            Some(name) if display_name == DisplayName::OrStoredName => {
+                [labels::DISPLAY_NAME, DISPLAY_NAME_FALLBACK]
+                    .into_iter()
+                    .flat_map(|label| self.posting(kind, label, name))
+                    .collect()
+            }
+            _ => wanted
+                .iter()
+                .map(|(label, value)| self.posting(kind, label, value))
+                .min_by_key(|keys| keys.size_hint())
+                .map_or_else(
+                    || self.by_key.keys().filter(|key| key.kind == kind).collect(),
+                    Iterator::collect,
+                ),
         };
-        candidates.into_iter().filter(|resource| has_all(resource)).collect()
+        let candidates = keys.into_iter().filter_map(|key| self.by_key.get(key));
+        candidates.filter(|resource| has_all(resource)).collect()
     }
 
-    fn posting(&self, kind: Kind, label: &str, value: &str) -> Option<&BTreeSet<Key>> {
-        self.by_label.get(&(kind, label.to_owned(), value.to_owned()))
+    fn posting(&self, kind: Kind, label: &str, value: &str) -> impl Iterator<Item = &Key> + use<'_> {
+        let keys = self.by_label.get(&(kind, label.to_owned(), value.to_owned()));
+        keys.map(BTreeSet::iter).unwrap_or_default()
     }
 }
 

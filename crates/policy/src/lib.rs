@@ -6,12 +6,25 @@
 //!
 //! Pure: no clock, no randomness, no I/O.
 
+pub mod body;
 pub mod destinations;
 pub mod effective;
+pub mod inbound;
 pub mod inputs;
+pub mod merge;
 pub mod node;
+pub mod outbound;
+pub mod routes;
+pub mod select;
+pub mod set;
+mod typed;
 
+pub use body::{Origin, Policy, ResourceMeta};
 pub use destinations::{Backend, Destinations, Port};
-pub use effective::{Effective, MatchOptions, Memo, PolicySet, Routes, effective};
+pub use effective::{Effective, KindResult, MatchOptions, Memo, effective};
+pub use inbound::{InboundRule, InboundRules};
 pub use inputs::ProxyInputs;
 pub use node::NodeFacts;
+pub use outbound::{ResourceRule, ResourceRules};
+pub use routes::Routes;
+pub use set::PolicySet;

@@ -69,7 +69,8 @@ impl LogLevel {
 }
 
 /// Every flag may also be given as a variable `GRATICULE_…` or `KUMA_…`; a flag wins over both.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
+#[command(args_override_self = true)]
 pub(crate) struct RunArgs {
     /// URL of the data plane server of the zone control plane. [env: GRATICULE_CONTROL_PLANE_URL]
     #[arg(long, value_name = "URL")]

@@ -38,10 +38,11 @@ pub(crate) fn init(args: &LogArgs) -> Result<(), Error> {
     match &args.output_path {
         None => builder.with_writer(std::io::stderr).with_ansi(false).init(),
         Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path).map_err(|source| Error::Open {
-                path: path.display().to_string(),
-                source,
-            })?;
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| Error::Open { path: path.display().to_string(), source })?;
             builder.with_writer(file).with_ansi(false).init();
         }
     }

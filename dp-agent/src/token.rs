@@ -85,7 +85,8 @@ fn check(text: &str) -> Result<(), &'static str> {
     else {
         return Err("it is not a JWT: it must have three parts with dots between them");
     };
-    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| "it is not a JWT: its header is not base64url")?;
+    let header =
+        URL_SAFE_NO_PAD.decode(header).map_err(|_| "it is not a JWT: its header is not base64url")?;
     let header: serde_json::Value =
         serde_json::from_slice(&header).map_err(|_| "it is not a JWT: its header is not JSON")?;
     match header.get("alg").and_then(serde_json::Value::as_str) {

@@ -55,7 +55,8 @@ impl WorkDir {
             let path = parent.join(format!("graticule-dp-{}-{number}", std::process::id()));
             match DirBuilder::new().mode(TEMP_MODE).create(&path) {
                 Ok(()) => {
-                    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(TEMP_MODE)).map_err(fail)?;
+                    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(TEMP_MODE))
+                        .map_err(fail)?;
                     return Ok(WorkDir { path, temporary: true });
                 }
                 Err(error)

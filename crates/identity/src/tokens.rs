@@ -10,7 +10,7 @@ mod names;
 pub use claims::{DataplaneClaims, UserClaims, ZoneClaims};
 pub use dataplane::{DataplaneTokenError, check_dataplane};
 pub use jws::{Validated, issue, validate};
-pub use keys::{KeyError, KeySource, Keys, PublicKey, Revocations, SigningKey, StaticKey};
+pub use keys::{KeyError, KeySource, Keys, PublicKey, ReadSecret, Revocations, SigningKey, StaticKey};
 pub use names::{TokenKind, signing_key_mesh};
 
 /// Largest token that is looked at, in bytes.

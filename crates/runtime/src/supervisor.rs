@@ -341,6 +341,10 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(60);
 
+    fn explode(why: &str) {
+        panic!("{why}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn essential_failure_names_the_task_and_drains_the_rest() {
         let supervisor = Supervisor::default();
@@ -360,7 +364,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn panics_of_essential_tasks_are_failures() {
         let supervisor = Supervisor::default();
-        supervisor.spawner().essential("store", async { panic!("disk {}", "gone") });
+        supervisor.spawner().essential("store", async { explode("disk gone") });
         let failure = supervisor.run_until(std::future::pending(), GRACE).await.expect_err("fails");
         assert_eq!(chain(&failure), "store failed: panicked: disk gone");
     }
@@ -368,7 +372,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn best_effort_failures_change_nothing() {
         let supervisor = Supervisor::default();
-        let task = supervisor.spawner().best_effort("connection", async { panic!("bad peer") });
+        let task = supervisor.spawner().best_effort("connection", async { explode("bad peer") });
         let ended = async {
             while !task.is_finished() {
                 tokio::task::yield_now().await

@@ -89,6 +89,11 @@ impl SigningKey {
         crate::pem::encode("RSA PRIVATE KEY", &self.pkcs1)
     }
 
+    #[cfg(test)]
+    pub(super) fn pkcs1(&self) -> &[u8] {
+        &self.pkcs1
+    }
+
     /// What checks this key's signatures.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.pair.public_key().as_ref().into())
@@ -180,6 +185,9 @@ pub struct StaticKey {
     pub key: PublicKey,
 }
 
+/// Reads the secret with a name.
+pub type ReadSecret<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
+
 /// The usual source: configured keys first, then secrets.
 pub struct Keys<'a> {
     /// What the tokens are for.
@@ -187,7 +195,7 @@ pub struct Keys<'a> {
     /// Configured keys.
     pub configured: &'a [StaticKey],
     /// Reads the secret (of the mesh, or global, as the kind says) with a name; `None`: secrets are not used.
-    pub secret: Option<&'a dyn Fn(&str) -> Option<Vec<u8>>>,
+    pub secret: Option<ReadSecret<'a>>,
 }
 
 impl fmt::Debug for Keys<'_> {

@@ -227,7 +227,8 @@ pub(super) fn certificates(
     }
 }
 
-fn facts(leaf: &CertificateDer<'_>) -> Result<(Sans, bool), String> {
+/// Names of a certificate, and whether it is an authority.
+pub(super) fn facts(leaf: &CertificateDer<'_>) -> Result<(Sans, bool), String> {
     let (_, cert) =
         X509Certificate::from_der(leaf).map_err(|error| format!("unreadable certificate: {error}"))?;
     let mut sans = Sans::default();

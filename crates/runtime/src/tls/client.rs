@@ -1,5 +1,6 @@
 //! What a client of a control plane trusts.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -7,10 +8,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::cert::certificates;
+use super::cert::{certificates, facts};
 use super::{Error, versions};
 
 /// What a client trusts.
@@ -117,6 +117,7 @@ fn check_pinned(
     server_name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<ServerCertVerified, CertificateError> {
+    let (sans, _) = facts(cert).map_err(|_| CertificateError::BadEncoding)?;
     let (_, cert) = X509Certificate::from_der(cert).map_err(|_| CertificateError::BadEncoding)?;
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if now < cert.validity().not_before.timestamp() {
@@ -125,24 +126,16 @@ fn check_pinned(
     if now > cert.validity().not_after.timestamp() {
         return Err(CertificateError::Expired);
     }
-    let names = cert.subject_alternative_name().map_err(|_| CertificateError::BadEncoding)?;
-    let mut names = names.iter().flat_map(|names| &names.value.general_names);
     let fits = match server_name {
-        ServerName::DnsName(wanted) => names.any(|name| match name {
-            GeneralName::DNSName(name) => dns_matches(name, wanted.as_ref()),
-            _ => false,
-        }),
-        ServerName::IpAddress(wanted) => {
-            let wanted = std::net::IpAddr::from(*wanted);
-            let wanted = match wanted {
-                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-            };
-            names.any(|name| matches!(name, GeneralName::IPAddress(bytes) if *bytes == wanted))
-        }
+        ServerName::DnsName(wanted) => sans.dns.iter().any(|name| dns_matches(name, wanted.as_ref())),
+        ServerName::IpAddress(wanted) => sans.ips.contains(&IpAddr::from(*wanted)),
         _ => false,
     };
-    if fits { Ok(ServerCertVerified::assertion()) } else { Err(CertificateError::NotValidForName) }
+    if fits {
+        return Ok(ServerCertVerified::assertion());
+    }
+    let presented = sans.dns.into_iter().chain(sans.ips.iter().map(IpAddr::to_string)).collect();
+    Err(CertificateError::NotValidForNameContext { expected: server_name.to_owned(), presented })
 }
 
 /// Case-insensitive; `*` stands for exactly the first label.

@@ -17,7 +17,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graticule-envoygen", &["graticule-model", "graticule-policy", "graticule-proto"]),
     ("graticule-identity", &["graticule-model"]),
     ("graticule-store", &["graticule-model"]),
-    ("graticule-runtime", &[]),
+    ("graticule-runtime", &["graticule-model"]),
+    (
+        "graticule-control-plane",
+        &["graticule-model", "graticule-store", "graticule-identity", "graticule-runtime"],
+    ),
     (
         "graticule-xds",
         &["graticule-model", "graticule-policy", "graticule-envoygen", "graticule-proto", "graticule-runtime"],

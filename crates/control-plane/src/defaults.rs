@@ -1,0 +1,264 @@
+//! Objects that a control plane makes by itself when it starts (resources.md §6).
+
+use std::sync::Arc;
+
+use graticule_identity::AdminAuthority;
+use graticule_identity::tokens::{KeyError, SigningKey, TokenKind, UserClaims};
+use graticule_model::kinds::config::{CLUSTER_ID, Config};
+use graticule_model::kinds::mesh::Mesh;
+use graticule_model::kinds::secret::{GlobalSecret, Secret, SecretBytes};
+use graticule_model::kinds::zone::Zone;
+use graticule_model::labels::Site;
+use graticule_model::{GoDuration, Key, Kind, Meta, Mode, Resource, TypedSpec, defaults};
+use graticule_runtime::{Clock, Random};
+use graticule_store::{CommitError, Expect, Store, Txn, Write};
+
+use crate::TokenKeys;
+
+const ADMIN: &str = "mesh-system:admin";
+const ADMIN_TOKEN_SECRET: &str = "admin-user-token";
+const ADMIN_TOKEN_LIFE: GoDuration = GoDuration::from_secs(10 * 365 * 24 * 3600);
+
+/// Why an object could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsureError {
+    /// The store refused.
+    #[error("cannot store {what}")]
+    Store {
+        /// The object.
+        what: String,
+        /// Reason.
+        #[source]
+        source: CommitError,
+    },
+    /// A key could not be made.
+    #[error("cannot make a signing key")]
+    Key(#[from] KeyError),
+    /// The authority of Envoy admin could not be made.
+    #[error("cannot make the authority of Envoy admin")]
+    Authority(#[from] graticule_identity::CaError),
+    /// The admin token could not be signed.
+    #[error("cannot sign the admin token")]
+    Token(#[from] graticule_identity::tokens::TokenError),
+}
+
+/// Makes what is missing; changes nothing that is there.
+pub struct DefaultObjects<'a> {
+    /// Where they go.
+    pub store: &'a Arc<dyn Store>,
+    /// Which control plane this is.
+    pub site: Site<'a>,
+    /// Time.
+    pub clock: &'a Clock,
+    /// Randomness.
+    pub random: &'a Random,
+    /// Make the mesh `default`.
+    pub mesh: bool,
+    /// Make the HostnameGenerators.
+    pub hostname_generators: bool,
+    /// Make the admin's user token.
+    pub admin_token: bool,
+}
+
+impl DefaultObjects<'_> {
+    /// Makes what is missing, the most needed first.
+    pub async fn ensure(&self) -> Result<(), EnsureError> {
+        if self.site.mode != Mode::Global {
+            self.envoy_admin_authority().await?;
+            self.own_zone().await?;
+        }
+        if self.site.mode != Mode::FederatedZone {
+            if self.mesh {
+                self.default_mesh().await?;
+            }
+            self.signing_key(TokenKind::Zone).await?;
+            self.cluster_id().await?;
+        }
+        if self.hostname_generators {
+            for generator in defaults::hostname_generators(self.site) {
+                self.create(generator).await?;
+            }
+        }
+        self.signing_key(TokenKind::User).await?;
+        if self.admin_token {
+            self.admin_user_token().await?;
+        }
+        Ok(())
+    }
+
+    /// Creates a resource unless its key is taken.
+    async fn create(&self, resource: Resource) -> Result<(), EnsureError> {
+        self.create_all(vec![resource]).await
+    }
+
+    async fn create_all(&self, resources: Vec<Resource>) -> Result<(), EnsureError> {
+        let Some(first) = resources.first() else { return Ok(()) };
+        let what = first.key().to_string();
+        let writes = resources
+            .into_iter()
+            .map(|resource| Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false })
+            .collect();
+        match self.store.commit(Txn { at: Some(self.clock.now()), writes }).await {
+            Ok(_) | Err(CommitError::Exists(_)) => Ok(()),
+            Err(source) => Err(EnsureError::Store { what, source }),
+        }
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.store.snapshot().contains(key)
+    }
+
+    async fn default_mesh(&self) -> Result<(), EnsureError> {
+        if self.has(&Key::new(Kind::Mesh, "", "default")) {
+            return Ok(());
+        }
+        let mesh = Resource::new(Meta::new("", "default"), Mesh::default());
+        let mut resources = vec![mesh];
+        resources.extend(mesh_companions(self.site, "default", &Mesh::default())?);
+        self.create_all(resources).await
+    }
+
+    async fn signing_key(&self, kind: TokenKind<'_>) -> Result<(), EnsureError> {
+        let snapshot = self.store.snapshot();
+        let names: Vec<String> =
+            snapshot.list(Kind::GlobalSecret, None).map(|secret| secret.meta.name.clone()).collect();
+        if kind.latest(names.iter().map(String::as_str)).is_some() {
+            return Ok(());
+        }
+        self.create(global_secret(&kind.secret_name(1), SigningKey::generate()?.to_pem().into_bytes())).await
+    }
+
+    async fn cluster_id(&self) -> Result<(), EnsureError> {
+        let id = Config { config: self.random.uuid() };
+        self.create(Resource::new(Meta::new("", CLUSTER_ID), id)).await
+    }
+
+    async fn envoy_admin_authority(&self) -> Result<(), EnsureError> {
+        let name = graticule_identity::admin::SECRET;
+        if self.has(&Key::new(Kind::GlobalSecret, "", name)) {
+            return Ok(());
+        }
+        let authority = AdminAuthority::generate(self.clock.now(), self.random.bytes16())?;
+        self.create(global_secret(name, authority.to_secret())).await
+    }
+
+    /// A zone's store holds exactly one Zone: its own.
+    async fn own_zone(&self) -> Result<(), EnsureError> {
+        let snapshot = self.store.snapshot();
+        let others: Vec<Key> = snapshot
+            .list(Kind::Zone, None)
+            .filter(|zone| zone.meta.name != self.site.zone)
+            .map(|zone| zone.key())
+            .collect();
+        for key in others {
+            let what = key.to_string();
+            let writes = vec![Write::Delete { key, expect: Expect::Any }];
+            self.store
+                .commit(Txn { at: Some(self.clock.now()), writes })
+                .await
+                .map_err(|source| EnsureError::Store { what, source })?;
+        }
+        self.create(Resource::new(Meta::new("", self.site.zone), Zone::default())).await
+    }
+
+    async fn admin_user_token(&self) -> Result<(), EnsureError> {
+        if self.has(&Key::new(Kind::GlobalSecret, "", ADMIN_TOKEN_SECRET)) {
+            return Ok(());
+        }
+        let claims = UserClaims { name: ADMIN.into(), groups: Some(vec![ADMIN.into()]) };
+        let keys = TokenKeys::new(self.store.clone());
+        let token =
+            keys.sign(TokenKind::User, &claims, self.clock.now(), ADMIN_TOKEN_LIFE, &self.random.uuid())?;
+        self.create(global_secret(ADMIN_TOKEN_SECRET, token.into_bytes())).await
+    }
+}
+
+fn global_secret(name: &str, data: Vec<u8>) -> Resource {
+    Resource::new(Meta::new("", name), GlobalSecret { data: SecretBytes(data) })
+}
+
+/// What is created together with a mesh: its default policies, and the key of its dataplane tokens
+/// (not on a federated zone, which receives both).
+pub fn mesh_companions(site: Site<'_>, name: &str, mesh: &Mesh) -> Result<Vec<Resource>, KeyError> {
+    let mut resources = defaults::policies(site, name, mesh);
+    if site.mode != Mode::FederatedZone {
+        let mut meta = Meta::new(name, TokenKind::Dataplane { mesh: name }.secret_name(1));
+        meta.owner = Some(Key::new(Kind::Mesh, "", name));
+        let data = SecretBytes(SigningKey::generate()?.to_pem().into_bytes());
+        resources.push(Resource {
+            meta,
+            spec: Secret { data }.wrap(),
+            status: graticule_model::Status::empty(Kind::Secret),
+        });
+    }
+    Ok(resources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graticule_store::{MemoryStore, Snapshot};
+
+    fn count(snapshot: &Snapshot, kind: Kind) -> usize {
+        snapshot.list(kind, None).count()
+    }
+
+    fn mk_store(clock: &Clock) -> Arc<dyn Store> {
+        let clock = clock.clone();
+        Arc::new(MemoryStore::new(move || clock.now()))
+    }
+
+    async fn ensure(store: &Arc<dyn Store>, mode: Mode, zone: &str, clock: &Clock) {
+        DefaultObjects {
+            store,
+            site: Site { mode, zone },
+            clock,
+            random: &Random::seeded(1),
+            mesh: true,
+            hostname_generators: true,
+            admin_token: true,
+        }
+        .ensure()
+        .await
+        .expect("an empty store takes the default objects");
+    }
+
+    #[tokio::test]
+    async fn global_makes_its_objects_once() {
+        let clock = Clock::system();
+        let store = mk_store(&clock);
+        ensure(&store, Mode::Global, "", &clock).await;
+        let first = store.snapshot();
+        assert_eq!(count(&first, Kind::Mesh), 1);
+        assert_eq!(count(&first, Kind::MeshTimeout), 2);
+        assert_eq!(count(&first, Kind::HostnameGenerator), 5);
+        let secrets: Vec<_> = first.list(Kind::GlobalSecret, None).map(|s| s.meta.name.clone()).collect();
+        assert_eq!(secrets, ["admin-user-token", "user-token-signing-key-1", "zone-token-signing-key-1"]);
+        ensure(&store, Mode::Global, "", &clock).await;
+        assert_eq!(store.snapshot().revision(), first.revision());
+        let keys = TokenKeys::new(store.clone());
+        let token = read_admin_token(&first);
+        assert_eq!(keys.user(&token, clock.now()).expect("valid").claims.name, ADMIN);
+    }
+
+    fn read_admin_token(snapshot: &Snapshot) -> String {
+        String::from_utf8(crate::read_secret(snapshot, None, ADMIN_TOKEN_SECRET).expect("made"))
+            .expect("text")
+    }
+
+    #[tokio::test]
+    async fn a_federated_zone_leaves_to_global_what_is_global() {
+        let clock = Clock::system();
+        let store = mk_store(&clock);
+        let other = Resource::new(Meta::new("", "old-name"), Zone::default());
+        let writes = vec![Write::Put { resource: Box::new(other), expect: Expect::Absent, touch: false }];
+        store.commit(Txn { at: None, writes }).await.expect("stored");
+        ensure(&store, Mode::FederatedZone, "east", &clock).await;
+        let snapshot = store.snapshot();
+        assert_eq!(count(&snapshot, Kind::Mesh), 0);
+        let zones: Vec<_> = snapshot.list(Kind::Zone, None).map(|z| z.meta.name.clone()).collect();
+        assert_eq!(zones, ["east"]);
+        assert!(snapshot.contains(&Key::new(Kind::GlobalSecret, "", "envoy-admin-ca")));
+        assert!(!snapshot.contains(&Key::new(Kind::GlobalSecret, "", "zone-token-signing-key-1")));
+    }
+}

@@ -1,0 +1,127 @@
+//! Tokens checked and signed with the keys that the store holds (tokens-and-access.md §1–§3).
+
+use std::sync::Arc;
+
+use graticule_identity::tokens::{
+    DataplaneClaims, Keys, Revocations, SigningKey, StaticKey, TokenError, TokenKind, UserClaims, Validated,
+    ZoneClaims, issue, validate,
+};
+use graticule_model::kinds::secret::{GlobalSecret, Secret};
+use graticule_model::{GoDuration, Key, Kind, Resource, Timestamp, TypedSpec};
+use graticule_store::{Snapshot, Store};
+
+/// Keys and revocation lists of one store. Cheap to clone.
+#[derive(Clone)]
+pub struct TokenKeys {
+    store: Arc<dyn Store>,
+    configured: Arc<Vec<StaticKey>>,
+    uses_secrets: bool,
+}
+
+impl TokenKeys {
+    /// Keys from the store's secrets alone.
+    pub fn new(store: Arc<dyn Store>) -> TokenKeys {
+        TokenKeys { store, configured: Arc::new(Vec::new()), uses_secrets: true }
+    }
+
+    /// With configured public keys; `uses_secrets` = also look into the store.
+    pub fn with_configured(
+        store: Arc<dyn Store>,
+        configured: Vec<StaticKey>,
+        uses_secrets: bool,
+    ) -> TokenKeys {
+        TokenKeys { store, configured: Arc::new(configured), uses_secrets }
+    }
+
+    /// Checks a user token.
+    pub fn user(&self, token: &str, now: Timestamp) -> Result<Validated<UserClaims>, TokenError> {
+        self.check(TokenKind::User, token, now)
+    }
+
+    /// Checks a dataplane token with the keys of a mesh.
+    pub fn dataplane(
+        &self,
+        mesh: &str,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Validated<DataplaneClaims>, TokenError> {
+        self.check(TokenKind::Dataplane { mesh }, token, now)
+    }
+
+    /// Checks a zone token.
+    pub fn zone(&self, token: &str, now: Timestamp) -> Result<Validated<ZoneClaims>, TokenError> {
+        self.check(TokenKind::Zone, token, now)
+    }
+
+    fn check<C: serde::de::DeserializeOwned>(
+        &self,
+        kind: TokenKind<'_>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Validated<C>, TokenError> {
+        let snapshot = self.store.snapshot();
+        let secret = |name: &str| read_secret(&snapshot, kind.mesh(), name);
+        let keys = Keys {
+            kind,
+            configured: &self.configured,
+            secret: if self.uses_secrets { Some(&secret) } else { None },
+        };
+        validate(token, &keys, &revocations(&snapshot, kind), now)
+    }
+
+    /// Signs claims with the newest key of their kind.
+    pub fn sign<C: serde::Serialize>(
+        &self,
+        kind: TokenKind<'_>,
+        claims: &C,
+        now: Timestamp,
+        valid_for: GoDuration,
+        jti: &str,
+    ) -> Result<String, TokenError> {
+        let snapshot = self.store.snapshot();
+        let names = secret_names(&snapshot, kind.mesh());
+        let missing = || TokenError::NoSigningKey {
+            kid: "1".into(),
+            secret: match kind.mesh() {
+                Some(mesh) => format!("Secret of name \"{}\" in mesh \"{mesh}\"", kind.secret_name(1)),
+                None => format!("GlobalSecret of name \"{}\"", kind.secret_name(1)),
+            },
+        };
+        let (serial, name) = kind.latest(names.iter().map(String::as_str)).ok_or_else(missing)?;
+        let data = read_secret(&snapshot, kind.mesh(), name).ok_or_else(missing)?;
+        let kid = serial.to_string();
+        let key = SigningKey::from_secret(&data)
+            .map_err(|source| TokenError::UnusableKey { kid: kid.clone(), source })?;
+        issue(claims, &key, &kid, now, valid_for, jti)
+    }
+}
+
+/// Both places of a revocation list count: the mesh's Secret and the GlobalSecret of the same name.
+fn revocations(snapshot: &Snapshot, kind: TokenKind<'_>) -> Revocations {
+    let mut revoked = Revocations::default();
+    let name = kind.revocations_name();
+    for mesh in [None, kind.mesh()] {
+        if let Some(data) = read_secret(snapshot, mesh, &name) {
+            revoked.add(&data);
+        }
+    }
+    revoked
+}
+
+fn secret_names(snapshot: &Snapshot, mesh: Option<&str>) -> Vec<String> {
+    let kind = if mesh.is_some() { Kind::Secret } else { Kind::GlobalSecret };
+    snapshot.list(kind, mesh).map(|resource| resource.meta.name.clone()).collect()
+}
+
+/// The bytes of a Secret of a mesh, or of a GlobalSecret.
+pub fn read_secret(snapshot: &Snapshot, mesh: Option<&str>, name: &str) -> Option<Vec<u8>> {
+    match mesh {
+        Some(mesh) => peek::<Secret>(snapshot, Kind::Secret, mesh, name).map(|secret| secret.data.0),
+        None => peek::<GlobalSecret>(snapshot, Kind::GlobalSecret, "", name).map(|secret| secret.data.0),
+    }
+}
+
+fn peek<S: TypedSpec + Clone>(snapshot: &Snapshot, kind: Kind, mesh: &str, name: &str) -> Option<S> {
+    let resource: Arc<Resource> = snapshot.get(&Key::new(kind, mesh, name))?;
+    resource.spec_as::<S>().cloned()
+}

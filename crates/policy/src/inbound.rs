@@ -38,7 +38,7 @@ pub struct InboundRules {
 impl InboundRules {
     /// Builds the list from policies that select the listener, ascending by priority. Fails if the merged
     /// configuration is none of the kind.
-    pub(crate) fn build(kind: Kind, policies: &[Arc<Policy>]) -> Result<InboundRules, String> {
+    pub fn build(kind: Kind, policies: &[Arc<Policy>]) -> Result<InboundRules, String> {
         let rules = expand(policies);
         let unconditional = rules.iter().filter(|rule| rule.r#match.is_none()).map(|rule| &*rule.conf);
         let catch_all = merge(kind.name(), unconditional).into_iter().next();

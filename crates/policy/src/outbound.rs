@@ -7,7 +7,7 @@ use graticule_model::targetref::TargetKind;
 use graticule_model::{Kind, Kri, Resource, TargetRef, labels};
 use serde_json::Value;
 
-use crate::body::{Origin, Policy, ResourceMeta};
+use crate::body::{ItemPriority, Origin, Policy, ResourceMeta};
 use crate::destinations::Destinations;
 use crate::merge::merge;
 use crate::routes;
@@ -57,6 +57,12 @@ pub struct OutboundEntry {
     pub conf: Arc<Value>,
 }
 
+impl OutboundEntry {
+    fn priority(&self) -> ItemPriority<'_> {
+        self.origin.policy.priority.of_item(&self.target_ref)
+    }
+}
+
 /// What references resolve against.
 #[derive(Debug, Clone, Copy)]
 pub struct World<'a> {
@@ -83,8 +89,7 @@ pub fn entries(policies: &[Arc<Policy>], all: &PolicySet) -> Result<Vec<Outbound
             conf: item.conf.clone(),
         }));
     }
-    let priority = |entry: &OutboundEntry| entry.origin.policy.priority.of_item(&entry.target_ref);
-    entries.sort_by(|a, b| priority(a).cmp(&priority(b)));
+    entries.sort_by(|a, b| a.priority().cmp(&b.priority()));
     Ok(entries)
 }
 

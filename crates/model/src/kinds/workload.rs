@@ -16,6 +16,16 @@ impl Validate for Workload {}
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadStatus {
     /// Proxies of the workload.
-    #[serde(default)]
+    #[serde(default, serialize_with = "with_zeros")]
     pub dataplane_proxies: DataplaneProxies,
+}
+
+/// Unlike those of a MeshService, these counters are written when they are zero, too.
+fn with_zeros<S: serde::Serializer>(counters: &DataplaneProxies, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeStruct as _;
+    let mut out = serializer.serialize_struct("DataplaneProxies", 3)?;
+    out.serialize_field("connected", &counters.connected)?;
+    out.serialize_field("healthy", &counters.healthy)?;
+    out.serialize_field("total", &counters.total)?;
+    out.end()
 }

@@ -39,6 +39,22 @@ impl Digest {
     }
 }
 
+impl Digest {
+    /// Whether `version` is this digest's version.
+    pub(crate) fn is_version(self, version: &str) -> bool {
+        let mut buffer = [0; 32];
+        for (index, byte) in self.0.iter().enumerate() {
+            buffer[index * 2] = hex_digit(byte >> 4);
+            buffer[index * 2 + 1] = hex_digit(byte & 15);
+        }
+        version.as_bytes() == buffer
+    }
+}
+
+fn hex_digit(nibble: u8) -> u8 {
+    b"0123456789abcdef"[usize::from(nibble & 15)]
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -94,25 +110,30 @@ impl SharedCache {
     pub(crate) fn resource(
         &self,
         key: Digest,
-        build: impl FnOnce() -> Arc<EnvoyResource>,
-    ) -> Arc<EnvoyResource> {
-        if let Some(found) = self.resources.lock().get(&key) {
+        build: impl FnOnce() -> Option<Arc<EnvoyResource>>,
+    ) -> Option<Arc<EnvoyResource>> {
+        let found = self.resources.lock().get(&key);
+        if found.is_some() {
             return found;
         }
         // Built without the lock; when two proxies race, the first one wins so that they still share.
-        let built = build();
-        self.resources.lock().get_or_insert(key, built)
+        let built = build()?;
+        Some(self.resources.lock().get_or_insert(key, built))
     }
 
-    /// Digest of a shared part, computed once per `Arc`.
+    /// Digest of a shared part, computed once per `Arc`; a type must always be given the same `compute`.
     ///
     /// The cache holds the part, so its address cannot be taken by another one while the entry lives.
-    pub(crate) fn digest<T: Serialize + Send + Sync + 'static>(&self, what: &str, part: &Arc<T>) -> Digest {
+    pub(crate) fn digest<T: Send + Sync + 'static>(
+        &self,
+        part: &Arc<T>,
+        compute: impl FnOnce(&T) -> Digest,
+    ) -> Digest {
         let address = Arc::as_ptr(part) as usize;
         if let Some((_, digest)) = self.digests.lock().get(&address) {
             return digest;
         }
-        let digest = Digest::of(what, part.as_ref());
+        let digest = compute(part.as_ref());
         self.digests.lock().get_or_insert(address, (Arc::<T>::clone(part), digest)).1
     }
 }
@@ -178,9 +199,12 @@ mod tests {
     fn digest_depends_on_value_not_on_address() {
         let cache = SharedCache::with_capacity(4);
         let (a, b, c) = (Arc::new(vec![1, 2]), Arc::new(vec![1, 2]), Arc::new(vec![2, 1]));
-        assert!(cache.digest("x", &a) == cache.digest("x", &b));
-        assert!(cache.digest("x", &a) != cache.digest("x", &c));
+        let digest = |part| cache.digest(part, |list| Digest::of("x", list));
+        assert!(digest(&a) == digest(&b));
+        assert!(digest(&a) != digest(&c));
         assert!(Digest::of("x", &1) != Digest::of("y", &1));
-        assert_eq!(Digest::of("x", &1).version().len(), 32);
+        let one = Digest::of("x", &1);
+        assert!(one.version().len() == 32 && one.is_version(&one.version()));
+        assert!(!one.is_version("") && !one.is_version(&Digest::of("x", &2).version()));
     }
 }

@@ -8,7 +8,18 @@
 //! ```
 
 mod cache;
+mod cluster;
+mod inbound;
+mod listener;
+mod message;
+mod outbound;
+mod rbac;
+mod retry;
+mod route;
 mod snapshot;
+mod system;
+mod timeout;
+mod tls;
 
 pub use cache::SharedCache;
 pub use snapshot::{AdminTls, EnvoyResource, LeafSecret, Resources, Secrets, Snapshot, snapshot};

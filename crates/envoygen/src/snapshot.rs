@@ -5,10 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use graticule_policy::inputs::ProxyInputs;
+use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
+use graticule_policy::inputs::{self, ProxyInputs};
+use graticule_policy::node::{AdminFacts, FEATURE_REUSE_PORT, FEATURE_STRICT_INBOUND_PORTS};
+use prost::Message;
+use serde::Serialize;
 
-use crate::cache::SharedCache;
-use crate::type_url;
+use crate::cache::{Digest, SharedCache};
+use crate::outbound::Surroundings;
+use crate::{cluster, inbound, outbound, system, tls, type_url};
 
 /// One named resource, encoded once.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,13 +123,242 @@ impl fmt::Debug for AdminTls {
 ///
 /// A resource whose part of the input is unchanged keeps its `Arc`, version and bytes: from `previous`, else from
 /// `cache`, which shares the resources of equal parts between proxies. Resources with key material are never cached.
+/// Without `secrets` the admin certificates are empty and there is no identity secret: the form that shows a
+/// configuration (`_config`), not one that Envoy accepts.
 pub fn snapshot(
     inputs: &ProxyInputs,
     secrets: &Secrets,
     previous: Option<&Snapshot>,
     cache: &SharedCache,
 ) -> Snapshot {
-    let mut snapshot = Snapshot { revision: previous.map_or(0, |p| p.revision), ..Snapshot::default() };
-    let _ = (inputs, secrets, cache, &mut snapshot);
-    snapshot
+    let revision = previous.map_or(0, |snapshot| snapshot.revision);
+    let mut build = Build { previous, cache, snapshot: Snapshot { revision, ..Snapshot::default() } };
+    if let Some(admin) = &inputs.node.admin {
+        build.admin(inputs, admin, secrets.admin.as_ref());
+    }
+    build.passthrough(inputs);
+    build.inbounds(inputs);
+    build.dynconf(inputs);
+    build.ingresses(inputs);
+    build.outbounds(inputs);
+    build.destinations(inputs);
+    build.secrets(inputs, secrets.identity.as_ref());
+    build.snapshot
+}
+
+/// Messages that are resources.
+trait Kind: Message + Default {
+    /// Tells equal parts of different kinds apart.
+    const KIND: &'static str;
+
+    fn of(snapshot: &Snapshot) -> &Resources;
+    fn of_mut(snapshot: &mut Snapshot) -> &mut Resources;
+}
+
+macro_rules! kind {
+    ($message:ty, $member:ident) => {
+        impl Kind for $message {
+            const KIND: &'static str = stringify!($member);
+
+            fn of(snapshot: &Snapshot) -> &Resources {
+                &snapshot.$member
+            }
+
+            fn of_mut(snapshot: &mut Snapshot) -> &mut Resources {
+                &mut snapshot.$member
+            }
+        }
+    };
+}
+
+kind!(Cluster, clusters);
+kind!(ClusterLoadAssignment, endpoints);
+kind!(Listener, listeners);
+kind!(Secret, secrets);
+
+/// A snapshot in the making.
+struct Build<'a> {
+    previous: Option<&'a Snapshot>,
+    cache: &'a SharedCache,
+    snapshot: Snapshot,
+}
+
+impl Build<'_> {
+    /// A resource of this proxy alone; `part` is all that `build` reads.
+    fn own<M: Kind>(&mut self, name: &str, part: &impl Serialize, build: impl FnOnce() -> Option<M>) {
+        let digest = Digest::of(M::KIND, &(name, part));
+        if !self.keep::<M>(name, digest) {
+            self.put::<M>(build().map(|message| encode(name, digest, &message)));
+        }
+    }
+
+    /// A resource that other proxies may have as well.
+    fn shared<M: Kind>(&mut self, name: &str, part: &impl Serialize, build: impl FnOnce() -> Option<M>) {
+        let digest = Digest::of(M::KIND, &(name, part));
+        if !self.keep::<M>(name, digest) {
+            let build = || build().map(|message| encode(name, digest, &message));
+            let found = self.cache.resource(digest, build);
+            self.put::<M>(found);
+        }
+    }
+
+    /// Takes the resource over from the previous snapshot if its part did not change.
+    fn keep<M: Kind>(&mut self, name: &str, digest: Digest) -> bool {
+        let Some((key, known)) = self.previous.and_then(|snapshot| M::of(snapshot).get_key_value(name))
+        else {
+            return false;
+        };
+        let unchanged = digest.is_version(&known.version);
+        if unchanged {
+            M::of_mut(&mut self.snapshot).insert(Arc::clone(key), Arc::clone(known));
+        }
+        unchanged
+    }
+
+    fn put<M: Kind>(&mut self, resource: Option<Arc<EnvoyResource>>) {
+        if let Some(resource) = resource {
+            M::of_mut(&mut self.snapshot).insert(Arc::clone(&resource.name), resource);
+        }
+    }
+
+    fn admin(&mut self, inputs: &ProxyInputs, admin: &AdminFacts, tls: Option<&AdminTls>) {
+        for cluster in system::admin_clusters(admin) {
+            self.own::<Cluster>(&cluster.name.clone(), admin, || Some(cluster));
+        }
+        // The certificate stands for its key: a new key always comes with a new certificate.
+        let material = tls.map(|tls| (&tls.certificate_pem, &tls.ca_pem));
+        let part = (&inputs.address, admin, inputs.node.ipv6, reuses_port(inputs), material);
+        self.own::<Listener>(system::ADMIN, &part, || system::admin_listener(inputs, admin, tls));
+    }
+
+    fn passthrough(&mut self, inputs: &ProxyInputs) {
+        let strict: Vec<_> = inputs.inbounds.iter().map(|i| (i.port, inbound::is_strict(&i.tls))).collect();
+        let features = (reuses_port(inputs), inputs.node.has(FEATURE_STRICT_INBOUND_PORTS));
+        let redirect = &inputs.transparent_proxy;
+        let system::Passthrough { clusters, listeners } = system::passthrough(inputs);
+        for cluster in clusters {
+            self.own::<Cluster>(&cluster.name.clone(), &"passthrough", || Some(cluster));
+        }
+        let part = (redirect, features, inputs.identity.is_some(), strict);
+        for listener in listeners {
+            self.own::<Listener>(&listener.name.clone(), &part, || Some(listener));
+        }
+    }
+
+    fn inbounds(&mut self, inputs: &ProxyInputs) {
+        let transparent = inputs.transparent_proxy.is_some();
+        let identity = inputs.identity.as_ref().map(|identity| &identity.secret_name);
+        let domains: Vec<_> = inputs.trust.domains.keys().collect();
+        let proxy = (
+            &inputs.labels,
+            identity,
+            domains,
+            &inputs.internal_cidrs,
+            inputs.node.ipv6,
+            reuses_port(inputs),
+        );
+        for input in &inputs.inbounds {
+            let name = inbound::name(input);
+            let workload = (&input.workload_address, input.workload_port, transparent);
+            let part = (workload, input.protocol, &input.timeout, &input.circuit_breaker);
+            self.own::<Cluster>(&name, &part, || Some(inbound::application_cluster(input, transparent)));
+            let own =
+                (&input.address, input.port, input.protocol, &input.tls, &input.permissions, &input.timeout);
+            let part = (own, transparent, &proxy);
+            self.own::<Listener>(&name, &part, || Some(inbound::inbound_listener(inputs, input)));
+        }
+    }
+
+    fn dynconf(&mut self, inputs: &ProxyInputs) {
+        if let Some(dns) = &inputs.dns {
+            let part = (dns, &inputs.node.workdir, inputs.node.ipv6);
+            self.own::<Listener>(system::DYNCONF, &part, || Some(system::dynconf_listener(inputs, dns)));
+        }
+    }
+
+    fn ingresses(&mut self, inputs: &ProxyInputs) {
+        for ingress in &inputs.zone_ingresses {
+            let part = (ingress, reuses_port(inputs));
+            let name = system::ingress_name(ingress);
+            self.own::<Listener>(&name, &part, || system::ingress_listener(inputs, ingress));
+        }
+    }
+
+    fn outbounds(&mut self, inputs: &ProxyInputs) {
+        let tags = inputs.sends_tags_header.then(|| outbound::tags_header(&inputs.labels));
+        let around = Surroundings {
+            internal_cidrs: &inputs.internal_cidrs,
+            ipv6: inputs.node.ipv6,
+            tags_header: tags.as_deref(),
+        };
+        let around_part = Digest::of("surroundings", &(&inputs.internal_cidrs, inputs.node.ipv6, &tags));
+        for input in &inputs.outbounds {
+            let part = (self.cache.digest(input, |outbound| Digest::of("outbound", outbound)), around_part);
+            self.shared::<Listener>(&input.name, &part, || outbound::outbound_listener(input, around));
+        }
+    }
+
+    fn destinations(&mut self, inputs: &ProxyInputs) {
+        for (name, input) in &inputs.clusters {
+            let part =
+                self.cache.digest(input, |cluster| Digest::of("destination", &ClusterPart::of(cluster)));
+            self.shared::<Cluster>(name, &part, || Some(cluster::destination(input)));
+            let endpoints = &input.endpoints;
+            let part = self.cache.digest(endpoints, |endpoints| Digest::of("endpoints", endpoints));
+            let build = || Some(cluster::load_assignment(name, endpoints));
+            self.shared::<ClusterLoadAssignment>(name, &part, build);
+        }
+    }
+
+    fn secrets(&mut self, inputs: &ProxyInputs, leaf: Option<&LeafSecret>) {
+        if !inputs.trust.domains.is_empty() {
+            let part = self.cache.digest(&inputs.trust, |trust| Digest::of("trust", trust));
+            self.shared::<Secret>(tls::TRUST_BUNDLE, &part, || Some(tls::trust_bundle(&inputs.trust)));
+        }
+        if let (Some(identity), Some(leaf)) = (&inputs.identity, leaf) {
+            // The certificate stands for its key, see admin.
+            let name = &identity.secret_name;
+            self.own::<Secret>(name, &leaf.chain_pem, || Some(tls::identity_secret(name, leaf)));
+        }
+    }
+}
+
+fn reuses_port(inputs: &ProxyInputs) -> bool {
+    inputs.node.has(FEATURE_REUSE_PORT)
+}
+
+fn encode(name: &str, digest: Digest, message: &impl Message) -> Arc<EnvoyResource> {
+    Arc::new(EnvoyResource {
+        name: name.into(),
+        version: digest.version(),
+        body: Bytes::from(message.encode_to_vec()),
+    })
+}
+
+/// A cluster without its endpoints, which are a resource of their own.
+#[derive(Serialize)]
+struct ClusterPart<'a> {
+    role: inputs::ClusterRole,
+    protocol: inputs::Protocol,
+    tls: &'a Option<inputs::UpstreamTls>,
+    timeout: &'a Option<graticule_model::kinds::mesh_timeout::Conf>,
+    circuit_breaker: &'a Option<graticule_model::kinds::mesh_circuit_breaker::Conf>,
+    connection_life: Option<inputs::ConnectionLife>,
+}
+
+impl<'a> ClusterPart<'a> {
+    fn of(cluster: &'a inputs::Cluster) -> Self {
+        let inputs::Cluster {
+            name: _,
+            role,
+            protocol,
+            tls,
+            timeout,
+            circuit_breaker,
+            connection_life,
+            endpoints: _,
+        } = cluster;
+        let (role, protocol, connection_life) = (*role, *protocol, *connection_life);
+        ClusterPart { role, protocol, tls, timeout, circuit_breaker, connection_life }
+    }
 }

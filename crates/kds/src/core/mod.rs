@@ -1,0 +1,36 @@
+//! The protocol without I/O: what is sent to whom, in which form, and what is taken from whom.
+//!
+//! A [`Catalog`] holds what this side offers, encoded once; a [`Source`] per stream says what the peer
+//! lacks; a [`Sink`] per stream turns what the peer sends into writes.
+
+mod catalog;
+mod filter;
+mod public_key;
+mod rewrite;
+mod sink;
+mod source;
+mod status;
+
+pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
+pub use filter::Audience;
+pub use sink::{Held, Intake, Rejection, Side, Sink};
+pub use source::{Peer, Received, Refused, Source};
+pub use status::{StreamKind, ZoneStatus};
+
+use graticule_model::Kind;
+
+/// Features in node metadata (federation.md §1.6).
+pub const NODE_FEATURES: [&str; 4] = ["zone-token", "hash-suffix", "hg-mz-selector", "producer-policy-flow"];
+
+/// Features in the headers of every call of a zone (federation.md §1.3).
+pub const HEADER_FEATURES: [&str; 2] = ["zone-ping-health", "hash-suffix"];
+
+/// The kinds that a zone asks global for.
+pub fn kinds_for_zones() -> impl Iterator<Item = Kind> {
+    Kind::all().filter(|kind| kind.descriptor().kds.requested_by_zones())
+}
+
+/// The kinds that global asks zones for.
+pub fn kinds_for_global() -> impl Iterator<Item = Kind> {
+    Kind::all().filter(|kind| kind.descriptor().kds.zone_to_global())
+}

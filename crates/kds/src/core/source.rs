@@ -1,0 +1,354 @@
+//! The sending side of one stream: what the peer knows, what it lacks (federation.md §2.5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use graticule_model::Kind;
+use graticule_proto::discovery::{ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use graticule_proto::google::protobuf::value::Kind as ValueKind;
+use graticule_proto::graticule::kds::v1::Rejections;
+use prost::Message;
+
+use super::Catalog;
+use crate::wire::Version;
+
+/// Types that one stream may ask for; a Kuma 3 zone asks for 29.
+const TYPES_MAX: usize = 256;
+/// Room that a response keeps for what is not a resource.
+const RESPONSE_HEADROOM: usize = 64 * 1024;
+
+/// Who is at the other end, as far as filters care.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Peer {
+    /// The zone, when the peer is one.
+    pub zone: String,
+    /// Understands producer policies.
+    pub producer_policies: bool,
+    /// Understands generators for MeshMultiZoneServices.
+    pub multi_zone_generators: bool,
+}
+
+/// Why a request ends its stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The protocol demands a node on every request.
+    #[error("request for \"{0}\" has no node")]
+    NoNode(String),
+    /// More types than any peer knows.
+    #[error("more than {TYPES_MAX} types on one stream")]
+    TooManyTypes,
+}
+
+/// What a request said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// Asks for a type for the first time.
+    Subscribed(Option<Kind>),
+    /// Took the last response of a kind.
+    Acked(Option<Kind>),
+    /// Refused some of the last response of a kind.
+    Nacked {
+        /// The kind.
+        kind: Option<Kind>,
+        /// The peer's message.
+        message: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The first response is due, whatever there is to say.
+    First,
+    /// May send.
+    Armed,
+    /// Waits for an answer.
+    Waiting,
+    /// The first response is too large to be sent.
+    Held,
+}
+
+#[derive(Debug)]
+struct TypeState {
+    kind: Option<Kind>,
+    phase: Phase,
+    /// The peer told what it holds, so that a first response may be incomplete.
+    resumed: bool,
+    known: BTreeMap<String, Version>,
+    dirty: BTreeSet<String>,
+    all_dirty: bool,
+    in_flight: Vec<String>,
+    rejected: BTreeMap<String, String>,
+}
+
+/// One stream's sending side.
+#[derive(Debug)]
+pub struct Source {
+    identifier: String,
+    response_len_max: usize,
+    peer: Option<Peer>,
+    node: Option<Node>,
+    zone: Option<String>,
+    nonce: u64,
+    position: u64,
+    types: BTreeMap<String, TypeState>,
+    faults: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// `identifier` names this control plane to the peer; `zone` is the authenticated peer if it is a zone;
+    /// `message_len_max` is the largest message in bytes.
+    pub fn new(identifier: &str, zone: Option<&str>, message_len_max: usize, catalog: &Catalog) -> Source {
+        Source {
+            identifier: identifier.into(),
+            response_len_max: message_len_max.saturating_sub(RESPONSE_HEADROOM).max(RESPONSE_HEADROOM),
+            peer: None,
+            node: None,
+            zone: zone.map(str::to_owned),
+            nonce: 0,
+            position: catalog.head(),
+            types: BTreeMap::new(),
+            faults: BTreeMap::new(),
+        }
+    }
+
+    /// The node of the stream's first request.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
+    }
+
+    /// What the peer refused, by kind and wire name, with its reason.
+    pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
+        self.types.values().flat_map(|state| {
+            let rejected = state.rejected.iter();
+            rejected.filter_map(|(name, reason)| Some((state.kind?, name.as_str(), reason.as_str())))
+        })
+    }
+
+    /// What cannot be sent on this stream, by type or wire name, with the reason.
+    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.faults.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    }
+
+    /// Takes a request.
+    ///
+    /// # Errors
+    /// The stream (and nothing else) must end.
+    pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Received, Refused> {
+        let Some(node) = request.node else { return Err(Refused::NoNode(request.type_url)) };
+        if self.peer.is_none() {
+            let features = features_of(&node);
+            self.peer = Some(Peer {
+                zone: self.zone.clone().unwrap_or_default(),
+                producer_policies: features.contains("producer-policy-flow"),
+                multi_zone_generators: features.contains("hg-mz-selector"),
+            });
+            self.node = Some(node);
+        }
+        let too_many = self.types.len() >= TYPES_MAX;
+        let Some(state) = self.types.get_mut(&request.type_url) else {
+            if too_many {
+                return Err(Refused::TooManyTypes);
+            }
+            let kind = Kind::from_name(&request.type_url).ok();
+            let versions = request.initial_resource_versions;
+            let state = TypeState {
+                kind,
+                phase: Phase::First,
+                resumed: !versions.is_empty(),
+                known: versions.into_iter().map(|(name, version)| (name, version.into())).collect(),
+                dirty: BTreeSet::new(),
+                all_dirty: true,
+                in_flight: Vec::new(),
+                rejected: BTreeMap::new(),
+            };
+            self.types.insert(request.type_url, state);
+            return Ok(Received::Subscribed(kind));
+        };
+        // Nonces are not compared: with one response in flight, any request answers it.
+        if state.phase == Phase::Waiting {
+            state.phase = Phase::Armed;
+        }
+        let in_flight = std::mem::take(&mut state.in_flight);
+        let Some(error) = request.error_detail else {
+            for name in &in_flight {
+                state.rejected.remove(name);
+            }
+            return Ok(Received::Acked(state.kind));
+        };
+        let named: BTreeMap<String, String> = error
+            .details
+            .iter()
+            .filter(|detail| detail.type_url.ends_with("/graticule.kds.v1.Rejections"))
+            .filter_map(|detail| Rejections::decode(detail.value.as_slice()).ok())
+            .flat_map(|detail| detail.rejections)
+            .map(|rejection| (rejection.name, rejection.reason))
+            .collect();
+        for name in in_flight {
+            // A peer that names nothing leaves all of the response under suspicion.
+            let reason = if named.is_empty() { Some(&error.message) } else { named.get(&name) };
+            match reason {
+                Some(reason) => state.rejected.insert(name, reason.clone()),
+                None => state.rejected.remove(&name),
+            };
+        }
+        Ok(Received::Nacked { kind: state.kind, message: error.message })
+    }
+
+    /// Everything that may be sent now: at most one response per type.
+    pub fn poll(&mut self, catalog: &Catalog) -> Vec<(Option<Kind>, DeltaDiscoveryResponse)> {
+        let Some(peer) = self.peer.clone().filter(|_| catalog.is_ready()) else { return Vec::new() };
+        self.catch_up(catalog);
+        let mut out = Vec::new();
+        let mut order: Vec<(u8, String)> =
+            self.types.iter().map(|(url, state)| (rank(state.kind), url.clone())).collect();
+        order.sort_unstable();
+        for (_, type_url) in order {
+            let Some(state) = self.types.get_mut(&type_url) else { continue };
+            let draft = match state.phase {
+                Phase::Waiting | Phase::Held => continue,
+                Phase::Armed if state.dirty.is_empty() && !state.all_dirty => continue,
+                Phase::First | Phase::Armed => {
+                    draft(state, &peer, catalog, self.response_len_max, &mut self.faults)
+                }
+            };
+            let (resources, removed) = match draft {
+                Some(draft) => draft,
+                None => {
+                    state.phase = Phase::Held;
+                    let reason = format!("first response of {type_url} exceeds {} bytes", self.response_len_max);
+                    self.faults.insert(type_url, reason);
+                    continue;
+                }
+            };
+            if state.phase == Phase::Armed && resources.is_empty() && removed.is_empty() {
+                continue;
+            }
+            self.nonce += 1;
+            state.phase = Phase::Waiting;
+            state.in_flight = resources.iter().map(|resource| resource.name.clone()).collect();
+            out.push((
+                state.kind,
+                DeltaDiscoveryResponse {
+                    resources,
+                    removed_resources: removed,
+                    type_url,
+                    nonce: self.nonce.to_string(),
+                    control_plane: Some(ControlPlane { identifier: self.identifier.clone() }),
+                    ..Default::default()
+                },
+            ));
+        }
+        out
+    }
+
+    fn catch_up(&mut self, catalog: &Catalog) {
+        let mut by_kind: BTreeMap<Kind, &mut TypeState> = BTreeMap::new();
+        for state in self.types.values_mut() {
+            if let Some(kind) = state.kind {
+                by_kind.insert(kind, state);
+            }
+        }
+        match catalog.changes_since(self.position) {
+            Some(changes) => {
+                for (kind, name) in changes {
+                    if let Some(state) = by_kind.get_mut(&kind) {
+                        state.dirty.insert(name.to_owned());
+                        if state.phase == Phase::Held {
+                            state.phase = Phase::First;
+                        }
+                    }
+                }
+            }
+            None => by_kind.into_values().for_each(|state| state.all_dirty = true),
+        }
+        self.position = catalog.head();
+    }
+}
+
+type Draft = (Vec<graticule_proto::discovery::Resource>, Vec<String>);
+
+/// The next response of a type; `None` = it must be complete and is too large.
+fn draft(
+    state: &mut TypeState,
+    peer: &Peer,
+    catalog: &Catalog,
+    len_max: usize,
+    faults: &mut BTreeMap<String, String>,
+) -> Option<Draft> {
+    let Some(kind) = state.kind.filter(|kind| catalog.provides(*kind)) else {
+        state.all_dirty = false;
+        state.dirty.clear();
+        return Some(Draft::default());
+    };
+    let visible = |name: &str| {
+        catalog.get(kind, name).filter(|offer| offer.audience.admits(peer, catalog.disabled_zones()))
+    };
+    let whole = state.phase == Phase::First && !state.resumed;
+    if std::mem::take(&mut state.all_dirty) {
+        state.dirty = state.known.keys().cloned().collect();
+        state.dirty.extend(catalog.of_kind(kind).map(|(name, _)| name.clone()));
+    }
+    let (mut resources, mut removed, mut len) = (Vec::new(), Vec::new(), 0);
+    let mut updates = Vec::new();
+    while let Some(name) = state.dirty.pop_first() {
+        match visible(&name) {
+            Some(offer) => {
+                if state.known.get(&name) == Some(&offer.encoded.version) {
+                    continue;
+                }
+                let offer_len = offer.encoded.len_max();
+                if offer_len > len_max {
+                    faults.insert(name, format!("resource of {offer_len} bytes exceeds the message limit"));
+                    continue;
+                }
+                if len + offer_len > len_max {
+                    state.dirty.insert(name);
+                    if whole {
+                        state.all_dirty = true;
+                        return None;
+                    }
+                    break;
+                }
+                len += offer_len;
+                resources.push(offer.encoded.to_discovery());
+                updates.push((name, offer.encoded.version.clone()));
+            }
+            None => {
+                if state.known.remove(&name).is_some() {
+                    len += name.len() + 8;
+                    state.rejected.remove(&name);
+                    removed.push(name);
+                }
+            }
+        }
+    }
+    // Delivered on send: what the peer refuses is not sent again until it changes.
+    state.known.extend(updates);
+    Some((resources, removed))
+}
+
+/// A helpful order; peers cope with any.
+fn rank(kind: Option<Kind>) -> u8 {
+    match kind {
+        Some(Kind::Config) => 0,
+        Some(Kind::Mesh) => 1,
+        Some(Kind::Secret | Kind::GlobalSecret) => 2,
+        Some(Kind::MeshIdentity | Kind::MeshTrust) => 3,
+        Some(Kind::Dataplane) => 4,
+        Some(Kind::MeshService | Kind::Workload) => 5,
+        Some(Kind::MeshZoneAddress | Kind::HostnameGenerator) => 6,
+        Some(Kind::DataplaneInsight) => 8,
+        _ => 7,
+    }
+}
+
+fn features_of(node: &Node) -> BTreeSet<String> {
+    let list = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("features"));
+    let Some(ValueKind::ListValue(list)) = list.and_then(|value| value.kind.as_ref()) else {
+        return BTreeSet::new();
+    };
+    let texts = list.values.iter().filter_map(|value| match &value.kind {
+        Some(ValueKind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    });
+    texts.collect()
+}

@@ -1,0 +1,147 @@
+//! What is known about the connections of one zone: the state behind its `ZoneInsight` (federation.md §4.2).
+
+use graticule_model::Timestamp;
+use graticule_model::kinds::zone::{
+    ControlPlaneVersion, ControlPlaneVersions, EnvoyAdminStreams, HealthCheck, KdsStats, KdsStream, KdsStreams,
+    KdsSubscription, ZoneInsight,
+};
+use graticule_proto::discovery::Node;
+use graticule_proto::google::protobuf::Struct;
+use graticule_proto::google::protobuf::value::Kind as ValueKind;
+
+/// The five streams of a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamKind {
+    /// Sync down.
+    GlobalToZone,
+    /// Sync up.
+    ZoneToGlobal,
+    /// Configuration dumps.
+    ConfigDump,
+    /// Statistics.
+    Stats,
+    /// Clusters.
+    Clusters,
+}
+
+/// Facts about the connections of one zone.
+#[derive(Debug, Clone)]
+pub struct ZoneStatus {
+    instance_id: String,
+    subscriptions_max: usize,
+    insight: ZoneInsight,
+}
+
+impl ZoneStatus {
+    /// Nothing known yet. `instance_id` is this control plane's; `subscriptions_max` limits the history
+    /// (`metrics.zone.subscriptionLimit`).
+    pub fn new(instance_id: &str, subscriptions_max: usize) -> ZoneStatus {
+        ZoneStatus { instance_id: instance_id.into(), subscriptions_max, insight: ZoneInsight::default() }
+    }
+
+    /// The resource's spec.
+    pub fn insight(&self) -> &ZoneInsight {
+        &self.insight
+    }
+
+    /// A stream was opened.
+    pub fn stream_opened(&mut self, kind: StreamKind, at: Timestamp) {
+        let stream =
+            Some(KdsStream { global_instance_id: self.instance_id.clone(), connect_time: Some(at) });
+        let streams = self.insight.kds_streams.get_or_insert_with(KdsStreams::default);
+        let legacy = self.insight.envoy_admin_streams.get_or_insert_with(EnvoyAdminStreams::default);
+        match kind {
+            StreamKind::GlobalToZone => streams.global_to_zone = stream,
+            StreamKind::ZoneToGlobal => streams.zone_to_global = stream,
+            StreamKind::ConfigDump => {
+                streams.config_dump = stream;
+                legacy.config_dump_global_instance_id.clone_from(&self.instance_id);
+            }
+            StreamKind::Stats => {
+                streams.stats = stream;
+                legacy.stats_global_instance_id.clone_from(&self.instance_id);
+            }
+            StreamKind::Clusters => {
+                streams.clusters = stream;
+                legacy.clusters_global_instance_id.clone_from(&self.instance_id);
+            }
+        }
+    }
+
+    /// A sync stream was opened: a new subscription, which ends all older ones.
+    pub fn subscribed(&mut self, id: String, at: Timestamp, token_provided: bool) {
+        for older in self.insight.subscriptions.iter_mut().filter(|older| older.disconnect_time.is_none()) {
+            older.disconnect_time = Some(at);
+        }
+        self.insight.subscriptions.push(KdsSubscription {
+            id,
+            global_instance_id: self.instance_id.clone(),
+            connect_time: Some(at),
+            auth_token_provided: token_provided,
+            ..Default::default()
+        });
+        let surplus = self.insight.subscriptions.len().saturating_sub(self.subscriptions_max);
+        self.insight.subscriptions.drain(..surplus);
+    }
+
+    /// The peer described itself.
+    pub fn described(&mut self, id: &str, node: &Node) {
+        let Some(subscription) = self.subscription(id) else { return };
+        let Some(metadata) = &node.metadata else { return };
+        subscription.zone_instance_id = text(metadata, "control-plane-id").unwrap_or_default().into();
+        subscription.config = text(metadata, "config").unwrap_or_default().into();
+        let version = member(metadata, "version").and_then(|version| member(version, "kumaCp"));
+        subscription.version = version.map(|version| {
+            let part = |key| text(version, key).unwrap_or_default().to_owned();
+            ControlPlaneVersions {
+                kuma_cp: Some(ControlPlaneVersion {
+                    version: part("version"),
+                    git_tag: part("gitTag"),
+                    git_commit: part("gitCommit"),
+                    build_date: part("buildDate"),
+                    // Every zone that speaks this protocol version is served.
+                    kuma_cp_global_compatible: true,
+                }),
+            }
+        });
+    }
+
+    /// Counts a response or an answer to one.
+    pub fn counted(&mut self, id: &str, type_url: &str, at: Timestamp, count: impl Fn(&mut KdsStats)) {
+        let Some(subscription) = self.subscription(id) else { return };
+        let status = subscription.status.get_or_insert_with(Default::default);
+        status.last_update_time = Some(at);
+        count(&mut status.total);
+        count(status.stat.entry(type_url.to_owned()).or_default());
+    }
+
+    /// A sync stream ended.
+    pub fn unsubscribed(&mut self, id: &str, at: Timestamp) {
+        if let Some(subscription) = self.subscription(id) {
+            subscription.disconnect_time.get_or_insert(at);
+        }
+    }
+
+    /// The zone called the health check.
+    pub fn health_checked(&mut self, at: Timestamp) {
+        self.insight.health_check = Some(HealthCheck { time: Some(at) });
+    }
+
+    fn subscription(&mut self, id: &str) -> Option<&mut KdsSubscription> {
+        self.insight.subscriptions.iter_mut().find(|subscription| subscription.id == id)
+    }
+}
+
+fn text<'a>(members: &'a Struct, key: &str) -> Option<&'a str> {
+    match members.fields.get(key)?.kind.as_ref()? {
+        ValueKind::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn member<'a>(members: &'a Struct, key: &str) -> Option<&'a Struct> {
+    match members.fields.get(key)?.kind.as_ref()? {
+        ValueKind::StructValue(inner) => Some(inner),
+        _ => None,
+    }
+}

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::harness::{
     Request, Site, TOKEN, bare_agent, bootstrap_answer, eventually, is_alive, mode, next_request,
-    send_signal, serve_tcp,
+    reserve_port, send_signal, serve_tcp,
 };
 
 /// An Envoy that is ready and takes every order.

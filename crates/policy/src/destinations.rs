@@ -347,3 +347,6 @@ fn backend_of(resource: &Arc<Resource>, section: &str) -> Option<Backend> {
     };
     Some(Backend { kri, resource: resource.clone(), port })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use graticule_model::targetref::TargetKind;
 use graticule_model::{Kind, Kri, Resource};
 use serde_json::Value;
 
-use crate::body::Policy;
+use crate::body::{Policy, ResourceMeta};
 use crate::destinations::{Destinations, Stamp};
 use crate::inbound::InboundRules;
 use crate::inputs::{InboundTimeout, Permission};
@@ -91,7 +91,7 @@ const MEMO_ENTRIES_MAX: usize = 4096;
 struct Seen {
     policies: BTreeMap<Kind, Option<Arc<Stamp>>>,
     destinations: Arc<Stamp>,
-    mesh: Option<Kri>,
+    mesh: Option<ResourceMeta>,
 }
 
 impl Memo {
@@ -102,7 +102,8 @@ impl Memo {
             .map(|kind| (kind, world.policies.stamp(kind).cloned()))
             .collect();
         let destinations = world.destinations.stamp().clone();
-        let now = Seen { policies: stamps, destinations, mesh: world.mesh.and_then(|mesh| mesh.kri()) };
+        let now =
+            Seen { policies: stamps, destinations, mesh: world.mesh.map(|mesh| ResourceMeta::of(mesh)) };
         if let Some(seen) = &self.seen {
             let is_same = |kind: &Kind| same_stamp(seen.policies.get(kind), now.policies.get(kind));
             let same_targets = Arc::ptr_eq(&seen.destinations, &now.destinations)
@@ -333,3 +334,6 @@ impl Effective {
         conf!(self.route_context(Kind::MeshRetry, route, outbound), Retry)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -104,5 +104,4 @@ fn merge_rules(rules: &[&Value]) -> Vec<Value> {
 }
 
 #[cfg(test)]
-#[path = "merge_tests.rs"]
 mod tests;

@@ -246,3 +246,6 @@ fn precedence(condition: &RouteMatch) -> impl Ord + use<> {
     let params = condition.query_params.as_ref().map_or(0, Vec::len);
     (path.is_none(), path, condition.method.is_none(), Reverse(headers), Reverse(params))
 }
+
+#[cfg(test)]
+mod tests;

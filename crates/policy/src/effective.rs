@@ -174,22 +174,32 @@ impl Memo {
         let pick = |positions: &[usize]| -> Vec<Arc<Policy>> {
             positions.iter().map(|position| policies[*position].clone()).collect()
         };
+        // What has no rules and no destinations is not worth remembering.
+        let any =
+            |positions: &[usize], has: fn(&Policy) -> bool| positions.iter().any(|p| has(&policies[*p]));
         for (listener, positions) in by_listener {
-            let rules = self.inbound.entry((kind, positions)).or_insert_with_key(|(kind, positions)| {
-                InboundRules::build(*kind, &pick(positions)).map(Arc::new)
-            });
+            let rules = if any(&positions, |policy| !policy.body.rules.is_empty()) {
+                let known = self.inbound.entry((kind, positions));
+                known
+                    .or_insert_with_key(|(kind, at)| InboundRules::build(*kind, &pick(at)).map(Arc::new))
+                    .clone()
+            } else {
+                Ok(Arc::default())
+            };
             match rules {
-                Ok(rules) => drop(result.inbound.insert(listener.clone(), rules.clone())),
+                Ok(rules) => drop(result.inbound.insert(listener.clone(), rules)),
                 Err(error) => result.warnings.push(format!("couldn't create From rules: {error}")),
             }
         }
         result.matched = pick(&positions);
-        let rules = self.outbound.entry((kind, positions)).or_insert_with_key(|(kind, positions)| {
-            ResourceRules::build(*kind, &pick(positions), world).map(Arc::new)
-        });
-        match rules {
-            Ok(rules) => result.outbound = rules.clone(),
-            Err(error) => result.warnings.push(format!("couldn't create To rules: {error}")),
+        if any(&positions, |policy| !policy.body.to.is_empty()) {
+            let known = self.outbound.entry((kind, positions));
+            let rules = known
+                .or_insert_with_key(|(kind, at)| ResourceRules::build(*kind, &pick(at), world).map(Arc::new));
+            match rules {
+                Ok(rules) => result.outbound = rules.clone(),
+                Err(error) => result.warnings.push(format!("couldn't create To rules: {error}")),
+            }
         }
         result.proxy = proxy_conf(kind.name(), &result.matched);
         result

@@ -1,0 +1,78 @@
+//! What a caller may do (tokens-and-access.md §6).
+
+use graticule_model::Kind;
+
+use crate::auth::User;
+use crate::error::Error;
+use crate::options::Allowed;
+use crate::{Context, Options};
+
+fn require(allowed: &Allowed, user: &User, action: &str) -> Result<(), Error> {
+    if allowed.allows(user) {
+        return Ok(());
+    }
+    Err(Error::denied(format!("user \"{user}\" cannot access {action}")))
+}
+
+/// Reading or writing resources of a kind.
+pub(crate) fn resources(options: &Options, user: &User, kind: Kind) -> Result<(), Error> {
+    if !kind.descriptor().capabilities.admin_only {
+        return Ok(());
+    }
+    require(&options.access.r#static.admin_resources, user, &format!("the resource of type \"{kind}\""))
+}
+
+/// Writes need a credential (DESIGN decision 9); asked before the body is read.
+pub(crate) fn writer(options: &Options, user: &User, kind: Kind) -> Result<(), Error> {
+    if options.rules.anonymous_writes || !user.is_anonymous() {
+        return Ok(());
+    }
+    Err(Error::denied(format!(
+        "user \"{user}\" cannot write the resource of type \"{kind}\": send a user token, or write from the control plane's own machine"
+    )))
+}
+
+/// `GET /config`.
+pub(crate) fn metadata(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.control_plane_metadata, user, "control-plane metadata")
+}
+
+/// `POST /tokens/dataplane`.
+pub(crate) fn dataplane_token(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.generate_dp_token, user, "generate dataplane token")
+}
+
+/// `POST /tokens/zone`.
+pub(crate) fn zone_token(options: &Options, user: &User, zone: &str) -> Result<(), Error> {
+    let action = format!("generate zone token for zone '{zone}'");
+    require(&options.access.r#static.generate_zone_token, user, &action)
+}
+
+/// `POST /tokens/user`.
+pub(crate) fn user_token(options: &Options, user: &User) -> Result<(), Error> {
+    if options.access.r#static.generate_user_token.allows(user) {
+        return Ok(());
+    }
+    Err(Error::denied("action not allowed"))
+}
+
+/// The kind can be written over REST on this control plane (rest-api.md §5.4).
+pub(crate) fn writable(context: &Context, kind: Kind) -> Result<(), Error> {
+    if !is_read_only(context, kind) {
+        return Ok(());
+    }
+    let detail = if context.options.server.read_only {
+        "this control plane serves its resources read-only (apiServer.readOnly)\n".into()
+    } else if kind.descriptor().capabilities.read_only {
+        format!("resources of type {kind} are written by control planes only\n")
+    } else if context.mode.is_global() {
+        format!("resources of type {kind} belong to zones: change them on the zone control plane\n")
+    } else {
+        format!("resources of type {kind} belong to global: change them on the global control plane\n")
+    };
+    Err(Error::new(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail))
+}
+
+pub(crate) fn is_read_only(context: &Context, kind: Kind) -> bool {
+    context.options.server.read_only || kind.descriptor().is_read_only_on(context.mode)
+}

@@ -1,0 +1,245 @@
+//! Settings of the API (rest-api.md §1.1, tokens-and-access.md §5, §6).
+
+use graticule_identity::tokens::StaticKey;
+use graticule_model::GoDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::{ADMIN, AUTHENTICATED, UNAUTHENTICATED, User};
+
+/// Everything that an operator may set about the API.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// `apiServer`.
+    pub server: ApiServer,
+    /// `access`.
+    pub access: Access,
+    /// Settings from elsewhere in the file that change what the API allows.
+    pub rules: Rules,
+    /// Public keys from the configuration that check user tokens.
+    pub user_token_keys: Vec<StaticKey>,
+}
+
+/// `apiServer` in the configuration file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiServer {
+    /// Refuses every write of a resource. Default false.
+    pub read_only: bool,
+    /// Prefix of all paths but `/gui` and `/tokens/user`. Default `/`.
+    pub base_path: String,
+    /// Time for a client to send a request body. Default 10 s.
+    pub read_timeout: GoDuration,
+    /// Largest request body, in bytes. Default 4 MiB.
+    pub max_body_bytes: usize,
+    /// `apiServer.http`. (Read by the control plane, which opens the listeners.)
+    pub http: Http,
+    /// `apiServer.https`. (Read by the control plane, which opens the listeners.)
+    pub https: Https,
+    /// `apiServer.authn`.
+    pub authn: Authn,
+}
+
+/// `apiServer.http`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Http {
+    /// Whether to listen. Default true.
+    pub enabled: bool,
+    /// Address. Default `0.0.0.0`.
+    pub interface: String,
+    /// Port. Default 5681.
+    pub port: u16,
+}
+
+/// `apiServer.https`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Https {
+    /// Whether to listen. Default true.
+    pub enabled: bool,
+    /// Address. Default `0.0.0.0`.
+    pub interface: String,
+    /// Port. Default 5682.
+    pub port: u16,
+    /// Certificate chain (PEM file). Default: the control plane's.
+    pub tls_cert_file: String,
+    /// Its key.
+    pub tls_key_file: String,
+}
+
+/// `apiServer.authn`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authn {
+    /// A request from this machine that no browser page or proxy sent is from the administrator. Default true.
+    pub localhost_is_admin: bool,
+    /// `apiServer.authn.tokens`.
+    pub tokens: Tokens,
+}
+
+/// `apiServer.authn.tokens`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tokens {
+    /// `POST /tokens/user` works. Default true.
+    pub enable_issuer: bool,
+    /// Make the secret `admin-user-token` at the first start. (Read by the control plane, not by the API.)
+    pub bootstrap_admin_token: bool,
+    /// `apiServer.authn.tokens.validator`.
+    pub validator: Validator,
+}
+
+/// `apiServer.authn.tokens.validator`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Validator {
+    /// Keys in GlobalSecrets check user tokens. Default true.
+    pub use_secrets: bool,
+}
+
+/// What the API allows, from other sections of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// `compat.anonymousWrites`: writes need no credential, as in Kuma. Default false.
+    pub anonymous_writes: bool,
+    /// `store.unsafeDelete`: no guards on deleting Meshes and Zones. Default false.
+    pub unsafe_delete: bool,
+    /// `multizone.zone.disableOriginLabelValidation`. Default false.
+    pub skip_origin_validation: bool,
+    /// Issuing of dataplane tokens works. Default true.
+    pub issue_dataplane_tokens: bool,
+    /// Issuing of zone tokens works. Default true.
+    pub issue_zone_tokens: bool,
+}
+
+/// `access` in the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Access {
+    /// `access.static`.
+    pub r#static: StaticAccess,
+}
+
+/// `access.static`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct StaticAccess {
+    /// Kinds for administrators only. Default: user and group `mesh-system:admin`.
+    pub admin_resources: Allowed,
+    /// `POST /tokens/dataplane`. Default as `adminResources`.
+    pub generate_dp_token: Allowed,
+    /// `POST /tokens/user`. Default as `adminResources`.
+    pub generate_user_token: Allowed,
+    /// `POST /tokens/zone`. Default as `adminResources`.
+    pub generate_zone_token: Allowed,
+    /// Configuration of a proxy. Default: everybody.
+    pub view_config_dump: Allowed,
+    /// Statistics of a proxy. Default: everybody.
+    pub view_stats: Allowed,
+    /// Clusters of a proxy. Default: everybody.
+    pub view_clusters: Allowed,
+    /// `GET /config`. Default: everybody.
+    pub control_plane_metadata: Allowed,
+}
+
+/// Who may do something: one of these users, or a member of one of these groups.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Allowed {
+    /// User names.
+    pub users: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl Allowed {
+    fn admin() -> Allowed {
+        Allowed { users: vec![ADMIN.into()], groups: vec![ADMIN.into()] }
+    }
+
+    fn everybody() -> Allowed {
+        Allowed { users: Vec::new(), groups: vec![UNAUTHENTICATED.into(), AUTHENTICATED.into()] }
+    }
+
+    /// Whether `user` may.
+    pub fn allows(&self, user: &User) -> bool {
+        self.users.contains(&user.name) || user.groups.iter().any(|group| self.groups.contains(group))
+    }
+}
+
+impl Default for ApiServer {
+    fn default() -> Self {
+        ApiServer {
+            read_only: false,
+            base_path: "/".into(),
+            read_timeout: GoDuration::from_secs(10),
+            max_body_bytes: 4 << 20,
+            http: Http::default(),
+            https: Https::default(),
+            authn: Authn::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http { enabled: true, interface: "0.0.0.0".into(), port: 5681 }
+    }
+}
+
+impl Default for Https {
+    fn default() -> Self {
+        Https {
+            enabled: true,
+            interface: "0.0.0.0".into(),
+            port: 5682,
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+        }
+    }
+}
+
+impl Default for Authn {
+    fn default() -> Self {
+        Authn { localhost_is_admin: true, tokens: Tokens::default() }
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Tokens { enable_issuer: true, bootstrap_admin_token: true, validator: Validator::default() }
+    }
+}
+
+impl Default for Validator {
+    fn default() -> Self {
+        Validator { use_secrets: true }
+    }
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            anonymous_writes: false,
+            unsafe_delete: false,
+            skip_origin_validation: false,
+            issue_dataplane_tokens: true,
+            issue_zone_tokens: true,
+        }
+    }
+}
+
+impl Default for StaticAccess {
+    fn default() -> Self {
+        StaticAccess {
+            admin_resources: Allowed::admin(),
+            generate_dp_token: Allowed::admin(),
+            generate_user_token: Allowed::admin(),
+            generate_zone_token: Allowed::admin(),
+            view_config_dump: Allowed::everybody(),
+            view_stats: Allowed::everybody(),
+            view_clusters: Allowed::everybody(),
+            control_plane_metadata: Allowed::everybody(),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading resources (rest-api.md §4, §5.1, §5.5, §5.6).
+
+use std::sync::Arc;
+
+use graticule_model::{Key, Kind, Kri, Mode, Resource, Violations};
+use graticule_store::{Snapshot, Store};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, title};
+use crate::query::{Filter, Page};
+use crate::route::Form;
+use crate::{Call, Context, access};
+
+/// The store that holds a kind.
+pub(crate) fn store_of(context: &Context, kind: Kind) -> &Arc<dyn Store> {
+    if kind.descriptor().capabilities.soft { &context.soft } else { &context.store }
+}
+
+/// If the path has a mesh, it must exist.
+pub(crate) fn require_mesh(context: &Context, mesh: Option<&str>) -> Result<(), Error> {
+    match mesh {
+        Some(mesh) if !context.store.snapshot().contains(&Key::new(Kind::Mesh, "", mesh)) => {
+            Err(Error::not_found(title::MESH))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn find(context: &Context, call: &Call, key: &Key) -> Result<Arc<Resource>, Error> {
+    access::resources(&context.options, &call.user, key.kind)?;
+    store_of(context, key.kind).snapshot().get(key).ok_or_else(|| Error::not_found(title::GET))
+}
+
+pub(crate) fn one(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+) -> Result<Value, Error> {
+    require_mesh(context, mesh)?;
+    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name))?;
+    require_universal(call, title::GET)?;
+    Ok(resource.to_rest())
+}
+
+fn require_universal(call: &Call, title: &str) -> Result<(), Error> {
+    match call.query.get("format") {
+        None | Some("universal") => Ok(()),
+        Some("k8s" | "kubernetes") => {
+            let detail =
+                "the Kubernetes form of resources is not available yet: leave out the parameter format";
+            Err(Error::new(StatusCode::NOT_IMPLEMENTED, title, detail))
+        }
+        Some(_) => {
+            let message = "\"format\" must be one of [\"k8s\", \"kubernetes\", \"universal\"]";
+            Err(crate::violation(title, "", message))
+        }
+    }
+}
+
+pub(crate) fn list(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    form: Form,
+) -> Result<Value, Error> {
+    require_mesh(context, mesh)?;
+    access::resources(&context.options, &call.user, kind)?;
+    let page = Page::parse(&call.query)?;
+    let filter = Filter::parse(&call.query, &call.template, kind == Kind::Dataplane)?;
+    let snapshot = store_of(context, kind).snapshot();
+    let insights = (form == Form::Overview).then(|| context.soft.snapshot());
+    let mut total = 0;
+    let mut items = Vec::new();
+    for resource in snapshot.list(kind, mesh).filter(|resource| filter.matches(resource)) {
+        if total >= page.offset && items.len() < page.size {
+            items.push(match &insights {
+                Some(insights) => overview_of(resource, insight(insights, resource)),
+                None => resource.to_rest(),
+            });
+        }
+        total += 1;
+    }
+    let next = page.next(&call.query, total).map(|query| {
+        let scheme = if call.peer.as_ref().is_some_and(|peer| peer.tls) { "https" } else { "http" };
+        format!("{scheme}://{}{}?{query}", call.host, call.path)
+    });
+    Ok(json!({"total": total, "items": items, "next": next}))
+}
+
+/// The kind of observation that belongs to a kind.
+pub(crate) fn insight_kind(kind: Kind) -> Option<Kind> {
+    match kind {
+        Kind::Dataplane => Some(Kind::DataplaneInsight),
+        Kind::Zone => Some(Kind::ZoneInsight),
+        _ => None,
+    }
+}
+
+fn insight(soft: &Snapshot, resource: &Resource) -> Option<Arc<Resource>> {
+    let kind = insight_kind(resource.kind())?;
+    soft.get(&Key::new(kind, resource.meta.mesh.clone(), resource.meta.name.clone()))
+}
+
+pub(crate) fn overview(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+) -> Result<Value, Error> {
+    require_mesh(context, mesh)?;
+    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name))?;
+    let insight = insight(&context.soft.snapshot(), &resource);
+    let mut overview = overview_of(&resource, insight);
+    // One overview has the member always, a list only with content.
+    if let Value::Object(members) = &mut overview {
+        members.entry(insight_member(kind)).or_insert_with(|| json!({}));
+    }
+    Ok(overview)
+}
+
+fn insight_member(kind: Kind) -> &'static str {
+    if kind == Kind::Zone { "zoneInsight" } else { "dataplaneInsight" }
+}
+
+/// Metadata of the resource, its spec as one member, its insight as another.
+fn overview_of(resource: &Resource, insight: Option<Arc<Resource>>) -> Value {
+    let kind = resource.kind();
+    let meta_keys = ["mesh", "name", "creationTime", "modificationTime", "labels", "kri"];
+    let mut members = Map::new();
+    if let Value::Object(mut rest) = resource.to_rest() {
+        members.extend(meta_keys.iter().filter_map(|key| rest.remove_entry(*key)));
+    }
+    members.insert("type".into(), format!("{kind}Overview").into());
+    let spec_member = if kind == Kind::Zone { "zone" } else { "dataplane" };
+    members.insert(spec_member.into(), resource.spec.to_json());
+    if let Some(insight) = insight {
+        members.insert(insight_member(kind).into(), insight.spec.to_json());
+    }
+    Value::Object(members)
+}
+
+pub(crate) fn service_insights(context: &Context, mesh: Option<&str>) -> Result<Value, Error> {
+    require_mesh(context, mesh)?;
+    Ok(json!({"total": 0, "items": [], "next": null}))
+}
+
+pub(crate) fn by_kri(context: &Context, call: &Call, text: &str) -> Result<Value, Error> {
+    let kri = Kri::parse(text).map_err(Error::bad_request)?;
+    access::resources(&context.options, &call.user, kri.kind)?;
+    let snapshot = store_of(context, kri.kind).snapshot();
+    let found = kri_keys(context.mode, &context.zone, &kri).into_iter().find_map(|key| snapshot.get(&key));
+    let resource =
+        found.filter(|resource| is_named(resource, &kri)).ok_or_else(|| Error::not_found(title::GET))?;
+    require_universal(call, title::FORMAT)?;
+    Ok(resource.to_rest())
+}
+
+/// Where a resource may be stored: the plain name if it is from here, else the name of a copy; the plain name
+/// too for resources whose labels name no zone (resources.md §2.4).
+fn kri_keys(mode: Mode, zone: &str, kri: &Kri) -> Vec<Key> {
+    let is_local = if mode.is_global() { kri.zone.is_empty() } else { kri.zone == zone };
+    match (is_local, kri.zone.is_empty()) {
+        (true, _) => vec![kri.plain_key()],
+        (false, true) => vec![kri.hashed_key(), kri.plain_key()],
+        // A policy that was written here may claim any zone.
+        (false, false) => vec![kri.hashed_key(), kri.plain_key()],
+    }
+}
+
+/// Guards against a namesake from another zone.
+fn is_named(resource: &Resource, kri: &Kri) -> bool {
+    resource.kri().is_some_and(|own| own == kri.clone().without_section())
+        || resource.meta.zone().is_none_or(|zone| zone == kri.zone)
+            && resource.meta.display_name() == kri.name
+}
+
+/// All violations as one error, if there are any.
+pub(crate) fn check(title: &str, violations: Violations) -> Result<(), Error> {
+    violations.into_result().map_err(|violations| Error::invalid(title, violations))
+}

@@ -1,0 +1,95 @@
+//! Answers: representation and headers.
+
+use axum::body::Body;
+use axum::response::Response;
+use graticule_model::yaml;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::PrettyFormatter;
+
+/// How a body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// `application/json`
+    Json,
+    /// `application/yaml`
+    Yaml,
+}
+
+impl Format {
+    /// The format of a media type, parameters ignored.
+    pub(crate) fn of_media_type(media_type: &str) -> Option<Format> {
+        let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => Some(Format::Json),
+            "application/yaml" | "application/x-yaml" | "text/yaml" | "text/x-yaml" => Some(Format::Yaml),
+            _ => None,
+        }
+    }
+
+    /// The first format that `Accept` names; JSON without the header. `None`: nothing that we have.
+    pub(crate) fn accepted(headers: &HeaderMap) -> Option<Format> {
+        let mut values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).peekable();
+        if values.peek().is_none() {
+            return Some(Format::Json);
+        }
+        values.flat_map(|value| value.split(',')).map(str::trim).find_map(|range| {
+            let essence = range.split(';').next().unwrap_or_default().trim();
+            match essence {
+                "*/*" | "application/*" => Some(Format::Json),
+                "" => None,
+                _ => Format::of_media_type(essence),
+            }
+        })
+    }
+}
+
+pub(crate) fn value(status: StatusCode, format: Format, value: &Value) -> Response {
+    if format == Format::Yaml
+        && let Ok(text) = yaml::to_string(value)
+    {
+        return text_response(status, "application/yaml", text);
+    }
+    json(status, value)
+}
+
+/// Indented by one space, with a newline at the end, as the reference does.
+pub(crate) fn json(status: StatusCode, value: &Value) -> Response {
+    let mut bytes = Vec::with_capacity(512);
+    let formatter = PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    if let Err(error) = value.serialize(&mut serializer) {
+        tracing::error!(%error, "an answer does not serialise");
+        return empty(StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    bytes.push(b'\n');
+    build(status, "application/json", HeaderMap::new(), bytes)
+}
+
+pub(crate) fn text(
+    status: StatusCode,
+    media_type: &'static str,
+    headers: HeaderMap,
+    text: String,
+) -> Response {
+    build(status, media_type, headers, text.into_bytes())
+}
+
+fn text_response(status: StatusCode, media_type: &'static str, body: String) -> Response {
+    text(status, media_type, HeaderMap::new(), body)
+}
+
+pub(crate) fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
+
+fn build(status: StatusCode, media_type: &'static str, headers: HeaderMap, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}

@@ -1,0 +1,199 @@
+//! Paths: which resource or endpoint a path means (rest-api.md §5–§7). Derived from the kind registry.
+
+use graticule_model::Kind;
+
+/// What a path means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) target: Target,
+    /// The path with `{parameters}`.
+    pub(crate) template: String,
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Index,
+    WhoAmI,
+    Config,
+    Resources,
+    Policies,
+    GlobalInsight,
+    GlobalInsights,
+    Kri(String),
+    Tokens(Tokens),
+    /// Resources of a kind; `mesh` absent: of all meshes, or of a global-scoped kind.
+    List {
+        kind: Kind,
+        mesh: Option<String>,
+        form: Form,
+    },
+    One {
+        kind: Kind,
+        mesh: Option<String>,
+        name: String,
+        form: Form,
+    },
+    /// A kind of the past: there are none.
+    ServiceInsights {
+        mesh: Option<String>,
+    },
+    ServiceInsight {
+        mesh: String,
+    },
+}
+
+/// How resources are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Plain,
+    /// With the insight.
+    Overview,
+}
+
+/// What a token is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    Dataplane,
+    Zone,
+    User,
+}
+
+impl Target {
+    /// The methods that the path has, as the header `Allow` names them.
+    pub(crate) fn allow(&self) -> &'static str {
+        match self {
+            Target::Tokens(_) => "POST",
+            Target::One { form: Form::Plain, .. } => "PUT, DELETE, GET",
+            _ => "GET",
+        }
+    }
+}
+
+/// Finds the route of a path; segments are decoded, a slash at the end is ignored.
+pub(crate) fn resolve(path: &str) -> Option<Route> {
+    let path = path.strip_prefix('/')?;
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.is_empty() {
+        return Some(Route { target: Target::Index, template: "/".into() });
+    }
+    let segments: Vec<String> = path.split('/').map(crate::query::decode).collect();
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    if segments.contains(&"") {
+        return None;
+    }
+    system(&segments).or_else(|| resources(&segments))
+}
+
+fn system(segments: &[&str]) -> Option<Route> {
+    let target = match *segments {
+        ["who-am-i"] => Target::WhoAmI,
+        ["config"] => Target::Config,
+        ["_resources"] => Target::Resources,
+        ["policies"] => Target::Policies,
+        ["global-insight"] => Target::GlobalInsight,
+        ["global-insights"] => Target::GlobalInsights,
+        ["_kri", kri] => Target::Kri(kri.into()),
+        ["tokens", "dataplane"] => Target::Tokens(Tokens::Dataplane),
+        ["tokens", "zone"] => Target::Tokens(Tokens::Zone),
+        ["tokens", "user"] => Target::Tokens(Tokens::User),
+        ["service-insights"] => Target::ServiceInsights { mesh: None },
+        ["meshes", mesh, "service-insights"] => Target::ServiceInsights { mesh: Some(mesh.into()) },
+        ["meshes", mesh, "service-insights", _] => Target::ServiceInsight { mesh: mesh.into() },
+        _ => return None,
+    };
+    Some(Route { target, template: format!("/{}", segments.join("/")) })
+}
+
+fn resources(segments: &[&str]) -> Option<Route> {
+    let (mesh, segments) = match *segments {
+        ["meshes", mesh, ref rest @ ..] if !rest.is_empty() => (Some(mesh.to_owned()), rest),
+        _ => (None, segments),
+    };
+    let (&path, rest) = segments.split_first()?;
+    // The old paths of overviews.
+    let (kind, is_old_overview) = match path.strip_suffix("+insights") {
+        Some(base) => {
+            (Kind::from_path(base).filter(|kind| kind.descriptor().capabilities.has_insight)?, true)
+        }
+        None => (Kind::from_path(path)?, false),
+    };
+    let descriptor = kind.descriptor();
+    if mesh.is_some() && descriptor.is_global_scoped() {
+        return None;
+    }
+    let prefix = if mesh.is_some() { "/meshes/{mesh}/" } else { "/" };
+    let has_overview = descriptor.capabilities.has_insight && !is_old_overview;
+    let form = if is_old_overview { Form::Overview } else { Form::Plain };
+    let is_addressable = mesh.is_some() || descriptor.is_global_scoped();
+    let (name, form, suffix) = match *rest {
+        [] => (None, form, ""),
+        ["_overview"] if has_overview => (None, Form::Overview, "/_overview"),
+        [name] if is_addressable => (Some(name.to_owned()), form, "/{name}"),
+        [name, "_overview"] if is_addressable && has_overview => {
+            (Some(name.to_owned()), Form::Overview, "/{name}/_overview")
+        }
+        _ => return None,
+    };
+    let template = format!("{prefix}{path}{suffix}");
+    let target = match name {
+        Some(name) => Target::One { kind, mesh, name, form },
+        None => Target::List { kind, mesh, form },
+    };
+    Some(Route { target, template })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let list =
+            |kind, mesh: Option<&str>, form| Target::List { kind, mesh: mesh.map(str::to_owned), form };
+        let one = |kind, mesh: Option<&str>, name: &str, form| Target::One {
+            kind,
+            mesh: mesh.map(str::to_owned),
+            name: name.into(),
+            form,
+        };
+        use Form::{Overview, Plain};
+        for (path, want) in [
+            ("/", Some(Target::Index)),
+            ("/meshes", Some(list(Kind::Mesh, None, Plain))),
+            ("/meshes/", Some(list(Kind::Mesh, None, Plain))),
+            ("/meshes/m", Some(one(Kind::Mesh, None, "m", Plain))),
+            ("/meshes/m/", Some(one(Kind::Mesh, None, "m", Plain))),
+            ("/meshes/m/meshtimeouts", Some(list(Kind::MeshTimeout, Some("m"), Plain))),
+            ("/meshtimeouts", Some(list(Kind::MeshTimeout, None, Plain))),
+            ("/meshtimeouts/x", None),
+            ("/meshes/m/meshtimeouts/a%2eb", Some(one(Kind::MeshTimeout, Some("m"), "a.b", Plain))),
+            ("/meshes/m/zones", None),
+            ("/global-secrets/g", Some(one(Kind::GlobalSecret, None, "g", Plain))),
+            ("/globalsecrets", Some(list(Kind::GlobalSecret, None, Plain))),
+            ("/zones/_overview", Some(list(Kind::Zone, None, Overview))),
+            ("/zones+insights/z", Some(one(Kind::Zone, None, "z", Overview))),
+            ("/dataplanes/_overview", Some(list(Kind::Dataplane, None, Overview))),
+            ("/meshes/m/dataplanes+insights", Some(list(Kind::Dataplane, Some("m"), Overview))),
+            ("/meshes/m/dataplanes/d/_overview", Some(one(Kind::Dataplane, Some("m"), "d", Overview))),
+            ("/meshes/m/meshtimeouts/d/_overview", None),
+            ("/_kri/kri_m____a_", Some(Target::Kri("kri_m____a_".into()))),
+            ("/meshes//meshtimeouts", None),
+            ("/configs", None),
+            ("/nope", None),
+        ] {
+            assert_eq!(resolve(path).map(|route| route.target), want, "{path}");
+        }
+        let template = |path| resolve(path).map(|route| route.template).unwrap_or_default();
+        assert_eq!(template("/meshes/m/dataplanes/_overview"), "/meshes/{mesh}/dataplanes/_overview");
+    }
+
+    #[test]
+    fn every_kind_with_a_path_is_served() {
+        for kind in Kind::all().filter(|kind| !kind.descriptor().path.is_empty()) {
+            let path = format!("/{}", kind.descriptor().path);
+            let want = Target::List { kind, mesh: None, form: Form::Plain };
+            assert_eq!(resolve(&path).map(|route| route.target), Some(want), "{path}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `POST /tokens/*` (rest-api.md §7, tokens-and-access.md §4).
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::response::Response;
+use graticule_identity::tokens::{
+    self, DataplaneClaims, KeySource, Keys, SigningKey, TokenError, TokenKind, UserClaims, ZoneClaims,
+};
+use graticule_model::{GoDuration, Key, Kind, Spec, Violations};
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, title};
+use crate::route::Tokens;
+use crate::{Call, Context, access, body, read, respond};
+
+/// Ten years.
+const VALID_FOR_DEFAULT: GoDuration = GoDuration::from_secs(10 * 365 * 24 * 3600);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct DataplaneRequest {
+    name: Option<String>,
+    mesh: Option<String>,
+    tags: Option<BTreeMap<String, Vec<String>>>,
+    r#type: Option<String>,
+    workload: Option<String>,
+    valid_for: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ZoneRequest {
+    zone: Option<String>,
+    scope: Option<Vec<String>>,
+    valid_for: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct UserRequest {
+    name: Option<String>,
+    groups: Option<Vec<String>>,
+    valid_for: Option<String>,
+}
+
+pub(crate) async fn issue(
+    context: &Context,
+    call: &Call,
+    kind: Tokens,
+    body: Body,
+) -> Result<Response, Error> {
+    let token = match kind {
+        Tokens::Dataplane => dataplane(context, call, body).await?,
+        Tokens::Zone => zone(context, call, body).await?,
+        Tokens::User => user(context, call, body).await?,
+    };
+    Ok(respond::text(StatusCode::OK, "text/plain", HeaderMap::new(), token))
+}
+
+async fn dataplane(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+    let request: DataplaneRequest = request(context, call, body).await?;
+    let mut violations = Violations::default();
+    let mesh = request.mesh.unwrap_or_default();
+    if mesh.is_empty() {
+        violations.add("mesh", "cannot be empty");
+    }
+    let valid_for = optional_duration(request.valid_for.as_deref(), &mut violations);
+    let r#type = request.r#type.unwrap_or_default();
+    if !matches!(r#type.as_str(), "" | "dataplane") {
+        violations.add("type", format!("{} is not a valid proxy type", r#type));
+    }
+    read::check(title::REQUEST, violations)?;
+    access::dataplane_token(&context.options, &call.user)?;
+    require_issuer(context.options.rules.issue_dataplane_tokens)?;
+    let claims = DataplaneClaims {
+        name: request.name.unwrap_or_default(),
+        mesh: mesh.clone(),
+        tags: request.tags.unwrap_or_default(),
+        r#type,
+        workload: request.workload.unwrap_or_default(),
+    };
+    sign(context, call, TokenKind::Dataplane { mesh: &mesh }, &claims, valid_for)
+}
+
+async fn zone(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+    let request: ZoneRequest = request(context, call, body).await?;
+    let zone = request.zone.unwrap_or_default();
+    access::zone_token(&context.options, &call.user, &zone)?;
+    let mut violations = Violations::default();
+    if zone.is_empty() {
+        // The reference signs a token for no zone, which nothing can use.
+        violations.add("zone", "cannot be empty");
+    }
+    let valid_for = optional_duration(request.valid_for.as_deref(), &mut violations);
+    read::check(title::REQUEST, violations)?;
+    require_issuer(context.options.rules.issue_zone_tokens)?;
+    sign(context, call, TokenKind::Zone, &ZoneClaims { zone, scope: request.scope }, valid_for)
+}
+
+async fn user(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+    access::user_token(&context.options, &call.user)?;
+    let request: UserRequest = request(context, call, body).await?;
+    let mut violations = Violations::default();
+    let name = request.name.unwrap_or_default();
+    if name.is_empty() {
+        violations.add("name", "cannot be empty");
+    }
+    let mut valid_for = GoDuration(0);
+    match request.valid_for.as_deref() {
+        None | Some("") => violations.add("validFor", "cannot be empty"),
+        Some(text) => {
+            match text.parse() {
+                Ok(duration) => valid_for = duration,
+                Err(error) => violations.add("validFor", format!("is invalid: {error}")),
+            }
+            if valid_for.0 == 0 {
+                violations.add("validFor", "cannot be empty or nil");
+            }
+        }
+    }
+    read::check(title::REQUEST, violations)?;
+    require_issuer(context.options.server.authn.tokens.enable_issuer)?;
+    sign(context, call, TokenKind::User, &UserClaims { name, groups: request.groups }, valid_for)
+}
+
+/// What cannot be read is 400 without a body; `null` counts as `{}`.
+async fn request<T: DeserializeOwned + Default>(
+    context: &Context,
+    call: &Call,
+    body: Body,
+) -> Result<T, Error> {
+    let bytes = body::read(context, body).await?;
+    let unreadable = |error: String| {
+        tracing::debug!(error, "a token request cannot be read");
+        Error::Empty(StatusCode::BAD_REQUEST)
+    };
+    match body::parse(call.body_format, &bytes).map_err(unreadable)? {
+        Value::Null => Ok(T::default()),
+        value @ Value::Object(_) => {
+            serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
+        }
+        _ => Err(Error::Empty(StatusCode::BAD_REQUEST)),
+    }
+}
+
+fn optional_duration(text: Option<&str>, violations: &mut Violations) -> GoDuration {
+    match text {
+        None | Some("") => VALID_FOR_DEFAULT,
+        Some(text) => text.parse().unwrap_or_else(|error| {
+            violations.add("validFor", format!("is invalid: {error}"));
+            VALID_FOR_DEFAULT
+        }),
+    }
+}
+
+fn require_issuer(is_enabled: bool) -> Result<(), Error> {
+    if is_enabled {
+        return Ok(());
+    }
+    let detail = "issuing tokens using the control plane is disabled.";
+    Err(Error::new(StatusCode::BAD_REQUEST, title::TOKEN, detail))
+}
+
+/// Signs with the newest key.
+fn sign<C: Serialize>(
+    context: &Context,
+    call: &Call,
+    kind: TokenKind<'_>,
+    claims: &C,
+    valid_for: GoDuration,
+) -> Result<String, Error> {
+    let snapshot = context.store.snapshot();
+    let (secret_kind, mesh) = match kind.mesh() {
+        Some(mesh) => (Kind::Secret, mesh),
+        None => (Kind::GlobalSecret, ""),
+    };
+    let names = snapshot.list(secret_kind, Some(mesh)).map(|secret| secret.meta.name.as_str());
+    let Some((serial, name)) = kind.latest(names) else { return Err(no_signing_key(kind)) };
+    let data = snapshot.get(&Key::new(secret_kind, mesh, name)).and_then(|secret| match &secret.spec {
+        Spec::Secret(secret) => Some(secret.data.0.clone()),
+        Spec::GlobalSecret(secret) => Some(secret.data.0.clone()),
+        _ => None,
+    });
+    let Some(data) = data else { return Err(no_signing_key(kind)) };
+    let failed = |error: &dyn std::error::Error| {
+        tracing::error!(%error, secret = name, "cannot issue a token");
+        Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::TOKEN, "Internal Server Error")
+    };
+    let key = SigningKey::from_secret(&data).map_err(|error| failed(&error))?;
+    let jti = context.random.uuid();
+    let now = context.clock.now();
+    let token = tokens::issue(claims, &key, &serial.to_string(), now, valid_for, &jti)
+        .map_err(|error| failed(&error))?;
+    let from = call.peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
+    tracing::info!(
+        target: "audit",
+        action = "issue token",
+        user = call.user.name,
+        groups = call.user.groups.join(","),
+        kind = ?kind,
+        jti,
+        from,
+        "token issued"
+    );
+    Ok(token)
+}
+
+/// The error names the first key that could have been there.
+fn no_signing_key(kind: TokenKind<'_>) -> Error {
+    let none = Keys { kind, configured: &[], secret: None };
+    let detail = match none.public_key("1") {
+        Err(error @ TokenError::NoSigningKey { .. }) => error.to_string(),
+        _ => "there is no signing key".into(),
+    };
+    Error::new(StatusCode::NOT_FOUND, "Signing Key not found", detail)
+}

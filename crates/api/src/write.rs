@@ -1,0 +1,301 @@
+//! Writing resources (rest-api.md §5.2–§5.4).
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use graticule_model::kinds::zone::ZoneInsight;
+use graticule_model::labels::{self, LabelRules};
+use graticule_model::{DecodeError, Key, Kind, Mode, Resource, Status, Violations, name as names};
+use graticule_store::{Change, Committed, Expect, Snapshot, Txn, Write};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::error::{Error, title};
+use crate::{Call, Context, access, body, read, respond, violation};
+
+const ORIGIN_FIELD: &str = "labels[\"kuma.io/origin\"]";
+const ZONE_FIELD: &str = "labels[\"kuma.io/zone\"]";
+
+pub(crate) async fn put(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+    body: Body,
+) -> Result<Response, Error> {
+    access::writable(context, kind)?;
+    access::writer(&context.options, &call.user, kind)?;
+    read::require_mesh(context, mesh)?;
+    let bytes = body::read(context, body).await?;
+    let value = body::parse(call.body_format, &bytes).map_err(|error| Error::undecodable(kind, error))?;
+    let resource = decode(kind, &value)?;
+    let snapshot = context.store.snapshot();
+    let key = Key::new(kind, mesh.unwrap_or_default(), name);
+    let stored = snapshot.get(&key);
+    check_request(context, &key, &value, &resource)?;
+    access::resources(&context.options, &call.user, kind)?;
+    let (status, committed) = match stored {
+        Some(stored) => (StatusCode::OK, update(context, &stored, resource).await?),
+        None => (StatusCode::CREATED, create(context, &snapshot, resource).await?),
+    };
+    let action = if status == StatusCode::CREATED { "create" } else { "update" };
+    audit(call, action, &key, &committed);
+    Ok(respond::value(status, call.format, &json!({})))
+}
+
+/// Schema, types and the meaning of the spec.
+fn decode(kind: Kind, value: &Value) -> Result<Resource, Error> {
+    let mut resource = Resource::from_rest(kind, value).map_err(|error| match error {
+        DecodeError::Malformed { path, message } if path.is_empty() => Error::undecodable(kind, message),
+        DecodeError::Malformed { path, message } => Error::undecodable(kind, format!("{path}: {message}")),
+        DecodeError::Invalid(violations) => Error::invalid(title::PROCESS, violations),
+    })?;
+    // What the control plane says about a resource is not for clients to write.
+    resource.status = Status::empty(kind);
+    read::check(title::PROCESS, spec_violations(&resource, false))?;
+    Ok(resource)
+}
+
+/// Rules about names that a kind has of its own belong to creation, all others to the request.
+fn spec_violations(resource: &Resource, of_name: bool) -> Violations {
+    match resource.validate() {
+        Ok(()) => Violations::default(),
+        Err(Violations(all)) => {
+            Violations(all.into_iter().filter(|v| (v.path == "name") == of_name).collect())
+        }
+    }
+}
+
+/// Names and labels against the path and the rules of this site (resources.md §3.3, §4).
+fn check_request(context: &Context, key: &Key, value: &Value, resource: &Resource) -> Result<(), Error> {
+    let mut violations = Violations::default();
+    let descriptor = key.kind.descriptor();
+    let meta = &resource.meta;
+    if meta.name != key.name {
+        violations.add("name", "name from the URL has to be the same as in body");
+    }
+    if value.get("type").and_then(Value::as_str) != Some(key.kind.name()) {
+        violations.add("type", "type from the URL has to be the same as in body");
+    }
+    if meta.mesh != key.mesh {
+        violations.add("mesh", "mesh from the URL has to be the same as in body");
+    }
+    if let Some(message) = names::resource_name_error(&meta.name) {
+        violations.add("name", message);
+    }
+    if !descriptor.is_global_scoped()
+        && let Some(message) = names::mesh_name_error(&meta.mesh)
+    {
+        violations.add("mesh", message);
+    }
+    let is_federated = context.mode == Mode::FederatedZone;
+    if is_federated && context.zone.len() + 1 + meta.name.len() >= names::NAME_LEN_MAX {
+        violations.add("name", "the length of the name must be shorter");
+    }
+    let rules = LabelRules { skip_origin: context.options.rules.skip_origin_validation };
+    labels::validate(context.site(), rules, key.kind, &key.mesh, &meta.labels, &mut violations);
+    read::check(title::PROCESS, violations)
+}
+
+async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) -> Result<Committed, Error> {
+    let kind = resource.kind();
+    read::check(title::CREATE, spec_violations(&resource, true))?;
+    check_workload(context, &resource)?;
+    check_own_zone(context, kind, &resource.meta.name, title::CREATE)?;
+    resource.meta.labels = computed_labels(context, &resource);
+    if !kind.descriptor().is_global_scoped() {
+        resource.meta.owner = Some(Key::new(Kind::Mesh, "", resource.meta.mesh.clone()));
+    }
+    let mut txn = if kind == Kind::Mesh {
+        let key_pem = context.mesh_setup.new_signing_key().await.map_err(|error| {
+            tracing::error!(%error, mesh = resource.meta.name, "cannot make the signing key of a mesh");
+            Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::CREATE, "Internal Server Error")
+        })?;
+        context.mesh_setup.txn(context.site(), snapshot, resource, key_pem)
+    } else {
+        Txn::default().and_put(resource, Expect::Absent)
+    };
+    txn.at = Some(context.clock.now());
+    context.store.commit(txn).await.map_err(|error| Error::from_commit(title::CREATE, error))
+}
+
+async fn update(
+    context: &Context,
+    stored: &Arc<Resource>,
+    mut resource: Resource,
+) -> Result<Committed, Error> {
+    resource.meta.labels = computed_labels(context, &resource);
+    check_zone_label(stored, &resource)?;
+    if is_foreign(context, stored) {
+        return Err(violation(title::UPDATE, ORIGIN_FIELD, foreign_message(context)));
+    }
+    resource.status = stored.status.clone();
+    let expect = Expect::Version(stored.meta.version);
+    let write = Write::Put { resource: Box::new(resource), expect, touch: true };
+    let txn = Txn { at: Some(context.clock.now()), writes: vec![write] };
+    context.store.commit(txn).await.map_err(|error| Error::from_commit(title::UPDATE, error))
+}
+
+fn computed_labels(context: &Context, resource: &Resource) -> std::collections::BTreeMap<String, String> {
+    let meta = &resource.meta;
+    labels::compute(context.site(), resource.kind(), &meta.mesh, &meta.name, &resource.spec, &meta.labels)
+}
+
+/// The label of a workload becomes the name of a resource, so it must be able to be one.
+fn check_workload(context: &Context, resource: &Resource) -> Result<(), Error> {
+    let Some(workload) = resource.meta.label(labels::WORKLOAD) else { return Ok(()) };
+    if resource.kind() != Kind::Dataplane {
+        return Ok(());
+    }
+    if context.mode.is_global() {
+        return Err(Error::bad_request("labels[\"kuma.io/workload\"]: not allowed on Global control plane"));
+    }
+    match names::dns1035_error(workload) {
+        Some(reason) => Err(Error::bad_request(format!(
+            "labels[\"kuma.io/workload\"]: must be a valid DNS-1035 label (at most 63 characters, matching regex [a-z]([-a-z0-9]*[a-z0-9])?): {reason}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The zone of a resource never changes.
+fn check_zone_label(stored: &Resource, new: &Resource) -> Result<(), Error> {
+    let Some(old) = stored.meta.zone() else { return Ok(()) };
+    let message = match new.meta.zone() {
+        Some(zone) if zone == old => return Ok(()),
+        Some(zone) => format!("is immutable, cannot be changed from \"{old}\" to \"{zone}\""),
+        None => format!("is immutable, cannot be removed (was \"{old}\")"),
+    };
+    Err(violation(title::UPDATE, ZONE_FIELD, message))
+}
+
+/// Whether a stored resource is a copy that another control plane owns. What the request says about its
+/// origin does not matter (DESIGN decision 17).
+fn is_foreign(context: &Context, stored: &Resource) -> bool {
+    match context.mode {
+        Mode::Global => !stored.meta.is_local_to_global(),
+        Mode::FederatedZone => !stored.meta.is_local_to_zone(),
+        Mode::StandaloneZone => false,
+    }
+}
+
+fn foreign_message(context: &Context) -> &'static str {
+    if context.mode.is_global() {
+        "the resource is a copy of a zone's: change it on the zone control plane"
+    } else {
+        "the resource is a copy of global's: change it on the global control plane"
+    }
+}
+
+/// A zone control plane knows its own zone only.
+fn check_own_zone(context: &Context, kind: Kind, name: &str, title: &str) -> Result<(), Error> {
+    if kind != Kind::Zone || context.mode.is_global() || name == context.zone {
+        return Ok(());
+    }
+    let message = format!("a zone control plane has its own zone only: {}", context.zone);
+    Err(violation(title, "name", message))
+}
+
+pub(crate) async fn delete(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+) -> Result<Response, Error> {
+    access::writable(context, kind)?;
+    access::writer(&context.options, &call.user, kind)?;
+    read::require_mesh(context, mesh)?;
+    let snapshot = context.store.snapshot();
+    let key = Key::new(kind, mesh.unwrap_or_default(), name);
+    let stored = snapshot.get(&key).ok_or_else(|| Error::not_found(title::DELETE))?;
+    check_deletable(context, &stored)?;
+    access::resources(&context.options, &call.user, kind)?;
+    if !context.options.rules.unsafe_delete {
+        guard(context, &snapshot, &key)?;
+    }
+    let mut txn = Txn { at: Some(context.clock.now()), ..Txn::default() };
+    if kind == Kind::Zone && context.mode.is_global() {
+        // What a zone brought goes with it.
+        let keys =
+            snapshot.iter().filter(|resource| is_from_zone(resource, name)).map(|resource| resource.key());
+        for key in keys.filter(|other| *other != key) {
+            txn = txn.and_delete(key, Expect::Any);
+        }
+    }
+    let txn = txn.and_delete(key.clone(), Expect::Version(stored.meta.version));
+    let committed =
+        context.store.commit(txn).await.map_err(|error| Error::from_commit(title::DELETE, error))?;
+    audit(call, "delete", &key, &committed);
+    delete_insights(context, &committed.batch.changes).await;
+    Ok(respond::value(StatusCode::OK, call.format, &json!({})))
+}
+
+fn is_from_zone(resource: &Resource, zone: &str) -> bool {
+    resource.meta.zone() == Some(zone) && !resource.meta.is_local_to_global()
+}
+
+/// The origin rules on what is stored (rest-api.md §5.3).
+fn check_deletable(context: &Context, stored: &Resource) -> Result<(), Error> {
+    const FIELD: &str = "[\"kuma.io/origin\"]";
+    if is_foreign(context, stored) {
+        let wanted = if context.mode.is_global() { "global" } else { "zone" };
+        let message = format!("the origin label must be set to '{wanted}'");
+        return Err(violation(title::DELETE, FIELD, message));
+    }
+    Ok(())
+}
+
+/// Deletes that would break what is running.
+fn guard(context: &Context, snapshot: &Snapshot, key: &Key) -> Result<(), Error> {
+    if key.kind == Kind::Mesh && snapshot.list(Kind::Dataplane, Some(&key.name)).next().is_some() {
+        let message = "unable to delete mesh, there are still some dataplanes attached";
+        return Err(violation(title::DELETE, "mesh", message));
+    }
+    if key.kind == Kind::Zone {
+        if !context.mode.is_global() && key.name == context.zone {
+            let message = "unable to delete Zone, it is the zone of this control plane";
+            return Err(violation(title::DELETE, "zone", message));
+        }
+        let insight = context.soft.snapshot().get(&Key::new(Kind::ZoneInsight, "", key.name.clone()));
+        if insight.is_some_and(|i| i.spec_as::<ZoneInsight>().is_some_and(ZoneInsight::is_online)) {
+            let message = "unable to delete Zone, Zone CP is still connected, please shut it down first";
+            return Err(violation(title::DELETE, "zone", message));
+        }
+    }
+    Ok(())
+}
+
+/// Observations of what is gone go too; they live in another store, so this cannot be one transaction.
+async fn delete_insights(context: &Context, changes: &[Change]) {
+    let gone = changes.iter().filter(|change| change.new.is_none()).map(|change| &change.key);
+    let txn = gone.fold(Txn::default(), |txn, key| match read::insight_kind(key.kind) {
+        Some(kind) => txn.and_delete(Key::new(kind, key.mesh.clone(), key.name.clone()), Expect::Any),
+        None => txn,
+    });
+    if !txn.writes.is_empty()
+        && let Err(error) = context.soft.commit(txn).await
+    {
+        tracing::warn!(%error, "insights of deleted resources stay behind");
+    }
+}
+
+/// One line per write: who, what, when (the line's time), from where, and the revision that it became.
+fn audit(call: &Call, action: &str, key: &Key, committed: &Committed) {
+    let from = call.peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
+    tracing::info!(
+        target: "audit",
+        action,
+        user = call.user.name,
+        groups = call.user.groups.join(","),
+        kind = key.kind.name(),
+        mesh = key.mesh,
+        name = key.name,
+        from,
+        revision = committed.revision.0,
+        changes = committed.batch.changes.len(),
+        "resource written"
+    );
+}

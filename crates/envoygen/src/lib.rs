@@ -7,9 +7,11 @@
 //!             previous snapshot of the proxy, else SharedCache, else the builders below
 //! ```
 
+pub mod bootstrap;
 mod cache;
 mod cluster;
 mod inbound;
+pub mod json;
 mod listener;
 mod message;
 mod outbound;

@@ -16,5 +16,11 @@ fn descriptors_are_fresh() {
         std::fs::write(&file, &fresh).expect("written");
     }
     let known = std::fs::read(&file).expect("checked in");
-    assert!(known == fresh, "{} is stale: {} bytes, should be {}", codegen::DESCRIPTORS, known.len(), fresh.len());
+    assert!(
+        known == fresh,
+        "{} is stale: {} bytes, should be {}",
+        codegen::DESCRIPTORS,
+        known.len(),
+        fresh.len()
+    );
 }

@@ -4,5 +4,5 @@
 //! it over gRPC: [`net::GlobalServer`] on the one side, [`net::ZoneClient`] on the other.
 
 pub mod core;
-// pub mod net;
+pub mod net;
 pub mod wire;

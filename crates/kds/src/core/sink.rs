@@ -122,7 +122,7 @@ impl Sink {
                     versions.insert(name, version.to_string());
                 }
             }
-            // Nothing held: the first response brings everything, and there is nothing it could delete.
+            // Whoever told what it holds gets differences, removals among them; else absence means removal.
             state.complete = !present;
             requests.push(DeltaDiscoveryRequest {
                 node: Some(node.clone()),

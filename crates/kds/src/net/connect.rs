@@ -1,0 +1,116 @@
+//! How a zone reaches global: address, trust, token.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use graticule_runtime::listen::Io;
+use graticule_runtime::tls::{self, ClientTrust};
+use http::Uri;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Largest token file that is read, in bytes.
+const TOKEN_LEN_MAX: u64 = 16 * 1024;
+
+/// Makes one connection to global. A simulation passes its own.
+pub type Connector = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Io>>> + Send + Sync>;
+
+/// An address or trust that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Not `grpcs://host:port` or `grpc://host:port`.
+    #[error("multizone.zone.globalAddress: \"{0}\" is not grpcs://host:port or grpc://host:port")]
+    Address(String),
+    /// Authorities that cannot be used.
+    #[error("multizone.zone.kds.rootCaFile")]
+    Trust(#[source] tls::Error),
+}
+
+/// Where global is.
+#[derive(Clone)]
+pub struct Dial {
+    /// Makes connections.
+    pub connector: Connector,
+    /// `:authority` of requests.
+    pub authority: String,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+impl Dial {
+    /// Over TCP, encrypted for `grpcs`.
+    ///
+    /// # Errors
+    /// The address or the trust is unusable.
+    pub fn tcp(global_address: &str, trust: &ClientTrust) -> Result<Dial, DialError> {
+        let invalid = || DialError::Address(global_address.to_owned());
+        let uri: Uri = global_address.parse().map_err(|_| invalid())?;
+        let tls = match uri.scheme_str() {
+            Some("grpcs") => true,
+            Some("grpc") => false,
+            _ => return Err(invalid()),
+        };
+        let authority = uri.authority().ok_or_else(invalid)?.as_str().to_owned();
+        let has_path = !matches!(uri.path(), "" | "/") || uri.query().is_some();
+        let (Some(host), Some(port)) = (uri.host(), uri.port_u16()) else { return Err(invalid()) };
+        if has_path || authority.contains('@') {
+            return Err(invalid());
+        }
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let secure = if tls {
+            let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
+            let config = tls::client_config(trust, &["h2"]).map_err(DialError::Trust)?;
+            Some((TlsConnector::from(config), name))
+        } else {
+            None
+        };
+        let connector: Connector = Arc::new(move || {
+            let (host, secure) = (host.clone(), secure.clone());
+            Box::pin(async move {
+                let stream = TcpStream::connect((host.as_str(), port)).await?;
+                stream.set_nodelay(true)?;
+                let io: Box<dyn Io> = match secure {
+                    None => Box::new(stream),
+                    Some((connector, name)) => Box::new(connector.connect(name, stream).await?),
+                };
+                Ok(io)
+            })
+        });
+        Ok(Dial { connector, authority, tls })
+    }
+}
+
+/// The zone token, read again for each connection.
+#[derive(Clone, Default)]
+pub enum ZoneToken {
+    /// Stock Kuma globals take none.
+    #[default]
+    None,
+    /// In the configuration.
+    Inline(String),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl ZoneToken {
+    pub(super) fn read(&self) -> io::Result<Option<String>> {
+        match self {
+            ZoneToken::None => Ok(None),
+            ZoneToken::Inline(token) => Ok(Some(token.trim().to_owned())),
+            ZoneToken::File(path) => {
+                use std::io::Read as _;
+                let failed = |error: io::Error| {
+                    io::Error::new(error.kind(), format!("zone token file {}: {error}", path.display()))
+                };
+                let mut text = String::new();
+                std::fs::File::open(path)
+                    .and_then(|file| file.take(TOKEN_LEN_MAX).read_to_string(&mut text))
+                    .map_err(failed)?;
+                Ok(Some(text.trim().to_owned()))
+            }
+        }
+    }
+}

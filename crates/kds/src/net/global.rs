@@ -1,0 +1,625 @@
+//! Global's side: zones dial in, prove who they are, and both directions run until a newer stream replaces
+//! them.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, Stream, StreamExt};
+use graticule_model::kinds::config::{CLUSTER_ID, Config};
+use graticule_model::kinds::zone::Zone;
+use graticule_model::{Key, Kind, Meta, Resource, labels, name};
+use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use graticule_proto::google::protobuf::Duration as DurationPb;
+use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use graticule_runtime::{Clock, Drain, HttpLimits, Incoming, Random, serve_http};
+use graticule_store::{CommitError, Event, Expect, Txn, Write};
+use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
+use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Question, Stats};
+use super::hub::{Hub, Stores};
+use super::registry::{OpenStream, Registry, ZoneReport};
+use super::{MESSAGE_LEN_MAX, describe, intake};
+use crate::core::{Catalog, Direction, Plane, Received, Sink, Source, StreamKind, TrustExchange};
+
+/// Longest Zone token that is looked at, in bytes.
+const TOKEN_LEN_MAX: usize = 8 * 1024;
+
+/// Decides who a zone is.
+pub trait ZoneAuthenticator: Send + Sync {
+    /// Whether this token was issued for this zone.
+    ///
+    /// # Errors
+    /// Why not, without repeating the token. Goes to the log, not to the peer.
+    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String>;
+}
+
+/// Settings of global's side.
+#[derive(Debug, Clone)]
+pub struct GlobalOptions {
+    /// `multizone.global.kds.maxMsgSize`, bytes.
+    pub message_len_max: usize,
+    /// `multizone.global.kds.zoneInsightFlushInterval`: how often counters are written. Connects and
+    /// disconnects are written at once.
+    pub insight_flush_interval: Duration,
+    /// `multizone.global.kds.labels.skipPrefixes`.
+    pub skip_label_prefixes: Vec<String>,
+    /// `metrics.zone.subscriptionLimit`.
+    pub subscriptions_max: usize,
+    /// `federation.trustExchange`.
+    pub trust_exchange: TrustExchange,
+    /// `compat.allowZonesWithoutToken`: a stock Kuma zone sends no token.
+    pub allow_zones_without_token: bool,
+    /// What zones are told to wait between health checks.
+    pub health_interval: Duration,
+    /// Version that is told to zones.
+    pub version: String,
+}
+
+impl Default for GlobalOptions {
+    fn default() -> Self {
+        GlobalOptions {
+            message_len_max: MESSAGE_LEN_MAX,
+            insight_flush_interval: Duration::from_secs(10),
+            skip_label_prefixes: Vec::new(),
+            subscriptions_max: 10,
+            trust_exchange: TrustExchange::Automatic,
+            allow_zones_without_token: false,
+            health_interval: Duration::from_secs(10),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// What global's side works with.
+#[derive(Clone)]
+pub struct GlobalDeps {
+    /// Its stores.
+    pub stores: Stores,
+    /// Checks zone tokens.
+    pub authenticator: Arc<dyn ZoneAuthenticator>,
+    /// Time.
+    pub clock: Clock,
+    /// Ids.
+    pub random: Random,
+    /// Names this process.
+    pub instance_id: String,
+}
+
+/// Why global's side cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum GlobalError {
+    /// The federation's id cannot be stored.
+    #[error("cannot store Config \"kuma-cluster-id\"")]
+    ClusterId(#[source] CommitError),
+}
+
+/// Global's side of federation. Cheap to clone.
+#[derive(Clone)]
+pub struct GlobalServer(Arc<Shared>);
+
+struct Shared {
+    options: GlobalOptions,
+    deps: GlobalDeps,
+    hub: Hub,
+    registry: Arc<Registry>,
+    broker: AdminBroker,
+    /// Two zones cannot claim one trust domain at the same time.
+    trust_gate: tokio::sync::Mutex<()>,
+    drain: CancellationToken,
+}
+
+impl GlobalServer {
+    /// Does nothing yet.
+    pub fn new(options: GlobalOptions, deps: GlobalDeps) -> GlobalServer {
+        let direction = Direction::ToZones { trust_exchange: options.trust_exchange };
+        GlobalServer(Arc::new(Shared {
+            hub: Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone())),
+            registry: Arc::new(Registry::new(&deps.instance_id, options.subscriptions_max)),
+            broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
+            trust_gate: tokio::sync::Mutex::new(()),
+            drain: CancellationToken::new(),
+            options,
+            deps,
+        }))
+    }
+
+    /// Asks zones about their proxies.
+    pub fn admin(&self) -> AdminBroker {
+        self.0.broker.clone()
+    }
+
+    /// What is wrong between global and this zone; `None` = it never connected here.
+    pub fn report(&self, zone: &str) -> Option<ZoneReport> {
+        self.0.registry.report(zone)
+    }
+
+    /// What cannot be sent to any zone, with the reason.
+    pub fn faults(&self) -> Vec<(Key, String)> {
+        self.0.hub.catalog().faults().map(|(key, reason)| (key.clone(), reason.to_owned())).collect()
+    }
+
+    /// Zones with an open connection to this instance.
+    pub fn online_zones(&self) -> Vec<String> {
+        self.0.registry.online()
+    }
+
+    /// Serves zones on these connections until drained.
+    ///
+    /// # Errors
+    /// The store refuses what federation cannot do without.
+    pub async fn run(&self, incoming: Incoming, drain: Drain) -> Result<(), GlobalError> {
+        let shared = &self.0;
+        shared.ensure_cluster_id().await.map_err(GlobalError::ClusterId)?;
+        let stores = &shared.deps.stores;
+        let follow_config = shared.hub.follow(Plane::Config, &stores.config, &drain, async |event| {
+            shared.on_config_event(event).await;
+        });
+        let follow_status = shared.hub.follow(Plane::Status, &stores.status, &drain, async |_| {});
+        let end_streams = async {
+            drain.signaled().await;
+            shared.drain.cancel();
+        };
+        let serve = serve_http(self.service(), incoming, HttpLimits::default(), drain.clone());
+        let insights = shared.write_insights(&drain);
+        futures::join!(follow_config, follow_status, end_streams, serve, insights);
+        Ok(())
+    }
+
+    /// The gRPC services, for a server that is already there.
+    pub fn service(&self) -> Routes {
+        let limit = self.0.options.message_len_max;
+        let gzip = CompressionEncoding::Gzip;
+        let sync = KdsSyncServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+            .accept_compressed(gzip)
+            .send_compressed(gzip);
+        let calls = GlobalKdsServiceServer::new(self.clone())
+            .max_decoding_message_size(limit)
+            .max_encoding_message_size(limit)
+            .accept_compressed(gzip)
+            .send_compressed(gzip);
+        Routes::new(sync).add_service(calls)
+    }
+}
+
+/// A zone that proved who it is.
+struct Visitor {
+    zone: String,
+    token_provided: bool,
+}
+
+impl Shared {
+    /// Checks the headers of a call, before any message of it is read (federation.md §1.3).
+    fn admit(&self, headers: &MetadataMap, absent: fn(String) -> Status) -> Result<Visitor, Status> {
+        let zone = headers.get("client-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if zone.is_empty() {
+            return Err(absent("\"client-id\" is not present in metadata".into()));
+        }
+        if !name::is_dns1035_label(zone) {
+            return Err(Status::invalid_argument("\"client-id\" is not a zone name (an RFC 1035 label)"));
+        }
+        let visitor = |token_provided| Visitor { zone: zone.to_owned(), token_provided };
+        let Some(header) = headers.get("authorization") else {
+            if self.options.allow_zones_without_token {
+                return Ok(visitor(false));
+            }
+            tracing::warn!(zone, "zone refused: it presented no token");
+            return Err(Status::unauthenticated("a zone token is required"));
+        };
+        let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let result = match token {
+            Some(token) if token.len() <= TOKEN_LEN_MAX => {
+                self.deps.authenticator.authenticate(zone, token.trim())
+            }
+            _ => Err("the authorization header is not \"Bearer <zone token>\"".into()),
+        };
+        result.map(|()| visitor(true)).map_err(|reason| {
+            tracing::warn!(zone, reason, "zone refused");
+            Status::unauthenticated("authentication failed")
+        })
+    }
+
+    async fn ensure_cluster_id(&self) -> Result<(), CommitError> {
+        let store = &self.deps.stores.config;
+        let spec = Config { config: self.deps.random.uuid() };
+        let resource = Resource::new(Meta::new("", CLUSTER_ID), spec);
+        if store.snapshot().get(&resource.key()).is_some() {
+            return Ok(());
+        }
+        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
+        match store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await {
+            Ok(_) | Err(CommitError::Exists(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ensure_zone(&self, zone: &str) -> Result<(), Status> {
+        let store = &self.deps.stores.config;
+        let mut resource = Resource::new(Meta::new("", zone), Zone { enabled: Some(true) });
+        if store.snapshot().get(&resource.key()).is_some() {
+            return Ok(());
+        }
+        for (key, value) in [(labels::DISPLAY_NAME, zone), (labels::ORIGIN, labels::Origin::Global.as_str())] {
+            resource.meta.labels.insert(key.into(), value.into());
+        }
+        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
+        match store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await {
+            Ok(_) => {
+                tracing::info!(zone, "zone registered");
+                Ok(())
+            }
+            Err(CommitError::Exists(_)) => Ok(()),
+            Err(error) => Err(Status::unavailable(format!("the Zone cannot be stored: {error}"))),
+        }
+    }
+
+    /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one.
+    async fn on_config_event(&self, event: &Event) {
+        let Event::Batch(batch) = event else { return };
+        let deleted = batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
+        for zone in deleted.map(|change| change.key.name.as_str()) {
+            self.registry.evict(zone);
+            let status = &self.deps.stores.status;
+            let writes: Vec<Write> = status
+                .snapshot()
+                .iter()
+                .filter(|resource| match resource.kind() {
+                    Kind::ZoneInsight => resource.meta.name == zone,
+                    _ => resource.meta.zone() == Some(zone),
+                })
+                .map(|resource| Write::Delete { key: resource.key(), expect: Expect::Any })
+                .collect();
+            let txn = Txn { at: Some(self.deps.clock.now()), writes };
+            if let Err(error) = status.commit(txn).await {
+                tracing::warn!(%error, zone, "cannot remove the observations of a deleted zone");
+            }
+        }
+    }
+
+    async fn write_insights(&self, drain: &Drain) {
+        loop {
+            let last = tokio::select! {
+                biased;
+                () = drain.signaled() => true,
+                () = self.registry.urgent() => false,
+                () = self.deps.clock.sleep(self.options.insight_flush_interval) => false,
+            };
+            let writes: Vec<Write> = self
+                .registry
+                .take_dirty()
+                .into_iter()
+                .map(|(zone, insight)| {
+                    let resource = Box::new(Resource::new(Meta::new("", zone), insight));
+                    Write::Put { resource, expect: Expect::Any, touch: false }
+                })
+                .collect();
+            if !writes.is_empty() {
+                let txn = Txn { at: Some(self.deps.clock.now()), writes };
+                if let Err(error) = self.deps.stores.status.commit(txn).await {
+                    tracing::warn!(%error, "cannot store zone insights");
+                }
+            }
+            if last {
+                return;
+            }
+        }
+    }
+}
+
+fn unavailable() -> Status {
+    Status::unavailable("stream unavailable")
+}
+
+fn superseded() -> Status {
+    Status::cancelled("a newer stream of this zone took over")
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Yields what `step` makes, and ends after its first error.
+fn driven<S, T>(
+    state: S,
+    step: impl AsyncStep<S, T> + Send + 'static,
+) -> BoxStream<T>
+where
+    S: Send + 'static,
+    T: Send + 'static,
+{
+    let unfolded = stream::unfold(Some((state, step)), |state| async move {
+        let (mut state, mut step) = state?;
+        match step.step(&mut state).await {
+            Ok(item) => Some((Ok(item), Some((state, step)))),
+            Err(status) => Some((Err(status), None)),
+        }
+    });
+    unfolded.boxed()
+}
+
+trait AsyncStep<S, T> {
+    fn step(&mut self, state: &mut S) -> impl Future<Output = Result<T, Status>> + Send;
+}
+
+/// GlobalToZoneSync of one zone.
+struct Downward {
+    shared: Arc<Shared>,
+    stream: OpenStream,
+    subscription: String,
+    source: Source,
+    requests: Streaming<DeltaDiscoveryRequest>,
+    ready: VecDeque<DeltaDiscoveryResponse>,
+    changes: watch::Receiver<()>,
+    drain: CancellationToken,
+}
+
+struct Step;
+
+impl AsyncStep<Downward, DeltaDiscoveryResponse> for Step {
+    async fn step(&mut self, state: &mut Downward) -> Result<DeltaDiscoveryResponse, Status> {
+        state.next().await
+    }
+}
+
+impl Downward {
+    async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
+        loop {
+            if self.ready.is_empty() {
+                let ready = self.source.poll(&self.shared.hub.catalog());
+                self.ready.extend(ready.into_iter().map(|(_, response)| response));
+            }
+            if let Some(response) = self.ready.pop_front() {
+                self.count(&response.type_url, |stats| stats.responses_sent += 1);
+                return Ok(response);
+            }
+            tokio::select! {
+                biased;
+                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                () = self.drain.cancelled() => return Err(unavailable()),
+                request = self.requests.message() => match request? {
+                    Some(request) => self.on_request(request)?,
+                    None => return Err(Status::cancelled("ended by the zone")),
+                },
+                Ok(()) = self.changes.changed() => {}
+            }
+        }
+    }
+
+    fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        let type_url = request.type_url.clone();
+        let is_first = self.source.node().is_none();
+        let received =
+            self.source.on_request(request).map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        let zone = &self.stream.zone;
+        if let Some(node) = self.source.node().filter(|_| is_first) {
+            self.shared.registry.described(zone, &self.subscription, node);
+        }
+        match received {
+            Received::Subscribed(_) => {}
+            Received::Acked(_) => self.count(&type_url, |stats| stats.responses_acknowledged += 1),
+            Received::Nacked { message, .. } => {
+                tracing::warn!(zone, kind = type_url, reason = message, "zone refused resources");
+                self.count(&type_url, |stats| stats.responses_rejected += 1);
+            }
+        }
+        let refused =
+            self.source.rejected().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
+        let unsendable =
+            self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+        self.shared.registry.set_report(zone, |report| {
+            report.refused_by_zone = refused;
+            report.unsendable = unsendable;
+        });
+        Ok(())
+    }
+
+    fn count(&self, type_url: &str, count: impl Fn(&mut graticule_model::kinds::zone::KdsStats)) {
+        let now = self.shared.deps.clock.now();
+        self.shared.registry.counted(&self.stream.zone, &self.subscription, type_url, now, count);
+    }
+}
+
+impl Drop for Downward {
+    fn drop(&mut self) {
+        let now = self.shared.deps.clock.now();
+        self.shared.registry.unsubscribed(&self.stream.zone, &self.subscription, now);
+    }
+}
+
+/// ZoneToGlobalSync of one zone: global asks, the zone answers.
+struct Upward {
+    shared: Arc<Shared>,
+    stream: OpenStream,
+    node: Node,
+    /// Present until dropped.
+    sink: Option<Sink>,
+    ready: VecDeque<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+    drain: CancellationToken,
+}
+
+impl AsyncStep<Upward, DeltaDiscoveryRequest> for Step {
+    async fn step(&mut self, state: &mut Upward) -> Result<DeltaDiscoveryRequest, Status> {
+        state.next().await
+    }
+}
+
+impl Upward {
+    async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
+        if let Some(request) = self.ready.pop_front() {
+            return Ok(request);
+        }
+        let response = tokio::select! {
+            biased;
+            () = self.stream.superseded.cancelled() => return Err(superseded()),
+            () = self.drain.cancelled() => return Err(unavailable()),
+            response = self.responses.message() => response?,
+        };
+        // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
+        let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
+        let shared = &self.shared;
+        let sink = self.sink.as_mut().ok_or_else(unavailable)?;
+        let _gate = if response.type_url == Kind::MeshTrust.name() {
+            Some(shared.trust_gate.lock().await)
+        } else {
+            None
+        };
+        let reply = intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
+        let zone = &self.stream.zone;
+        if let Some(error) = &reply.error_detail {
+            tracing::warn!(zone, kind = response.type_url, reason = error.message, "refused resources of a zone");
+        }
+        let refused =
+            sink.quarantine().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
+        shared.registry.set_report(zone, |report| report.refused_by_global = refused);
+        Ok(reply)
+    }
+}
+
+impl Drop for Upward {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            self.shared.registry.keep_sink(&self.stream.zone, sink);
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl KdsSyncService for GlobalServer {
+    type GlobalToZoneSyncStream = BoxStream<DeltaDiscoveryResponse>;
+    type ZoneToGlobalSyncStream = BoxStream<DeltaDiscoveryRequest>;
+
+    async fn global_to_zone_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
+        let shared = self.0.clone();
+        let visitor = shared.admit(request.metadata(), Status::unknown)?;
+        shared.ensure_zone(&visitor.zone).await?;
+        let now = shared.deps.clock.now();
+        let stream = shared.registry.open(&visitor.zone, StreamKind::GlobalToZone, now);
+        let subscription = shared.deps.random.uuid();
+        shared.registry.subscribed(&visitor.zone, subscription.clone(), now, visitor.token_provided);
+        // Watch before the source takes its position, so that no change falls between.
+        let changes = shared.hub.changes();
+        let limit = shared.options.message_len_max;
+        let source = Source::new("global", Some(&visitor.zone), limit, &shared.hub.catalog());
+        let drain = shared.drain.clone();
+        let requests = request.into_inner();
+        let ready = VecDeque::new();
+        let state = Downward { shared, stream, subscription, source, requests, ready, changes, drain };
+        Ok(Response::new(driven(state, Step)))
+    }
+
+    async fn zone_to_global_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryResponse>>,
+    ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
+        let shared = self.0.clone();
+        let visitor = shared.admit(request.metadata(), Status::unknown)?;
+        shared.ensure_zone(&visitor.zone).await?;
+        let stream = shared.registry.open(&visitor.zone, StreamKind::ZoneToGlobal, shared.deps.clock.now());
+        let mut sink = shared.registry.take_sink(&visitor.zone);
+        let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
+        let ready = sink.start(&node, &shared.deps.stores.held()).into();
+        let drain = shared.drain.clone();
+        let responses = request.into_inner();
+        let state = Upward { shared, stream, node, sink: Some(sink), ready, responses, drain };
+        Ok(Response::new(driven(state, Step)))
+    }
+}
+
+/// One admin stream of a zone: questions out, answers in.
+struct Asking<S: AdminStream> {
+    shared: Arc<Shared>,
+    stream: OpenStream,
+    questions: mpsc::Receiver<Question>,
+    answers: Streaming<S::Response>,
+    drain: CancellationToken,
+}
+
+impl<S: AdminStream> AsyncStep<Asking<S>, S::Request> for Step {
+    async fn step(&mut self, state: &mut Asking<S>) -> Result<S::Request, Status> {
+        loop {
+            tokio::select! {
+                biased;
+                () = state.stream.superseded.cancelled() => return Err(superseded()),
+                () = state.drain.cancelled() => return Err(unavailable()),
+                answer = state.answers.message() => match answer? {
+                    Some(response) => {
+                        let (id, answer) = S::answer(response);
+                        state.shared.broker.answered(&id, answer);
+                    }
+                    None => return Err(Status::cancelled("ended by the zone")),
+                },
+                Some(question) = state.questions.recv() => return Ok(S::request(question)),
+            }
+        }
+    }
+}
+
+impl GlobalServer {
+    fn ask<S: AdminStream>(
+        &self,
+        request: Request<Streaming<S::Response>>,
+    ) -> Result<Response<BoxStream<S::Request>>, Status> {
+        let shared = self.0.clone();
+        let visitor = shared.admit(request.metadata(), Status::invalid_argument)?;
+        let stream = shared.registry.open(&visitor.zone, S::KIND, shared.deps.clock.now());
+        let questions = shared.broker.connect(&visitor.zone, S::KIND);
+        let drain = shared.drain.clone();
+        let state = Asking::<S> { shared, stream, questions, answers: request.into_inner(), drain };
+        Ok(Response::new(driven(state, Step)))
+    }
+}
+
+#[tonic::async_trait]
+impl GlobalKdsService for GlobalServer {
+    type StreamXDSConfigsStream = BoxStream<pb::XdsConfigRequest>;
+    type StreamStatsStream = BoxStream<pb::StatsRequest>;
+    type StreamClustersStream = BoxStream<pb::ClustersRequest>;
+
+    async fn stream_xds_configs(
+        &self,
+        request: Request<Streaming<pb::XdsConfigResponse>>,
+    ) -> Result<Response<Self::StreamXDSConfigsStream>, Status> {
+        self.ask::<ConfigDumps>(request)
+    }
+
+    async fn stream_stats(
+        &self,
+        request: Request<Streaming<pb::StatsResponse>>,
+    ) -> Result<Response<Self::StreamStatsStream>, Status> {
+        self.ask::<Stats>(request)
+    }
+
+    async fn stream_clusters(
+        &self,
+        request: Request<Streaming<pb::ClustersResponse>>,
+    ) -> Result<Response<Self::StreamClustersStream>, Status> {
+        self.ask::<Clusters>(request)
+    }
+
+    async fn health_check(
+        &self,
+        request: Request<pb::ZoneHealthCheckRequest>,
+    ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
+        let shared = &self.0;
+        let visitor = shared.admit(request.metadata(), Status::invalid_argument)?;
+        shared.registry.health_checked(&visitor.zone, shared.deps.clock.now());
+        let interval = shared.options.health_interval;
+        let interval = DurationPb {
+            seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
+            nanos: i32::try_from(interval.subsec_nanos()).unwrap_or_default(),
+        };
+        Ok(Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) }))
+    }
+}

@@ -1,0 +1,101 @@
+//! The stores of this control plane, and the catalog that follows their feeds.
+
+use std::sync::Arc;
+
+use graticule_model::{Key, Kind, Resource};
+use graticule_runtime::Drain;
+use graticule_store::{Event, Snapshot, Store};
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use crate::core::{Catalog, Held, Plane};
+
+/// The two stores (DESIGN decision 4).
+#[derive(Clone)]
+pub struct Stores {
+    /// Durable.
+    pub config: Arc<dyn Store>,
+    /// Observations: insights.
+    pub status: Arc<dyn Store>,
+}
+
+impl Stores {
+    pub(super) fn of(&self, plane: Plane) -> &Arc<dyn Store> {
+        match plane {
+            Plane::Config => &self.config,
+            Plane::Status => &self.status,
+        }
+    }
+
+    pub(super) fn held(&self) -> Snapshots {
+        Snapshots { config: self.config.snapshot(), status: self.status.snapshot() }
+    }
+}
+
+/// What both stores hold.
+pub(super) struct Snapshots {
+    config: Snapshot,
+    status: Snapshot,
+}
+
+impl Snapshots {
+    fn of(&self, kind: Kind) -> &Snapshot {
+        match Plane::of(kind) {
+            Plane::Config => &self.config,
+            Plane::Status => &self.status,
+        }
+    }
+}
+
+impl Held for Snapshots {
+    fn get(&self, key: &Key) -> Option<Arc<Resource>> {
+        self.of(key.kind).get(key)
+    }
+
+    fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
+        self.of(kind).list(kind, None).cloned().collect()
+    }
+}
+
+/// The catalog, shared by all streams; whoever waits on it wakes when it changed.
+pub(super) struct Hub {
+    catalog: RwLock<Catalog>,
+    changed: watch::Sender<()>,
+}
+
+impl Hub {
+    pub(super) fn new(catalog: Catalog) -> Hub {
+        Hub { catalog: RwLock::new(catalog), changed: watch::Sender::new(()) }
+    }
+
+    pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
+        self.catalog.read()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Follows one store until drained; `also` sees each event first.
+    pub(super) async fn follow(
+        &self,
+        plane: Plane,
+        store: &Arc<dyn Store>,
+        drain: &Drain,
+        mut also: impl AsyncFnMut(&Event),
+    ) {
+        let mut feed = store.watch(None);
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = drain.signaled() => return,
+                event = feed.next() => event,
+            };
+            let Some(event) = event else { return };
+            also(&event).await;
+            if self.catalog.write().apply(plane, &event) {
+                self.changed.send_replace(());
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Commits what a response comes to.
+
+use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use graticule_runtime::Clock;
+use graticule_store::{CommitError, Txn, Write};
+use tonic::Status;
+
+use super::hub::Stores;
+use crate::core::{Plane, Rejection, Sink};
+use crate::wire;
+
+/// Lost races against local writers before resources are written one by one.
+const RETRIES_MAX: u32 = 8;
+
+/// Applies a response and returns the acknowledgement.
+///
+/// # Errors
+/// The store cannot take anything now: the stream should end, and the peer come back.
+pub(super) async fn apply(
+    stores: &Stores,
+    clock: &Clock,
+    sink: &mut Sink,
+    response: &DeltaDiscoveryResponse,
+    node: &Node,
+) -> Result<DeltaDiscoveryRequest, Status> {
+    let mut attempt = 0;
+    loop {
+        let intake = sink.on_response(response, &stores.held());
+        let Some(kind) = intake.kind.filter(|_| !intake.writes.is_empty()) else {
+            return Ok(sink.settle(intake, Vec::new(), node));
+        };
+        let store = stores.of(Plane::of(kind));
+        let txn = Txn { at: Some(clock.now()), writes: intake.writes.clone() };
+        let error = match store.commit(txn).await {
+            Ok(_) => return Ok(sink.settle(intake, Vec::new(), node)),
+            Err(error) => error,
+        };
+        fatal(&error)?;
+        attempt += 1;
+        if attempt < RETRIES_MAX && !matches!(error, CommitError::Invalid(_)) {
+            continue;
+        }
+        // One bad write must not stop the others.
+        let mut failed = Vec::new();
+        for write in &intake.writes {
+            let txn = Txn { at: Some(clock.now()), writes: vec![write.clone()] };
+            if let Err(error) = store.commit(txn).await {
+                fatal(&error)?;
+                failed.push(Rejection { name: name_of(write), reason: error.to_string() });
+            }
+        }
+        return Ok(sink.settle(intake, failed, node));
+    }
+}
+
+fn fatal(error: &CommitError) -> Result<(), Status> {
+    match error {
+        CommitError::Unavailable(_) => Err(Status::unavailable(error.to_string())),
+        CommitError::OwnerMissing { .. } => Err(Status::internal("stream failed: the Zone was deleted")),
+        _ => Ok(()),
+    }
+}
+
+fn name_of(write: &Write) -> String {
+    match write {
+        Write::Put { resource, .. } => wire::wire_name(&resource.meta),
+        Write::Delete { key, .. } => format!("{}.{}", key.name, key.mesh),
+    }
+}

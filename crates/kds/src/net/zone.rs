@@ -1,0 +1,456 @@
+//! The zone's side: dials global, keeps both directions in step, comes back after every break.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, FuturesUnordered};
+use graticule_model::kinds::zone::Zone;
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
+use graticule_proto::discovery::DeltaDiscoveryResponse;
+use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use graticule_runtime::{Backoff, Clock, Drain, Random};
+use graticule_store::{CommitError, Expect, Txn, Write};
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use pb::global_kds_service_client::GlobalKdsServiceClient;
+use pb::kds_sync_service_client::KdsSyncServiceClient;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
+use super::connect::{Dial, ZoneToken};
+use super::hub::{Hub, Stores};
+use super::{ADMIN_TIMEOUT, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
+use crate::core::{Catalog, Direction, HEADER_FEATURES, Plane, Side, Sink, Source, kinds_for_zones};
+
+/// Global refuses more frequent pings than every 15 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between health checks until global says otherwise.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// A connection that lived this long was a good one: the next break starts with the shortest wait.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Messages that wait for the transport.
+const SEND_QUEUE_LEN: usize = 64;
+/// Admin questions in work at once, per stream.
+const ADMIN_PARALLEL_MAX: usize = 32;
+
+/// Settings of the zone's side.
+#[derive(Clone)]
+pub struct ZoneOptions {
+    /// `multizone.zone.name`.
+    pub zone: String,
+    /// `multizone.zone.globalAddress` and `multizone.zone.kds.{rootCaFile,tlsSkipVerify}`: see [`Dial::tcp`].
+    pub dial: Dial,
+    /// The zone token.
+    pub token: ZoneToken,
+    /// `multizone.zone.kds.maxMsgSize`, bytes.
+    pub message_len_max: usize,
+    /// `multizone.zone.kds.labels.skipPrefixes`.
+    pub skip_label_prefixes: Vec<String>,
+    /// Waits between connections; `general.resilientComponent{Base,Max}Backoff`. Default 100 ms … 60 s.
+    pub backoff: Backoff,
+    /// This control plane's configuration as JSON, secrets masked; at least mode, environment and store.
+    pub config_json: String,
+    /// Version that is told to global.
+    pub version: String,
+}
+
+impl ZoneOptions {
+    /// The defaults for a zone.
+    pub fn new(zone: impl Into<String>, dial: Dial) -> ZoneOptions {
+        ZoneOptions {
+            zone: zone.into(),
+            dial,
+            token: ZoneToken::None,
+            message_len_max: MESSAGE_LEN_MAX,
+            skip_label_prefixes: Vec::new(),
+            backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(60) },
+            config_json: r#"{"mode":"zone","environment":"universal","store":{"type":"memory"}}"#.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// What the zone's side works with.
+#[derive(Clone)]
+pub struct ZoneDeps {
+    /// Its stores.
+    pub stores: Stores,
+    /// Time.
+    pub clock: Clock,
+    /// Jitter.
+    pub random: Random,
+    /// Names this process.
+    pub instance_id: String,
+    /// Answers global's questions about proxies; without it they are not offered.
+    pub admin: Option<Arc<dyn ProxyAdmin>>,
+}
+
+/// State of the connection to global.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Since when; `None` = not connected.
+    pub connected_since: Option<Timestamp>,
+    /// Every kind was brought up to date over this connection.
+    pub synced: bool,
+    /// Why the last connection ended or could not be made.
+    pub last_error: Option<String>,
+    /// What was refused of global's: kind, wire name, reason.
+    pub refused: Vec<(Kind, String, String)>,
+    /// What global refused of ours: kind, wire name, reason.
+    pub refused_by_global: Vec<(Kind, String, String)>,
+}
+
+/// The zone's side of federation.
+pub struct ZoneClient {
+    options: ZoneOptions,
+    deps: ZoneDeps,
+    hub: Hub,
+    link: watch::Sender<Link>,
+}
+
+type Authed = InterceptedService<Channel, Headers>;
+
+impl ZoneClient {
+    /// Does nothing yet.
+    pub fn new(options: ZoneOptions, deps: ZoneDeps) -> ZoneClient {
+        let direction = Direction::ToGlobal { zone: options.zone.clone() };
+        let hub = Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone()));
+        ZoneClient { options, deps, hub, link: watch::Sender::new(Link::default()) }
+    }
+
+    /// Tells the state of the connection.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    /// Runs until drained. Global's absence is no error: the zone works on.
+    pub async fn run(&self, drain: Drain) {
+        self.ensure_own_zone().await;
+        let stores = &self.deps.stores;
+        let follow_config = self.hub.follow(Plane::Config, &stores.config, &drain, async |_| {});
+        let follow_status = self.hub.follow(Plane::Status, &stores.status, &drain, async |_| {});
+        let connect = async {
+            tokio::select! {
+                biased;
+                () = drain.signaled() => {}
+                () = self.stay_connected() => {}
+            }
+        };
+        futures::join!(follow_config, follow_status, connect);
+    }
+
+    /// Exactly one Zone, named like this one, is in the own store (federation.md §4.1).
+    async fn ensure_own_zone(&self) {
+        let store = &self.deps.stores.config;
+        let others: Vec<Key> = store
+            .snapshot()
+            .list(Kind::Zone, None)
+            .map(|zone| zone.key())
+            .filter(|key| key.name != self.options.zone)
+            .collect();
+        let own = Resource::new(Meta::new("", &self.options.zone), Zone { enabled: Some(true) });
+        let mut writes: Vec<Write> =
+            others.into_iter().map(|key| Write::Delete { key, expect: Expect::Any }).collect();
+        if store.snapshot().get(&own.key()).is_none() {
+            writes.push(Write::Put { resource: Box::new(own), expect: Expect::Absent, touch: false });
+        }
+        if writes.is_empty() {
+            return;
+        }
+        let txn = Txn { at: Some(self.deps.clock.now()), writes };
+        match store.commit(txn).await {
+            Ok(_) | Err(CommitError::Exists(_) | CommitError::NotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "cannot store the own Zone"),
+        }
+    }
+
+    async fn stay_connected(&self) {
+        let mut sink = Sink::new(Side::Zone, true);
+        let mut failures = 0;
+        loop {
+            let started = self.deps.clock.monotonic();
+            let error = match self.session(&mut sink).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            let lived = self.deps.clock.monotonic().saturating_sub(started);
+            failures = if lived >= STABLE_AFTER { 1 } else { failures + 1 };
+            let wait = self.options.backoff.delay(failures, self.deps.random.fraction());
+            tracing::warn!(error, zone = self.options.zone, retry_in = ?wait, "not connected to global");
+            self.link.send_modify(|link| {
+                link.connected_since = None;
+                link.synced = false;
+                link.last_error = Some(error);
+            });
+            self.deps.clock.sleep(wait).await;
+        }
+    }
+
+    /// One connection, until any of its streams ends.
+    async fn session(&self, sink: &mut Sink) -> Result<std::convert::Infallible, String> {
+        let headers = Headers::new(&self.options).map_err(|error| error.to_string())?;
+        let channel = self.dial().await?;
+        let down = self.downward(self.sync_client(&channel, &headers), sink);
+        let up = self.upward(self.sync_client(&channel, &headers));
+        let calls = || {
+            limited_admin(
+                GlobalKdsServiceClient::with_interceptor(channel.clone(), headers.clone()),
+                self.options.message_len_max,
+            )
+        };
+        let (mut c1, mut c2, mut c3) = (calls(), calls(), calls());
+        let configs = self.answer::<ConfigDumps, _>(async |s| c1.stream_xds_configs(s).await);
+        let stats = self.answer::<Stats, _>(async |s| c2.stream_stats(s).await);
+        let clusters = self.answer::<Clusters, _>(async |s| c3.stream_clusters(s).await);
+        let (name, status) = tokio::select! {
+            status = down => ("GlobalToZoneSync", status),
+            status = up => ("ZoneToGlobalSync", status),
+            status = self.check_health(calls()) => ("HealthCheck", status),
+            status = configs => ("StreamXDSConfigs", status),
+            status = stats => ("StreamStats", status),
+            status = clusters => ("StreamClusters", status),
+        };
+        Err(format!("{name}: {:?}: {}", status.code(), status.message()))
+    }
+
+    async fn dial(&self) -> Result<Channel, String> {
+        let dial = &self.options.dial;
+        let scheme = if dial.tls { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", dial.authority))
+            .map_err(|error| error.to_string())?
+            .user_agent(format!("kds/{}", self.options.version))
+            .map_err(|error| error.to_string())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let connector = dial.connector.clone();
+        let connect = endpoint.connect_with_connector(tower::service_fn(move |_: Uri| {
+            let connecting = connector();
+            async move { connecting.await.map(TokioIo::new) }
+        }));
+        connect.await.map_err(|error| graticule_runtime::supervisor::chain(&error))
+    }
+
+    fn sync_client(&self, channel: &Channel, headers: &Headers) -> KdsSyncServiceClient<Authed> {
+        KdsSyncServiceClient::with_interceptor(channel.clone(), headers.clone())
+            .max_decoding_message_size(self.options.message_len_max)
+            .max_encoding_message_size(self.options.message_len_max)
+            .send_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Gzip)
+    }
+
+    async fn downward(&self, mut client: KdsSyncServiceClient<Authed>, sink: &mut Sink) -> Status {
+        let options = &self.options;
+        let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
+        let stores = &self.deps.stores;
+        let first = sink.start(&node, &stores.held());
+        let (replies, queue) = mpsc::channel(SEND_QUEUE_LEN);
+        let requests = stream::iter(first).chain(ReceiverStream::new(queue));
+        let mut responses = match client.global_to_zone_sync(requests).await {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => return status,
+        };
+        let mut missing: BTreeSet<&str> = kinds_for_zones().map(Kind::name).collect();
+        self.link.send_modify(|link| link.connected_since = Some(self.deps.clock.now()));
+        loop {
+            let response = match responses.message().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return Status::unavailable("ended by global"),
+                Err(status) => return status,
+            };
+            let reply = match intake::apply(stores, &self.deps.clock, sink, &response, &node).await {
+                Ok(reply) => reply,
+                Err(status) => return status,
+            };
+            if let Some(error) = &reply.error_detail {
+                tracing::warn!(kind = response.type_url, reason = error.message, "refused resources of global");
+            }
+            missing.remove(response.type_url.as_str());
+            let refused: Vec<(Kind, String, String)> =
+                sink.quarantine().map(|(kind, name, why)| (kind, name.into(), why.into())).collect();
+            self.link.send_if_modified(|link| {
+                let changed = link.synced != missing.is_empty() || link.refused != refused;
+                link.synced = missing.is_empty();
+                link.refused = refused;
+                changed
+            });
+            if replies.send(reply).await.is_err() {
+                return Status::unavailable("the connection is closed");
+            }
+        }
+    }
+
+    async fn upward(&self, mut client: KdsSyncServiceClient<Authed>) -> Status {
+        let (responses, queue) = mpsc::channel::<DeltaDiscoveryResponse>(SEND_QUEUE_LEN);
+        let mut requests = match client.zone_to_global_sync(ReceiverStream::new(queue)).await {
+            Ok(requests) => requests.into_inner(),
+            Err(status) => return status,
+        };
+        let mut changes = self.hub.changes();
+        let limit = self.options.message_len_max;
+        let mut source = Source::new(&self.options.zone, None, limit, &self.hub.catalog());
+        loop {
+            let ready = source.poll(&self.hub.catalog());
+            for (_, response) in ready {
+                if responses.send(response).await.is_err() {
+                    return Status::unavailable("the connection is closed");
+                }
+            }
+            tokio::select! {
+                biased;
+                request = requests.message() => match request {
+                    Ok(Some(request)) => {
+                        let nacked = request.error_detail.as_ref().map(|error| error.message.clone());
+                        let kind = request.type_url.clone();
+                        if let Err(refused) = source.on_request(request) {
+                            return Status::invalid_argument(refused.to_string());
+                        }
+                        if let Some(reason) = nacked {
+                            tracing::warn!(kind, reason, "global refused resources");
+                        }
+                        let refused: Vec<(Kind, String, String)> =
+                            source.rejected().map(|(kind, name, why)| (kind, name.into(), why.into())).collect();
+                        self.link.send_if_modified(|link| {
+                            let changed = link.refused_by_global != refused;
+                            link.refused_by_global = refused;
+                            changed
+                        });
+                    }
+                    Ok(None) => return Status::unavailable("ended by global"),
+                    Err(status) => return status,
+                },
+                Ok(()) = changes.changed() => {}
+            }
+        }
+    }
+
+    async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {
+        loop {
+            let wait = match client.health_check(pb::ZoneHealthCheckRequest {}).await {
+                Ok(response) => {
+                    let interval = response.into_inner().interval.unwrap_or_default();
+                    let seconds = u64::try_from(interval.seconds).unwrap_or_default();
+                    let nanos = u32::try_from(interval.nanos).unwrap_or_default();
+                    let interval = Duration::from_secs(seconds) + Duration::from_nanos(nanos.into());
+                    if interval.is_zero() { HEALTH_INTERVAL } else { interval.max(Duration::from_millis(100)) }
+                }
+                Err(status) if status.code() == Code::Unimplemented => std::future::pending().await,
+                Err(status) => return status,
+            };
+            self.deps.clock.sleep(wait).await;
+        }
+    }
+
+    /// One admin stream. Global answers with headers only when it asks something, so `open` may wait long.
+    async fn answer<S, F>(&self, open: F) -> Status
+    where
+        S: AdminStream,
+        F: AsyncFnOnce(ReceiverStream<S::Response>) -> Result<Response<Streaming<S::Request>>, Status>,
+    {
+        let Some(admin) = &self.deps.admin else { return std::future::pending().await };
+        let (answers, queue) = mpsc::channel(ADMIN_PARALLEL_MAX);
+        let mut requests = match open(ReceiverStream::new(queue)).await {
+            Ok(requests) => requests.into_inner(),
+            Err(status) if matches!(status.code(), Code::Unimplemented | Code::Cancelled) => {
+                return std::future::pending().await;
+            }
+            Err(status) => return status,
+        };
+        let mut working = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                request = requests.message(), if working.len() < ADMIN_PARALLEL_MAX => match request {
+                    Ok(Some(request)) => working.push(self.ask_proxy(admin, S::question(request))),
+                    Ok(None) => return Status::unavailable("ended by global"),
+                    Err(status) if status.code() == Code::Unimplemented => std::future::pending().await,
+                    Err(status) => return status,
+                },
+                Some((id, answer)) = working.next(), if !working.is_empty() => {
+                    if answers.send(S::response(id, answer)).await.is_err() {
+                        return Status::unavailable("the connection is closed");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask_proxy(&self, admin: &Arc<dyn ProxyAdmin>, question: Question) -> (String, Result<Vec<u8>, String>) {
+        let answer = tokio::select! {
+            answer = admin.ask(question.target, question.query) => answer,
+            () = self.deps.clock.sleep(ADMIN_TIMEOUT) => Err("the proxy did not answer in time".into()),
+        };
+        // An answer above the limit would end the connection at a stock global.
+        let limit = self.options.message_len_max.saturating_sub(1024);
+        let answer = match answer {
+            Ok(bytes) if bytes.len() > limit => {
+                Err(format!("the answer has {} bytes, above the limit of {limit}", bytes.len()))
+            }
+            answer => answer,
+        };
+        (question.id, answer)
+    }
+}
+
+fn limited_admin(client: GlobalKdsServiceClient<Authed>, limit: usize) -> GlobalKdsServiceClient<Authed> {
+    client
+        .max_decoding_message_size(limit)
+        .max_encoding_message_size(limit)
+        .send_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Gzip)
+}
+
+/// The headers of every call (federation.md §1.3).
+#[derive(Clone)]
+struct Headers {
+    zone: MetadataValue<Ascii>,
+    version: MetadataValue<Ascii>,
+    authorization: Option<MetadataValue<Ascii>>,
+}
+
+impl Headers {
+    fn new(options: &ZoneOptions) -> std::io::Result<Headers> {
+        let invalid = |what: &str| std::io::Error::other(format!("{what} cannot be sent as a header"));
+        let authorization = match options.token.read()? {
+            None => None,
+            Some(token) => {
+                let mut value = MetadataValue::try_from(format!("Bearer {token}"))
+                    .map_err(|_| invalid("the zone token"))?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        Ok(Headers {
+            zone: options.zone.parse().map_err(|_| invalid("the zone name"))?,
+            version: options.version.parse().map_err(|_| invalid("the version"))?,
+            authorization,
+        })
+    }
+}
+
+impl tonic::service::Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert("version", self.version.clone());
+        metadata.insert("client-id", self.zone.clone());
+        metadata.insert("kds-version", MetadataValue::from_static("v3"));
+        metadata.insert("zone-version", MetadataValue::from_static("v3"));
+        for feature in HEADER_FEATURES {
+            metadata.append("features", MetadataValue::from_static(feature));
+        }
+        if let Some(authorization) = &self.authorization {
+            metadata.insert("authorization", authorization.clone());
+        }
+        Ok(request)
+    }
+}

@@ -1,0 +1,185 @@
+//! Settings under `dpServer`, with Kuma's keys and defaults.
+
+use graticule_model::GoDuration;
+use serde::{Deserialize, Serialize};
+
+use crate::core::hds::CheckDefaults;
+
+/// `dpServer`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Options {
+    /// Port. Default 5678.
+    pub port: u16,
+    /// PEM chain; empty = `general.tlsCertFile`.
+    pub tls_cert_file: String,
+    /// PEM key; empty = `general.tlsKeyFile`.
+    pub tls_key_file: String,
+    /// Lowest TLS version. Default `TLSv1_2`.
+    pub tls_min_version: String,
+    /// Highest TLS version; empty = no bound.
+    pub tls_max_version: String,
+    /// Cipher suites; empty = the library's.
+    pub tls_cipher_suites: Vec<String>,
+    /// Time for the head of an HTTP/1.1 request. Default 5 s.
+    pub read_header_timeout: GoDuration,
+    /// Time for requests in progress at shutdown. Default 10 s.
+    pub graceful_shutdown_timeout: GoDuration,
+    /// How proxies prove who they are.
+    pub authn: Authn,
+    /// Service probes.
+    pub hds: Hds,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            port: 5678,
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+            tls_min_version: "TLSv1_2".into(),
+            tls_max_version: String::new(),
+            tls_cipher_suites: Vec::new(),
+            read_header_timeout: GoDuration::from_secs(5),
+            graceful_shutdown_timeout: GoDuration::from_secs(10),
+            authn: Authn::default(),
+            hds: Hds::default(),
+        }
+    }
+}
+
+/// `dpServer.authn`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Authn {
+    /// Proxies.
+    pub dp_proxy: DpProxyAuthn,
+    /// Envoy reads the token from its file again and again. Default false.
+    pub enable_reloadable_tokens: bool,
+}
+
+impl Authn {
+    /// Whether proxies need no credential.
+    pub fn is_none(&self) -> bool {
+        self.dp_proxy.r#type == "none"
+    }
+}
+
+/// `dpServer.authn.dpProxy`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DpProxyAuthn {
+    /// `dpToken`, `serviceAccountToken` or `none`; empty = `dpToken` on Universal.
+    pub r#type: String,
+    /// Dataplane tokens.
+    pub dp_token: DpToken,
+}
+
+/// `dpServer.authn.dpProxy.dpToken`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DpToken {
+    /// Whether the API issues tokens. Default true.
+    pub enable_issuer: bool,
+    /// How tokens are checked.
+    pub validator: Validator,
+}
+
+impl Default for DpToken {
+    fn default() -> Self {
+        DpToken { enable_issuer: true, validator: Validator::default() }
+    }
+}
+
+/// `dpServer.authn.dpProxy.dpToken.validator`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Validator {
+    /// Signing keys of the mesh's secrets are accepted. Default true.
+    pub use_secrets: bool,
+    /// Further keys.
+    pub public_keys: Vec<PublicKey>,
+}
+
+impl Default for Validator {
+    fn default() -> Self {
+        Validator { use_secrets: true, public_keys: Vec::new() }
+    }
+}
+
+/// A key that tokens may be signed with.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublicKey {
+    /// Key id.
+    pub kid: String,
+    /// PEM file …
+    pub key_file: String,
+    /// … or the PEM itself.
+    pub key: String,
+    /// Mesh that it is for.
+    pub mesh: String,
+}
+
+/// `dpServer.hds`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hds {
+    /// Default true.
+    pub enabled: bool,
+    /// How often Envoy reports. Default 5 s.
+    pub interval: GoDuration,
+    /// Where a probe says nothing.
+    pub check_defaults: CheckDefaultsOptions,
+}
+
+impl Default for Hds {
+    fn default() -> Self {
+        Hds {
+            enabled: true,
+            interval: GoDuration::from_secs(5),
+            check_defaults: CheckDefaultsOptions::default(),
+        }
+    }
+}
+
+/// `dpServer.hds.checkDefaults`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct CheckDefaultsOptions {
+    /// Of one probe. Default 2 s.
+    pub timeout: GoDuration,
+    /// Between probes. Default 1 s.
+    pub interval: GoDuration,
+    /// Between probes while there is no traffic. Default 1 s.
+    pub no_traffic_interval: GoDuration,
+    /// Default 1.
+    pub healthy_threshold: u32,
+    /// Default 1.
+    pub unhealthy_threshold: u32,
+}
+
+impl Default for CheckDefaultsOptions {
+    fn default() -> Self {
+        let defaults = CheckDefaults::default();
+        CheckDefaultsOptions {
+            timeout: defaults.timeout.into(),
+            interval: defaults.interval.into(),
+            no_traffic_interval: defaults.no_traffic_interval.into(),
+            healthy_threshold: defaults.healthy_threshold,
+            unhealthy_threshold: defaults.unhealthy_threshold,
+        }
+    }
+}
+
+impl CheckDefaultsOptions {
+    pub(super) fn to_core(&self) -> CheckDefaults {
+        CheckDefaults {
+            timeout: self.timeout.to_std(),
+            interval: self.interval.to_std(),
+            no_traffic_interval: self.no_traffic_interval.to_std(),
+            healthy_threshold: self.healthy_threshold,
+            unhealthy_threshold: self.unhealthy_threshold,
+        }
+    }
+}

@@ -5,11 +5,13 @@
 
 pub mod derive;
 pub mod identity;
+mod index;
 mod proxy;
 mod resources;
 #[cfg(test)]
 mod testing;
 
 pub use derive::{DeriveSettings, DeriveState, Derived, DerivedWrite, derive, derive_meshes};
+pub use index::{Assembled, BestIdentity, Dirty, Index, InputsError, ZoneSettings};
 pub use proxy::{ProxyId, Serving};
 pub use resources::ResourceSet;

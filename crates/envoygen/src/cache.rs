@@ -12,7 +12,7 @@ use crate::snapshot::EnvoyResource;
 
 /// Bump when the same input is turned into different bytes, so that proxies fetch them after an upgrade.
 const FORMAT: &[u8] = b"graticule-envoygen 1\n";
-/// Default number of resources (and of digests) that one generation of the cache keeps.
+/// Default number of entries that one generation of each part of the cache keeps.
 const DEFAULT_CAPACITY: usize = 65_536;
 
 /// Identifies an ordered part of the input.
@@ -67,12 +67,19 @@ impl Serialize for Digest {
     }
 }
 
+/// Where a shared part of the input lies, what surrounds it, and which kind of resource is made of it.
+pub(crate) type PartKey = (usize, Digest, &'static str);
+
+/// A resource and the part it was made of, which is held so that its address is not taken by another one.
+type Known = (Arc<dyn Any + Send + Sync>, Arc<EnvoyResource>);
+
 /// Shares resources between proxies: equal input parts give the same `Arc`.
 ///
-/// Bounded: two generations of entries; when the young one is full it becomes the old one and the old one goes.
+/// Parts are first known by address, which costs no hashing, then by content. Bounded: each has two generations
+/// of entries; when the young one is full it becomes the old one and the old one goes.
 pub struct SharedCache {
-    resources: Mutex<Generations<Digest, Arc<EnvoyResource>>>,
-    digests: Mutex<Generations<usize, (Arc<dyn Any + Send + Sync>, Digest)>>,
+    by_content: Mutex<Generations<Digest, Arc<EnvoyResource>>>,
+    by_address: Mutex<Generations<PartKey, Known>>,
 }
 
 impl Default for SharedCache {
@@ -91,14 +98,14 @@ impl SharedCache {
     /// A cache that keeps at most twice `capacity` resources.
     pub fn with_capacity(capacity: usize) -> SharedCache {
         SharedCache {
-            resources: Mutex::new(Generations::new(capacity)),
-            digests: Mutex::new(Generations::new(capacity)),
+            by_content: Mutex::new(Generations::new(capacity)),
+            by_address: Mutex::new(Generations::new(capacity)),
         }
     }
 
     /// Number of resources held.
     pub fn len(&self) -> usize {
-        self.resources.lock().len()
+        self.by_content.lock().len()
     }
 
     /// Whether nothing is held.
@@ -112,29 +119,29 @@ impl SharedCache {
         key: Digest,
         build: impl FnOnce() -> Option<Arc<EnvoyResource>>,
     ) -> Option<Arc<EnvoyResource>> {
-        let found = self.resources.lock().get(&key);
+        let found = self.by_content.lock().get(&key);
         if found.is_some() {
             return found;
         }
         // Built without the lock; when two proxies race, the first one wins so that they still share.
         let built = build()?;
-        Some(self.resources.lock().get_or_insert(key, built))
+        Some(self.by_content.lock().get_or_insert(key, built))
     }
 
-    /// Digest of a shared part, computed once per `Arc`; a type must always be given the same `compute`.
-    ///
-    /// The cache holds the part, so its address cannot be taken by another one while the entry lives.
-    pub(crate) fn digest<T: Send + Sync + 'static>(
+    /// The resource that was made of the very same part before.
+    pub(crate) fn known(&self, key: PartKey) -> Option<Arc<EnvoyResource>> {
+        self.by_address.lock().get(&key).map(|(_, resource)| resource)
+    }
+
+    /// Remembers what was made of a part.
+    pub(crate) fn remember<T: Send + Sync + 'static>(
         &self,
+        key: PartKey,
         part: &Arc<T>,
-        compute: impl FnOnce(&T) -> Digest,
-    ) -> Digest {
-        let address = Arc::as_ptr(part) as usize;
-        if let Some((_, digest)) = self.digests.lock().get(&address) {
-            return digest;
-        }
-        let digest = compute(part.as_ref());
-        self.digests.lock().get_or_insert(address, (Arc::<T>::clone(part), digest)).1
+        resource: &Arc<EnvoyResource>,
+    ) {
+        let holder: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(part);
+        self.by_address.lock().get_or_insert(key, (holder, Arc::clone(resource)));
     }
 }
 
@@ -196,15 +203,26 @@ mod tests {
     }
 
     #[test]
-    fn digest_depends_on_value_not_on_address() {
-        let cache = SharedCache::with_capacity(4);
-        let (a, b, c) = (Arc::new(vec![1, 2]), Arc::new(vec![1, 2]), Arc::new(vec![2, 1]));
-        let digest = |part| cache.digest(part, |list| Digest::of("x", list));
-        assert!(digest(&a) == digest(&b));
-        assert!(digest(&a) != digest(&c));
-        assert!(Digest::of("x", &1) != Digest::of("y", &1));
-        let one = Digest::of("x", &1);
+    fn digests() {
+        let one = Digest::of("x", &[1, 2]);
+        assert!(one == Digest::of("x", &vec![1, 2]) && one != Digest::of("x", &[2, 1]));
+        assert!(one != Digest::of("y", &[1, 2]));
         assert!(one.version().len() == 32 && one.is_version(&one.version()));
-        assert!(!one.is_version("") && !one.is_version(&Digest::of("x", &2).version()));
+        assert!(!one.is_version("") && !one.is_version(&Digest::of("y", &[1, 2]).version()));
+    }
+
+    #[test]
+    fn an_address_is_not_reused_while_it_is_known() {
+        let cache = SharedCache::with_capacity(4);
+        let resource =
+            Arc::new(EnvoyResource { name: "a".into(), version: "1".into(), body: bytes::Bytes::new() });
+        let part = Arc::new(7_u64);
+        let key = (Arc::as_ptr(&part) as usize, Digest::of("x", &()), "clusters");
+        cache.remember(key, &part, &resource);
+        let weak = Arc::downgrade(&part);
+        drop(part);
+        assert!(
+            weak.upgrade().is_some() && cache.known(key).is_some_and(|known| Arc::ptr_eq(&known, &resource))
+        );
     }
 }

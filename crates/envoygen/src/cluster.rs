@@ -102,14 +102,14 @@ pub(crate) fn set_http(
 }
 
 /// A destination.
-pub(crate) fn destination(input: &Cluster) -> pb::Cluster {
+pub(crate) fn destination(name: &str, input: &Cluster) -> pb::Cluster {
     let timeouts = Timeouts::new(input.timeout.as_ref());
     let mut cluster = pb::Cluster {
         eds_cluster_config: Some(pb::cluster::EdsClusterConfig {
             eds_config: Some(ads()),
             ..Default::default()
         }),
-        ..base(&input.name, pb::cluster::DiscoveryType::Eds, timeouts.connect())
+        ..base(name, pb::cluster::DiscoveryType::Eds, timeouts.connect())
     };
     if input.role == ClusterRole::Outbound {
         let mut common = timeouts.upstream(input.protocol);

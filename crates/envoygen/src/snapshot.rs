@@ -187,32 +187,43 @@ impl Build<'_> {
     /// A resource of this proxy alone; `part` is all that `build` reads.
     fn own<M: Kind>(&mut self, name: &str, part: &impl Serialize, build: impl FnOnce() -> Option<M>) {
         let digest = Digest::of(M::KIND, &(name, part));
-        if !self.keep::<M>(name, digest) {
-            self.put::<M>(build().map(|message| encode(name, digest, &message)));
-        }
-    }
-
-    /// A resource that other proxies may have as well.
-    fn shared<M: Kind>(&mut self, name: &str, part: &impl Serialize, build: impl FnOnce() -> Option<M>) {
-        let digest = Digest::of(M::KIND, &(name, part));
-        if !self.keep::<M>(name, digest) {
-            let build = || build().map(|message| encode(name, digest, &message));
-            let found = self.cache.resource(digest, build);
-            self.put::<M>(found);
-        }
-    }
-
-    /// Takes the resource over from the previous snapshot if its part did not change.
-    fn keep<M: Kind>(&mut self, name: &str, digest: Digest) -> bool {
-        let Some((key, known)) = self.previous.and_then(|snapshot| M::of(snapshot).get_key_value(name))
-        else {
-            return false;
+        let previous = self.previous_of::<M>(name).filter(|previous| digest.is_version(&previous.version));
+        let resource = match previous {
+            Some(previous) => Some(Arc::clone(previous)),
+            None => build().map(|message| encode(name, digest, &message)),
         };
-        let unchanged = digest.is_version(&known.version);
-        if unchanged {
-            M::of_mut(&mut self.snapshot).insert(Arc::clone(key), Arc::clone(known));
+        self.put::<M>(resource);
+    }
+
+    /// A resource that other proxies may have as well, made of a part that they share and of what `around` stands
+    /// for; `digest` identifies the part's value.
+    fn shared<M: Kind, T: Send + Sync + 'static>(
+        &mut self,
+        name: &str,
+        (part, around): (&Arc<T>, Digest),
+        digest: impl FnOnce(&T) -> Digest,
+        build: impl FnOnce() -> Option<M>,
+    ) {
+        let key = (Arc::as_ptr(part) as usize, around, M::KIND);
+        if let Some(known) = self.cache.known(key).filter(|known| *known.name == *name) {
+            let kept = self.previous_of::<M>(name).filter(|previous| previous.version == known.version);
+            let resource = kept.map_or(known, Arc::clone);
+            return self.put::<M>(Some(resource));
         }
-        unchanged
+        let digest = Digest::of(M::KIND, &(name, around, digest(part)));
+        let previous = self.previous_of::<M>(name).filter(|previous| digest.is_version(&previous.version));
+        let resource = match previous {
+            Some(previous) => Some(Arc::clone(previous)),
+            None => self.cache.resource(digest, || build().map(|message| encode(name, digest, &message))),
+        };
+        if let Some(resource) = &resource {
+            self.cache.remember(key, part, resource);
+        }
+        self.put::<M>(resource);
+    }
+
+    fn previous_of<M: Kind>(&self, name: &str) -> Option<&Arc<EnvoyResource>> {
+        M::of(self.previous?).get(name)
     }
 
     fn put<M: Kind>(&mut self, resource: Option<Arc<EnvoyResource>>) {
@@ -291,29 +302,32 @@ impl Build<'_> {
             ipv6: inputs.node.ipv6,
             tags_header: tags.as_deref(),
         };
-        let around_part = Digest::of("surroundings", &(&inputs.internal_cidrs, inputs.node.ipv6, &tags));
+        let surroundings = Digest::of("around", &(&inputs.internal_cidrs, inputs.node.ipv6, &tags));
         for input in &inputs.outbounds {
-            let part = (self.cache.digest(input, |outbound| Digest::of("outbound", outbound)), around_part);
-            self.shared::<Listener>(&input.name, &part, || outbound::outbound_listener(input, around));
+            let digest = |outbound: &inputs::Outbound| Digest::of("outbound", outbound);
+            let build = || outbound::outbound_listener(input, around);
+            self.shared::<Listener, _>(&input.name, (input, surroundings), digest, build);
         }
     }
 
     fn destinations(&mut self, inputs: &ProxyInputs) {
+        let around = Digest::of("around", &());
         for (name, input) in &inputs.clusters {
-            let part =
-                self.cache.digest(input, |cluster| Digest::of("destination", &ClusterPart::of(cluster)));
-            self.shared::<Cluster>(name, &part, || Some(cluster::destination(input)));
-            let endpoints = &input.endpoints;
-            let part = self.cache.digest(endpoints, |endpoints| Digest::of("endpoints", endpoints));
-            let build = || Some(cluster::load_assignment(name, endpoints));
-            self.shared::<ClusterLoadAssignment>(name, &part, build);
+            let digest = |cluster: &inputs::Cluster| Digest::of("destination", &ClusterPart::of(cluster));
+            let build = || Some(cluster::destination(name, input));
+            self.shared::<Cluster, _>(name, (input, around), digest, build);
+            let digest = |cluster: &inputs::Cluster| Digest::of("endpoints", &cluster.endpoints);
+            let build = || Some(cluster::load_assignment(name, &input.endpoints));
+            self.shared::<ClusterLoadAssignment, _>(name, (input, around), digest, build);
         }
     }
 
     fn secrets(&mut self, inputs: &ProxyInputs, leaf: Option<&LeafSecret>) {
         if !inputs.trust.domains.is_empty() {
-            let part = self.cache.digest(&inputs.trust, |trust| Digest::of("trust", trust));
-            self.shared::<Secret>(tls::TRUST_BUNDLE, &part, || Some(tls::trust_bundle(&inputs.trust)));
+            let around = Digest::of("around", &());
+            let digest = |trust: &inputs::Trust| Digest::of("trust", trust);
+            let build = || Some(tls::trust_bundle(&inputs.trust));
+            self.shared::<Secret, _>(tls::TRUST_BUNDLE, (&inputs.trust, around), digest, build);
         }
         if let (Some(identity), Some(leaf)) = (&inputs.identity, leaf) {
             // The certificate stands for its key, see admin.

@@ -1,6 +1,7 @@
 //! Whole configurations: against our own golden files, against recordings of the reference, and against Envoy.
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p graticule-envoygen --test golden` writes the golden files anew.
+#![expect(clippy::print_stderr, reason = "a skipped comparison says so")]
 
 mod common;
 
@@ -179,6 +180,14 @@ fn compare_bootstrap(case: &str, request: &Value, yaml: &Path, settings: &Bootst
     assert_same(case, &got, &want);
 }
 
+/// Port and certificate of the control plane that each proxy of the two zones used.
+const TWO_ZONES: [(&str, u16, &str); 4] = [
+    ("client-1", 8778, "<pem-3>"),
+    ("echo-1", 8878, "<pem-7>"),
+    ("echo-2", 8878, "<pem-7>"),
+    ("ingress-west", 8878, "<pem-7>"),
+];
+
 #[test]
 fn recorded_bootstraps() {
     let Some(folder) = recordings() else { return };
@@ -195,10 +204,10 @@ fn recorded_bootstraps() {
         compared += 1;
     }
     assert!(compared >= 10, "{compared} recordings");
-    for (case, port) in [("client-1", 8778)] {
+    for (case, port, ca) in TWO_ZONES {
         let proxy = folder.join("two-zones/proxies").join(case);
         let recorded = read_json(&proxy.join("bootstrap-request.json"));
-        let settings = settings_of(case, "127.0.0.1", port, "<pem-3>");
+        let settings = settings_of(case, "127.0.0.1", port, ca);
         compare_bootstrap(case, &recorded["body"], &proxy.join("bootstrap.yaml"), &settings);
     }
 }

@@ -163,7 +163,6 @@ fn a_change_touches_only_its_resources() {
             let after = snapshot(&inputs, &mk_secrets("a"), Some(&before), &cache);
             let want: BTreeSet<_> =
                 first_names.iter().chain(&second_names).map(|name| (*name).to_owned()).collect();
-            // The second change may undo nothing: each writes its own place or the same value.
             assert_eq!(changed(&before, &after), want, "changes {one} and {other}");
         }
     }

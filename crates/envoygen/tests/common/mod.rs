@@ -13,24 +13,24 @@ use serde_json::{Value, json};
 
 /// Names and addresses of two zones.
 #[derive(Clone, Copy)]
-pub struct Site {
-    pub mesh: &'static str,
+pub(crate) struct Site {
+    pub(crate) mesh: &'static str,
     /// Zone of the client and zone of the server.
-    pub zones: [&'static str; 2],
+    pub(crate) zones: [&'static str; 2],
     /// First three octets of addresses by zone.
-    pub nets: [&'static str; 2],
+    pub(crate) nets: [&'static str; 2],
     /// Workload and Dataplane of client and server.
-    pub workloads: [&'static str; 2],
-    pub client_section: &'static str,
-    pub identity: &'static str,
-    pub permission: &'static str,
-    pub sockets: &'static str,
-    pub ingress: &'static str,
-    pub readiness: [u32; 3],
+    pub(crate) workloads: [&'static str; 2],
+    pub(crate) client_section: &'static str,
+    pub(crate) identity: &'static str,
+    pub(crate) permission: &'static str,
+    pub(crate) sockets: &'static str,
+    pub(crate) ingress: &'static str,
+    pub(crate) readiness: [u32; 3],
 }
 
 /// The fixtures' own site.
-pub const OWN: Site = Site {
+pub(crate) const OWN: Site = Site {
     mesh: "shop",
     zones: ["north", "south"],
     nets: ["10.1.0", "10.2.0"],
@@ -43,11 +43,11 @@ pub const OWN: Site = Site {
     readiness: [9902, 9902, 9902],
 };
 
-pub fn parse<T: DeserializeOwned>(value: Value) -> T {
+pub(crate) fn parse<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).expect("a valid value")
 }
 
-pub fn mk_map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(crate) fn mk_map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     entries.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
 }
 
@@ -73,7 +73,7 @@ fn retry() -> mesh_retry::Conf {
 }
 
 impl Site {
-    pub fn spiffe(&self, zone: usize, workload: &str) -> String {
+    pub(crate) fn spiffe(&self, zone: usize, workload: &str) -> String {
         format!("spiffe://{}.{}.mesh.local/workload/{workload}", self.mesh, self.zones[zone])
     }
 
@@ -96,7 +96,7 @@ impl Site {
         labels
     }
 
-    pub fn identity_secret(&self) -> String {
+    pub(crate) fn identity_secret(&self) -> String {
         format!("kri_mid_{}___{}_", self.mesh, self.identity)
     }
 
@@ -184,7 +184,7 @@ impl Site {
     }
 
     /// Outbound to the server in the other zone, over its ingress.
-    pub fn client(&self) -> ProxyInputs {
+    pub(crate) fn client(&self) -> ProxyInputs {
         let name = format!("{}-1", self.workloads[0]);
         let address = format!("{}.1", self.nets[0]);
         let mut proxy = self.proxy(0, &name, self.workloads[0], address.clone(), self.readiness[0]);
@@ -249,7 +249,7 @@ impl Site {
     }
 
     /// One inbound in front of an application.
-    pub fn server(&self) -> ProxyInputs {
+    pub(crate) fn server(&self) -> ProxyInputs {
         let name = format!("{}-1", self.workloads[1]);
         let address = format!("{}.1", self.nets[1]);
         let mut proxy = self.proxy(1, &name, self.workloads[1], address.clone(), self.readiness[1]);
@@ -259,7 +259,7 @@ impl Site {
     }
 
     /// A zone ingress in front of two servers.
-    pub fn ingress(&self) -> ProxyInputs {
+    pub(crate) fn ingress(&self) -> ProxyInputs {
         let name = format!("ingress-{}", self.zones[1]);
         let address = format!("{}.9", self.nets[1]);
         let mut proxy = self.proxy(1, &name, "ingress", address.clone(), self.readiness[2]);
@@ -301,7 +301,7 @@ impl Site {
     }
 
     /// A sidecar that uses everything that can be generated.
-    pub fn everything(&self) -> ProxyInputs {
+    pub(crate) fn everything(&self) -> ProxyInputs {
         let mut proxy = self.client();
         proxy.sends_tags_header = true;
         proxy.transparent_proxy =

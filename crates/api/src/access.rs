@@ -61,16 +61,22 @@ pub(crate) fn writable(context: &Context, kind: Kind) -> Result<(), Error> {
     if !is_read_only(context, kind) {
         return Ok(());
     }
-    let detail = if context.options.server.read_only {
+    let detail: String = if context.options.server.read_only {
         "this control plane serves its resources read-only (apiServer.readOnly)\n".into()
     } else if kind.descriptor().capabilities.read_only {
-        format!("resources of type {kind} are written by control planes only\n")
+        return Err(derived(kind.name()));
     } else if context.mode.is_global() {
         format!("resources of type {kind} belong to zones: change them on the zone control plane\n")
     } else {
         format!("resources of type {kind} belong to global: change them on the global control plane\n")
     };
     Err(Error::new(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail))
+}
+
+/// A kind that nobody writes over REST.
+pub(crate) fn derived(kind: &str) -> Error {
+    let detail = format!("resources of type {kind} are written by control planes only\n");
+    Error::new(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
 }
 
 pub(crate) fn is_read_only(context: &Context, kind: Kind) -> bool {

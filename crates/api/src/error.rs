@@ -85,7 +85,8 @@ impl Error {
     }
 
     pub(crate) fn undecodable(kind: Kind, text: impl std::fmt::Display) -> Error {
-        let detail = format!("invalid {kind} object: \"{text}\"");
+        // Quoted, so that quotes inside are escaped.
+        let detail = format!("invalid {kind} object: {:?}", text.to_string());
         Error::new(StatusCode::BAD_REQUEST, "Bad Request", detail)
     }
 

@@ -205,6 +205,9 @@ async fn perform(
         Target::GlobalInsight => system::global_insight(context),
         Target::GlobalInsights => system::global_insights(context),
         Target::ServiceInsights { mesh } => read::service_insights(context, mesh.as_deref())?,
+        Target::ServiceInsight { .. } if *method != Method::GET => {
+            return Err(access::derived("ServiceInsight"));
+        }
         Target::ServiceInsight { mesh } => {
             read::require_mesh(context, Some(&mesh))?;
             return Err(Error::not_found(error::title::GET));

@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn next_query() {
         let query = Query::parse(Some("size=2&filter[labels.kuma.io/mesh]=a&name=%C3%A9"));
-        let page = Page::parse(&query).ok().expect("valid");
+        let page = Page::parse(&query).expect("valid");
         let want = "filter%5Blabels.kuma.io%2Fmesh%5D=a&name=%C3%A9&offset=2&size=2";
         assert_eq!(page.next(&query, 3).as_deref(), Some(want));
         assert_eq!(page.next(&query, 2), None);
@@ -244,7 +244,7 @@ mod tests {
     fn filters() {
         let parse = |raw| Filter::parse(&Query::parse(Some(raw)), "/t", true);
         let filter = parse("filter[labels.a]=1&filter[labels.a]=2&filter=x&tag=k:v:w&tag=bad&gateway=TRUE");
-        let filter = filter.ok().expect("valid");
+        let filter = filter.expect("valid");
         assert_eq!(filter.labels, BTreeMap::from([("a".into(), "2".into())]));
         assert_eq!((filter.tags, filter.gateway), (vec![("k".into(), "v:w".into())], Some(true)));
         for raw in ["filter[name]=a", "filter[labels.a][eq]=1", "filter[]=", "gateway=maybe"] {

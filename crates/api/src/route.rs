@@ -64,7 +64,7 @@ impl Target {
     pub(crate) fn allow(&self) -> &'static str {
         match self {
             Target::Tokens(_) => "POST",
-            Target::One { form: Form::Plain, .. } => "PUT, DELETE, GET",
+            Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
         }
     }

@@ -29,7 +29,10 @@ pub(crate) async fn put(
     access::writer(&context.options, &call.user, kind)?;
     read::require_mesh(context, mesh)?;
     let bytes = body::read(context, body).await?;
-    let value = body::parse(call.body_format, &bytes).map_err(|error| Error::undecodable(kind, error))?;
+    let mut value = body::parse(call.body_format, &bytes).map_err(|error| Error::undecodable(kind, error))?;
+    if value.is_null() && !kind.descriptor().is_plugin() {
+        value = json!({});
+    }
     let resource = decode(kind, &value)?;
     let snapshot = context.store.snapshot();
     let key = Key::new(kind, mesh.unwrap_or_default(), name);
@@ -47,6 +50,9 @@ pub(crate) async fn put(
 
 /// Schema, types and the meaning of the spec.
 fn decode(kind: Kind, value: &Value) -> Result<Resource, Error> {
+    if let Some(error) = outer_type_error(kind, value) {
+        return Err(Error::undecodable(kind, error));
+    }
     let mut resource = Resource::from_rest(kind, value).map_err(|error| match error {
         DecodeError::Malformed { path, message } if path.is_empty() => Error::undecodable(kind, message),
         DecodeError::Malformed { path, message } => Error::undecodable(kind, format!("{path}: {message}")),
@@ -56,6 +62,32 @@ fn decode(kind: Kind, value: &Value) -> Result<Resource, Error> {
     resource.status = Status::empty(kind);
     read::check(title::PROCESS, spec_violations(&resource, false))?;
     Ok(resource)
+}
+
+/// A document that is no object, or whose metadata has the wrong JSON type, in the words that clients of the
+/// reference know. (Plugin kinds have a schema that says so.)
+fn outer_type_error(kind: Kind, value: &Value) -> Option<String> {
+    let type_name = |value: &Value| match value {
+        Value::Null => None,
+        Value::Bool(_) => Some("bool"),
+        Value::Number(_) => Some("number"),
+        Value::String(_) => Some("string"),
+        Value::Array(_) => Some("array"),
+        Value::Object(_) => Some("object"),
+    };
+    let Value::Object(members) = value else {
+        let found = type_name(value).unwrap_or("null");
+        return Some(format!(
+            "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        ));
+    };
+    if kind.descriptor().is_plugin() {
+        return None;
+    }
+    ["type", "mesh", "name"].into_iter().find_map(|key| {
+        let found = members.get(key).filter(|value| !value.is_string()).and_then(type_name)?;
+        Some(format!("json: cannot unmarshal {found} into Go struct field ResourceMeta.{key} of type string"))
+    })
 }
 
 /// Rules about names that a kind has of its own belong to creation, all others to the request.

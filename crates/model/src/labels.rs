@@ -97,7 +97,9 @@ pub fn compute(
     let mut labels = given.clone();
     labels.insert(DISPLAY_NAME.into(), name.into());
     if !descriptor.is_global_scoped() {
-        labels.entry(MESH.into()).or_insert_with(|| if mesh.is_empty() { "default".into() } else { mesh.into() });
+        labels
+            .entry(MESH.into())
+            .or_insert_with(|| if mesh.is_empty() { "default".into() } else { mesh.into() });
     }
     let origin = if site.mode.is_global() { Origin::Global } else { Origin::Zone };
     labels.insert(ORIGIN.into(), origin.as_str().into());
@@ -107,9 +109,10 @@ pub fn compute(
     }
     if let Spec::Dataplane(dataplane) = spec {
         labels.remove(PROXY_TYPE);
-        for (label, wanted) in
-            [(LISTENER_ZONE_INGRESS, ListenerType::ZoneIngress), (LISTENER_ZONE_EGRESS, ListenerType::ZoneEgress)]
-        {
+        for (label, wanted) in [
+            (LISTENER_ZONE_INGRESS, ListenerType::ZoneIngress),
+            (LISTENER_ZONE_EGRESS, ListenerType::ZoneEgress),
+        ] {
             if dataplane.networking.iter().flat_map(|n| &n.listeners).any(|l| l.r#type == wanted) {
                 labels.insert(label.into(), "enabled".into());
             } else {
@@ -139,21 +142,21 @@ pub fn validate(
     let path = |key: &str| format!("labels[\"{key}\"]");
     let descriptor = kind.descriptor();
     let origin = labels.get(ORIGIN).map(String::as_str);
-    match origin {
-        Some(text) if Origin::parse(text).is_none() => {
-            violations.add(path(ORIGIN), format!("unknown resource origin \"{text}\""));
-        }
-        Some(text) if site.mode.is_global() && text != "global" && !rules.skip_origin => {
-            violations.add(path(ORIGIN), "the origin label must be set to 'global'");
-        }
-        _ if site.mode == Mode::FederatedZone
-            && descriptor.is_plugin()
-            && origin != Some("zone")
-            && !rules.skip_origin =>
-        {
-            violations.add(path(ORIGIN), "the origin label must be set to 'zone'");
-        }
-        _ => {}
+    if let Some(text) = origin
+        && Origin::parse(text).is_none()
+    {
+        violations.add(path(ORIGIN), format!("unknown resource origin \"{text}\""));
+    }
+    let wanted = match site.mode {
+        Mode::Global => origin.is_some().then_some(Origin::Global),
+        Mode::FederatedZone => descriptor.is_plugin().then_some(Origin::Zone),
+        Mode::StandaloneZone => None,
+    };
+    if let Some(wanted) = wanted.map(Origin::as_str)
+        && origin != Some(wanted)
+        && !rules.skip_origin
+    {
+        violations.add(path(ORIGIN), format!("the origin label must be set to '{wanted}'"));
     }
     if !site.mode.is_global() && origin != Some("global") {
         if let Some(zone) = labels.get(ZONE)
@@ -172,10 +175,15 @@ pub fn validate(
         && let Some(role) = labels.get(POLICY_ROLE)
         && role != "system"
     {
-        violations.add(path(POLICY_ROLE), format!("kuma.io/policy-role label should have system value, got {role}"));
+        violations.add(
+            path(POLICY_ROLE),
+            format!("kuma.io/policy-role label should have system value, got {role}"),
+        );
     }
     for (key, value) in labels {
-        for message in crate::name::label_key_errors(key).into_iter().chain(crate::name::label_value_errors(value)) {
+        for message in
+            crate::name::label_key_errors(key).into_iter().chain(crate::name::label_value_errors(value))
+        {
             violations.add(path(key), message);
         }
     }

@@ -124,7 +124,7 @@ pub fn label_key_errors(key: &str) -> Vec<String> {
         (Some(name), None, _) => (None, name),
         (Some(prefix), Some(name), None) => (Some(prefix), name),
         _ => {
-            errors.push("a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".into());
+            errors.push("a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')".into());
             return errors;
         }
     };
@@ -187,7 +187,12 @@ mod tests {
 
     #[test]
     fn labels_and_names() {
-        assert!(is_dns1035_label("a-1") && !is_dns1035_label("1a") && !is_dns1035_label("a-") && !is_dns1035_label(""));
+        assert!(
+            is_dns1035_label("a-1")
+                && !is_dns1035_label("1a")
+                && !is_dns1035_label("a-")
+                && !is_dns1035_label("")
+        );
         assert!(is_dns1123_label("1a") && !is_dns1123_label(&"a".repeat(64)));
         assert_eq!(resource_name_error("a.b-c"), None);
         assert!(resource_name_error("A").is_some() && resource_name_error("a..b").is_some());

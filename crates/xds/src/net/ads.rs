@@ -169,13 +169,6 @@ impl Open {
                 self.registration.end = End::Replaced;
                 return Err(Ended::With(Status::unknown("replaced by a newer stream of the same proxy")));
             }
-            changed = self.snapshots.changed() => {
-                if changed.is_err() {
-                    self.registration.end = End::Dropped;
-                    return Err(Ended::With(Status::unknown("the Dataplane was deleted")));
-                }
-                self.take_snapshot();
-            }
             request = requests.message() => match request {
                 Ok(Some(request)) => self.take_request(&request)?,
                 Ok(None) | Err(_) => {
@@ -186,6 +179,13 @@ impl Open {
                     return Err(Ended::Quietly);
                 }
             },
+            changed = self.snapshots.changed() => {
+                if changed.is_err() {
+                    self.registration.end = End::Dropped;
+                    return Err(Ended::With(Status::unknown("the Dataplane was deleted")));
+                }
+                self.take_snapshot();
+            }
             () = wake => {}
         }
         self.flush(shared, ready);

@@ -17,13 +17,14 @@ use envoy_types::pb::google::protobuf::{Struct, Value as ProtoValue, value::Kind
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_envoygen::{EnvoyResource, Snapshot};
 use graticule_model::{Resource, Timestamp};
-use graticule_runtime::tls::{CertOptions, ServerCert, ServerTls};
+use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls, client_config};
 use graticule_runtime::{Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status, Streaming};
 
 use super::*;
@@ -137,8 +138,8 @@ impl Authenticator for Tokens {
 struct Server {
     zone: Arc<Zone>,
     told: mpsc::Receiver<Told>,
-    endpoint: Endpoint,
     port: u16,
+    router: axum::Router,
     signal: DrainSignal,
     running: tokio::task::JoinHandle<()>,
     ca: String,
@@ -178,20 +179,22 @@ impl Server {
         };
         let (signal, drain) = Drain::new();
         let server = DataplaneServer::new(Options::default(), deps, drain);
+        let router = server.router();
         let incoming = acceptor.tls(cert.config(&ServerTls::default()).expect("TLS"));
         #[expect(clippy::disallowed_methods, reason = "the test owns the task")]
         let running = tokio::spawn(server.run(incoming));
         let ca = cert.chain_pem();
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&ca)).domain_name("localhost");
-        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{port}"))
-            .expect("a URL")
-            .tls_config(tls)
-            .expect("TLS");
-        Server { zone, told, endpoint, port, signal, running, ca, _dir: dir }
+        Server { zone, told, port, router, signal, running, ca, _dir: dir }
     }
 
     async fn channel(&self) -> Channel {
-        in_time("connecting", self.endpoint.connect()).await.expect("connects")
+        let (port, ca) = (self.port, self.ca.clone());
+        let connector = tower::service_fn(move |_| {
+            let ca = ca.clone();
+            async move { dial(port, &ca, "h2").await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        in_time("connecting", endpoint.connect_with_connector(connector)).await.expect("connects")
     }
 
     async fn told(&mut self) -> Told {
@@ -225,13 +228,7 @@ impl Server {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (u16, String, String) {
-        let mut roots = rustls_roots(&self.ca);
-        roots.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.expect("connects");
-        let name = "localhost".try_into().expect("a name");
-        let tls =
-            tokio_rustls::TlsConnector::from(Arc::new(roots)).connect(name, tcp).await.expect("handshake");
-        let io = hyper_util::rt::TokioIo::new(tls);
+        let io = TokioIo::new(dial(self.port, &self.ca, "http/1.1").await.expect("connects"));
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("handshake");
         let mut request = http::Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "host") {
@@ -252,20 +249,22 @@ impl Server {
         in_time("an HTTP exchange", async {
             tokio::select! {
                 answer = exchange => answer,
-                _ = connection => panic!("the connection ended"),
+                () = async { let _ = connection.await; std::future::pending().await } => unreachable!("pending"),
             }
         })
         .await
     }
 }
 
-fn rustls_roots(ca: &str) -> rustls::ClientConfig {
-    use rustls::pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls::pki_types::CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.expect("PEM")).expect("an authority");
-    }
-    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+type Tls = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+
+/// A TLS connection to the server, which it proves to be by its certificate.
+async fn dial(port: u16, ca: &str, alpn: &str) -> std::io::Result<Tls> {
+    let trust = ClientTrust::Pem(ca.as_bytes().to_vec());
+    let config = client_config(&trust, &[alpn]).expect("a certificate");
+    let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    let name = "localhost".try_into().expect("a name");
+    tokio_rustls::TlsConnector::from(config).connect(name, tcp).await
 }
 
 struct Client {
@@ -625,8 +624,11 @@ async fn bootstrap_statuses() {
         .expect("base64");
     assert_eq!(String::from_utf8(decoded).expect("UTF-8"), text);
 
-    let (status, _, _) = server.http("POST", "/bootstrap", &json, &"x".repeat(2 << 20)).await;
-    assert_eq!(status, 413);
+    let large = http::Request::post("/bootstrap")
+        .body(axum::body::Body::from("x".repeat(2 << 20)))
+        .expect("a request");
+    let answer = tower::ServiceExt::oneshot(server.router.clone(), large).await.expect("infallible");
+    assert_eq!(answer.status(), 413);
     let unknown = server.http("POST", "/nothere", &[], "").await;
     assert_eq!(unknown, (404, plain.into(), "404 page not found\n".into()));
 }

@@ -19,6 +19,9 @@ pub use status::{StreamKind, ZoneStatus};
 
 use graticule_model::Kind;
 
+#[cfg(test)]
+mod tests;
+
 /// Features in node metadata (federation.md §1.6).
 pub const NODE_FEATURES: [&str; 4] = ["zone-token", "hash-suffix", "hg-mz-selector", "producer-policy-flow"];
 

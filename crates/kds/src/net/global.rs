@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::stream::{self, Stream, StreamExt};
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::kinds::zone::Zone;
@@ -25,7 +26,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Question, Stats};
-use super::hub::{Hub, Stores};
+use super::hub::{Hub, Nobody, Observer, Stores};
 use super::registry::{OpenStream, Registry, ZoneReport};
 use super::{MESSAGE_LEN_MAX, describe, intake};
 use crate::core::{Catalog, Direction, Plane, Received, Sink, Source, StreamKind, TrustExchange};
@@ -160,10 +161,8 @@ impl GlobalServer {
         let shared = &self.0;
         shared.ensure_cluster_id().await.map_err(GlobalError::ClusterId)?;
         let stores = &shared.deps.stores;
-        let follow_config = shared.hub.follow(Plane::Config, &stores.config, &drain, async |event| {
-            shared.on_config_event(event).await;
-        });
-        let follow_status = shared.hub.follow(Plane::Status, &stores.status, &drain, async |_| {});
+        let follow_config = shared.hub.follow(Plane::Config, &stores.config, &drain, &**shared);
+        let follow_status = shared.hub.follow(Plane::Status, &stores.status, &drain, &Nobody);
         let end_streams = async {
             drain.signaled().await;
             shared.drain.cancel();
@@ -263,29 +262,6 @@ impl Shared {
         }
     }
 
-    /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one.
-    async fn on_config_event(&self, event: &Event) {
-        let Event::Batch(batch) = event else { return };
-        let deleted = batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
-        for zone in deleted.map(|change| change.key.name.as_str()) {
-            self.registry.evict(zone);
-            let status = &self.deps.stores.status;
-            let writes: Vec<Write> = status
-                .snapshot()
-                .iter()
-                .filter(|resource| match resource.kind() {
-                    Kind::ZoneInsight => resource.meta.name == zone,
-                    _ => resource.meta.zone() == Some(zone),
-                })
-                .map(|resource| Write::Delete { key: resource.key(), expect: Expect::Any })
-                .collect();
-            let txn = Txn { at: Some(self.deps.clock.now()), writes };
-            if let Err(error) = status.commit(txn).await {
-                tracing::warn!(%error, zone, "cannot remove the observations of a deleted zone");
-            }
-        }
-    }
-
     async fn write_insights(&self, drain: &Drain) {
         loop {
             let last = tokio::select! {
@@ -311,6 +287,32 @@ impl Shared {
             }
             if last {
                 return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Observer for Shared {
+    /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one.
+    async fn observe(&self, event: &Event) {
+        let Event::Batch(batch) = event else { return };
+        let deleted = batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
+        for zone in deleted.map(|change| change.key.name.as_str()) {
+            self.registry.evict(zone);
+            let status = &self.deps.stores.status;
+            let writes: Vec<Write> = status
+                .snapshot()
+                .iter()
+                .filter(|resource| match resource.kind() {
+                    Kind::ZoneInsight => resource.meta.name == zone,
+                    _ => resource.meta.zone() == Some(zone),
+                })
+                .map(|resource| Write::Delete { key: resource.key(), expect: Expect::Any })
+                .collect();
+            let txn = Txn { at: Some(self.deps.clock.now()), writes };
+            if let Err(error) = status.commit(txn).await {
+                tracing::warn!(%error, zone, "cannot remove the observations of a deleted zone");
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use graticule_model::{Key, Kind, Resource};
 use graticule_runtime::Drain;
 use graticule_store::{Event, Snapshot, Store};
@@ -57,6 +58,21 @@ impl Held for Snapshots {
     }
 }
 
+/// Who else wants to know what changed.
+#[async_trait]
+pub(super) trait Observer: Sync {
+    /// One event, before peers hear of it.
+    async fn observe(&self, event: &Event);
+}
+
+/// Nobody.
+pub(super) struct Nobody;
+
+#[async_trait]
+impl Observer for Nobody {
+    async fn observe(&self, _event: &Event) {}
+}
+
 /// The catalog, shared by all streams; whoever waits on it wakes when it changed.
 pub(super) struct Hub {
     catalog: RwLock<Catalog>,
@@ -76,13 +92,13 @@ impl Hub {
         self.changed.subscribe()
     }
 
-    /// Follows one store until drained; `also` sees each event first.
+    /// Follows one store until drained; the observer sees each event first.
     pub(super) async fn follow(
         &self,
         plane: Plane,
         store: &Arc<dyn Store>,
         drain: &Drain,
-        mut also: impl AsyncFnMut(&Event),
+        observer: &impl Observer,
     ) {
         let mut feed = store.watch(None);
         loop {
@@ -92,7 +108,7 @@ impl Hub {
                 event = feed.next() => event,
             };
             let Some(event) = event else { return };
-            also(&event).await;
+            observer.observe(&event).await;
             if self.catalog.write().apply(plane, &event) {
                 self.changed.send_replace(());
             }

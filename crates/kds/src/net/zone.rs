@@ -26,7 +26,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
 use super::connect::{Dial, ZoneToken};
-use super::hub::{Hub, Stores};
+use super::hub::{Hub, Nobody, Stores};
 use super::{ADMIN_TIMEOUT, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
 use crate::core::{Catalog, Direction, HEADER_FEATURES, Plane, Side, Sink, Source, kinds_for_zones};
 
@@ -137,8 +137,8 @@ impl ZoneClient {
     pub async fn run(&self, drain: Drain) {
         self.ensure_own_zone().await;
         let stores = &self.deps.stores;
-        let follow_config = self.hub.follow(Plane::Config, &stores.config, &drain, async |_| {});
-        let follow_status = self.hub.follow(Plane::Status, &stores.status, &drain, async |_| {});
+        let follow_config = self.hub.follow(Plane::Config, &stores.config, &drain, &Nobody);
+        let follow_status = self.hub.follow(Plane::Status, &stores.status, &drain, &Nobody);
         let connect = async {
             tokio::select! {
                 biased;
@@ -209,9 +209,9 @@ impl ZoneClient {
             )
         };
         let (mut c1, mut c2, mut c3) = (calls(), calls(), calls());
-        let configs = self.answer::<ConfigDumps, _>(async |s| c1.stream_xds_configs(s).await);
-        let stats = self.answer::<Stats, _>(async |s| c2.stream_stats(s).await);
-        let clusters = self.answer::<Clusters, _>(async |s| c3.stream_clusters(s).await);
+        let configs = self.answer::<ConfigDumps, _, _>(move |s| async move { c1.stream_xds_configs(s).await });
+        let stats = self.answer::<Stats, _, _>(move |s| async move { c2.stream_stats(s).await });
+        let clusters = self.answer::<Clusters, _, _>(move |s| async move { c3.stream_clusters(s).await });
         let (name, status) = tokio::select! {
             status = down => ("GlobalToZoneSync", status),
             status = up => ("ZoneToGlobalSync", status),
@@ -226,8 +226,13 @@ impl ZoneClient {
     async fn dial(&self) -> Result<Channel, String> {
         let dial = &self.options.dial;
         let scheme = if dial.tls { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", dial.authority))
+        let origin: Uri = format!("{scheme}://{}", dial.authority)
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| error.to_string())?;
+        // The connector does TLS itself; the endpoint must not know, only requests say so.
+        let endpoint = Endpoint::from_shared(format!("http://{}", dial.authority))
             .map_err(|error| error.to_string())?
+            .origin(origin)
             .user_agent(format!("kds/{}", self.options.version))
             .map_err(|error| error.to_string())?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -353,10 +358,11 @@ impl ZoneClient {
     }
 
     /// One admin stream. Global answers with headers only when it asks something, so `open` may wait long.
-    async fn answer<S, F>(&self, open: F) -> Status
+    async fn answer<S, O, F>(&self, open: O) -> Status
     where
         S: AdminStream,
-        F: AsyncFnOnce(ReceiverStream<S::Response>) -> Result<Response<Streaming<S::Request>>, Status>,
+        O: FnOnce(ReceiverStream<S::Response>) -> F,
+        F: Future<Output = Result<Response<Streaming<S::Request>>, Status>>,
     {
         let Some(admin) = &self.deps.admin else { return std::future::pending().await };
         let (answers, queue) = mpsc::channel(ADMIN_PARALLEL_MAX);

@@ -1,0 +1,332 @@
+//! Global and two zones in one process, over real sockets and TLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use graticule_kds::net::{
+    AdminError, AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin, Stores,
+    ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+};
+use graticule_model::kinds::zone::ZoneInsight;
+use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
+use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls};
+use graticule_runtime::{Backoff, Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
+use graticule_store::{Event, Expect, MemoryStore, Store, Txn, Write};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The token of zone `x` is `token-x`.
+struct Tokens;
+
+impl ZoneAuthenticator for Tokens {
+    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
+        if token == format!("token-{zone}") { Ok(()) } else { Err("issued for another zone".into()) }
+    }
+}
+
+struct Echo;
+
+#[async_trait]
+impl ProxyAdmin for Echo {
+    async fn ask(&self, target: AdminTarget, query: AdminQuery) -> Result<Vec<u8>, String> {
+        match query {
+            AdminQuery::ConfigDump { .. } => Ok(format!("{}/{}", target.mesh, target.name).into_bytes()),
+            _ => Err("no admin endpoint".into()),
+        }
+    }
+}
+
+fn mk_stores() -> Stores {
+    Stores {
+        config: Arc::new(MemoryStore::new(Timestamp::now)),
+        status: Arc::new(MemoryStore::new(Timestamp::now)),
+    }
+}
+
+fn mk(text: &str) -> Resource {
+    let value = yaml::parse_one(text).unwrap();
+    Resource::from_rest(Kind::from_name(value["type"].as_str().unwrap()).unwrap(), &value).unwrap()
+}
+
+fn mk_timeout(name: &str) -> Resource {
+    mk(&format!(
+        "{{type: MeshTimeout, mesh: default, name: {name}, spec: {{to: [{{targetRef: {{kind: Mesh}}, default: {{idleTimeout: 20s}}}}]}}}}"
+    ))
+}
+
+async fn put(store: &Arc<dyn Store>, resource: Resource) {
+    let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
+    store.commit(Txn { at: Some(Timestamp::now()), writes: vec![put] }).await.unwrap();
+}
+
+async fn delete(store: &Arc<dyn Store>, key: Key) {
+    let writes = vec![Write::Delete { key, expect: Expect::Present }];
+    store.commit(Txn { at: Some(Timestamp::now()), writes }).await.unwrap();
+}
+
+/// Waits until the store holds (or no longer holds) what `wanted` looks for.
+async fn until(store: &Arc<dyn Store>, what: &str, wanted: impl Fn(&[Arc<Resource>]) -> bool) {
+    let mut feed = store.watch(None);
+    let wait = async {
+        loop {
+            let all: Vec<Arc<Resource>> = store.snapshot().iter().cloned().collect();
+            if wanted(&all) {
+                return;
+            }
+            feed.next().await.expect("the store stays open");
+        }
+    };
+    if tokio::time::timeout(DEADLINE, wait).await.is_err() {
+        let names: Vec<String> = store.snapshot().iter().map(|r| format!("{} {:?}", r.key(), r.meta.labels)).collect();
+        panic!("never happened: {what}; stored:\n{}", names.join("\n"));
+    }
+}
+
+fn has(kind: Kind, name: &str) -> impl Fn(&[Arc<Resource>]) -> bool {
+    move |all| all.iter().any(|r| r.kind() == kind && r.meta.name == name)
+}
+
+struct Global {
+    server: GlobalServer,
+    stores: Stores,
+    address: std::net::SocketAddr,
+    trust: ClientTrust,
+    stop: DrainSignal,
+    tasks: JoinSet<()>,
+    _files: Option<tempfile::TempDir>,
+}
+
+/// `at` a known address with known trust, or anew.
+async fn mk_global(stores: Stores, options: GlobalOptions, files: Option<tempfile::TempDir>, port: u16) -> Global {
+    let clock = Clock::system();
+    let random = Random::system();
+    let files = files.unwrap_or_else(|| tempfile::tempdir().unwrap());
+    let cert = ServerCert::load_or_generate(
+        &CertOptions { cert_file: "", key_file: "", work_dir: files.path(), hostnames: &[] },
+        clock.now(),
+        &random,
+    )
+    .unwrap();
+    let limits = ListenLimits::default();
+    let acceptor = TcpAcceptor::bind(([127, 0, 0, 1], port).into(), "test", limits).await.unwrap();
+    let address = acceptor.local_addr();
+    let incoming = acceptor.tls(cert.config(&ServerTls::default()).unwrap());
+    let deps = GlobalDeps {
+        stores: stores.clone(),
+        authenticator: Arc::new(Tokens),
+        clock,
+        random,
+        instance_id: "global-1".into(),
+    };
+    let server = GlobalServer::new(options, deps);
+    let (stop, drain) = Drain::new();
+    let mut tasks = JoinSet::new();
+    let running = server.clone();
+    tasks.spawn(async move { running.run(incoming, drain).await.unwrap() });
+    let trust = ClientTrust::Pem(cert.chain_pem().into_bytes());
+    Global { server, stores, address, trust, stop, tasks, _files: Some(files) }
+}
+
+struct ZoneCp {
+    stores: Stores,
+    link: watch::Receiver<Link>,
+    stop: DrainSignal,
+    tasks: JoinSet<()>,
+}
+
+fn mk_zone(name: &str, global: &Global, stores: Stores, token: &str) -> ZoneCp {
+    let address = format!("grpcs://localhost:{}", global.address.port());
+    let mut options = ZoneOptions::new(name, Dial::tcp(&address, &global.trust).unwrap());
+    options.token = ZoneToken::Inline(token.into());
+    options.backoff = Backoff { base: Duration::from_millis(20), max: Duration::from_millis(200) };
+    let deps = ZoneDeps {
+        stores: stores.clone(),
+        clock: Clock::system(),
+        random: Random::system(),
+        instance_id: format!("{name}-1"),
+        admin: Some(Arc::new(Echo)),
+    };
+    let client = ZoneClient::new(options, deps);
+    let link = client.link();
+    let (stop, drain) = Drain::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { client.run(drain).await });
+    ZoneCp { stores, link, stop, tasks }
+}
+
+async fn linked(zone: &mut ZoneCp, what: &str, wanted: impl FnMut(&Link) -> bool) {
+    let waited = tokio::time::timeout(DEADLINE, zone.link.wait_for(wanted)).await.is_ok();
+    assert!(waited, "{what}: {:?}", zone.link.borrow());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_and_global_stay_in_step() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    put(&global.stores.config, mk("{type: Mesh, name: default}")).await;
+    let (east, west) = (mk_stores(), mk_stores());
+    let mut east = mk_zone("east", &global, east, "token-east");
+    let mut west = mk_zone("west", &global, west, "token-west");
+    linked(&mut east, "east synced", |link| link.synced).await;
+    linked(&mut west, "west synced", |link| link.synced).await;
+    assert!(has(Kind::Mesh, "default")(&east.stores.config.snapshot().iter().cloned().collect::<Vec<_>>()));
+
+    // A policy of global appears in both, under its hashed name, and goes again.
+    put(&global.stores.config, mk_timeout("timeout-all")).await;
+    for zone in [&east, &west] {
+        until(&zone.stores.config, "policy", has(Kind::MeshTimeout, "timeout-all-2wbxwvfffv2z82fc")).await;
+    }
+    delete(&global.stores.config, Key::new(Kind::MeshTimeout, "default", "timeout-all")).await;
+    for zone in [&east, &west] {
+        let gone = has(Kind::MeshTimeout, "timeout-all-2wbxwvfffv2z82fc");
+        until(&zone.stores.config, "policy gone", |all| !gone(all)).await;
+    }
+
+    // A service and a trust of west appear in east.
+    let service = "{type: MeshService, mesh: default, name: redis, labels: {kuma.io/origin: zone},
+        spec: {state: Available, ports: [{port: 6739}]}, status: {vips: [{ip: 241.0.0.9}]}}";
+    put(&west.stores.config, mk(service)).await;
+    let trust = "{type: MeshTrust, mesh: default, name: identity, spec: {trustDomain: default.west.mesh.local,
+        caBundles: [{type: Pem, pem: {value: '-----BEGIN CERTIFICATE-----'}}]}}";
+    put(&west.stores.config, mk(trust)).await;
+    for kind in [Kind::MeshService, Kind::MeshTrust] {
+        until(&east.stores.config, kind.name(), |all| {
+            all.iter().any(|r| {
+                r.kind() == kind
+                    && r.meta.label("kuma.io/origin") == Some("global")
+                    && r.meta.label("kuma.io/zone") == Some("west")
+                    && r.status == graticule_model::Status::empty(kind)
+            })
+        })
+        .await;
+    }
+
+    // Observations go to the soft store of global.
+    put(&east.stores.status, mk("{type: DataplaneInsight, mesh: default, name: dp-1}")).await;
+    until(&global.stores.status, "insight", |all| {
+        all.iter().any(|r| r.kind() == Kind::DataplaneInsight && r.meta.display_name() == "dp-1")
+    })
+    .await;
+    until(&global.stores.status, "zones online", |all| {
+        let online = |r: &&Arc<Resource>| r.spec_as::<ZoneInsight>().is_some_and(ZoneInsight::is_online);
+        all.iter().filter(online).count() == 2
+    })
+    .await;
+
+    // Questions about proxies reach the zone.
+    let target = AdminTarget { kind: "Dataplane".into(), name: "dp-1".into(), mesh: "default".into() };
+    let admin = global.server.admin();
+    let dump = AdminQuery::ConfigDump { include_eds: false };
+    until(&global.stores.status, "admin stream", |all| {
+        all.iter().any(|r| {
+            let streams = r.spec_as::<ZoneInsight>().and_then(|insight| insight.kds_streams.as_ref());
+            r.meta.name == "east" && streams.is_some_and(|s| s.config_dump.is_some() && s.stats.is_some())
+        })
+    })
+    .await;
+    assert_eq!(admin.ask("east", target.clone(), dump).await.unwrap(), b"default/dp-1");
+    let stats = AdminQuery::Stats { format: graticule_kds::net::OutputFormat::Json, used_only: true };
+    let refused = admin.ask("east", target.clone(), stats).await;
+    assert_eq!(refused, Err(AdminError::Failed("no admin endpoint".into())));
+    assert_eq!(admin.ask("north", target, dump).await, Err(AdminError::Offline("north".into())));
+
+    // A zone that stops is offline.
+    east.stop.drain();
+    while east.tasks.join_next().await.is_some() {}
+    until(&global.stores.status, "east offline", |all| {
+        all.iter().any(|r| r.meta.name == "east" && r.spec_as::<ZoneInsight>().is_some_and(|i| !i.is_online()))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_without_the_right_token_are_refused() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut liar = mk_zone("east", &global, mk_stores(), "token-west");
+    linked(&mut liar, "refused", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("Unauthenticated"))
+    })
+    .await;
+    assert!(global.stores.config.snapshot().get(&Key::new(Kind::Zone, "", "east")).is_none(), "no trace is left");
+    assert_eq!(global.server.online_zones(), Vec::<String>::new());
+    liar.stop.drain();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_global_is_found_again_and_sends_differences() {
+    let first = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    for name in ["a", "b", "c"] {
+        put(&first.stores.config, mk_timeout(name)).await;
+    }
+    let mut zone = mk_zone("east", &first, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    put(&zone.stores.config, mk_timeout("own")).await;
+    let own = |all: &[Arc<Resource>]| all.iter().any(|r| r.meta.display_name() == "own");
+    until(&first.stores.config, "own policy at global", own).await;
+    let before = zone.stores.config.snapshot();
+
+    // Global stops; the zone goes on with what it has, and can be written.
+    let Global { stores, address, stop, mut tasks, mut _files, .. } = first;
+    stop.drain();
+    stop.force();
+    while tasks.join_next().await.is_some() {}
+    linked(&mut zone, "link lost", |link| link.connected_since.is_none()).await;
+    put(&zone.stores.config, mk_timeout("while-away")).await;
+    assert_eq!(zone.stores.config.snapshot().len(), before.len() + 1);
+
+    // It comes back with its store: only what changed is written, in both directions.
+    put(&stores.config, mk_timeout("d")).await;
+    let mut zone_feed = zone.stores.config.watch(Some(zone.stores.config.snapshot().revision()));
+    let again = mk_global(stores, GlobalOptions::default(), _files.take(), address.port()).await;
+    linked(&mut zone, "synced again", |link| link.synced).await;
+    let away = |all: &[Arc<Resource>]| all.iter().any(|r| r.meta.display_name() == "while-away");
+    until(&again.stores.config, "written while away", away).await;
+    until(&zone.stores.config, "new policy", |all| all.iter().any(|r| r.meta.display_name() == "d")).await;
+    let mut changed = Vec::new();
+    while let Ok(Some(Event::Batch(batch))) =
+        tokio::time::timeout(Duration::ZERO, zone_feed.next()).await
+    {
+        changed.extend(batch.changes.iter().map(|change| change.key.name.clone()));
+    }
+    assert_eq!(changed.len(), 1, "{changed:?}");
+    let stats = insight_totals(&again.stores, "east");
+    assert!(stats.0 >= 1, "responses were counted: {stats:?}");
+    zone.stop.drain();
+
+    // The reference's rule, kept in one place (`Sink::removals`): an empty global empties its zones.
+    let empty = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut moved = mk_zone("east", &empty, zone.stores.clone(), "token-east");
+    linked(&mut moved, "synced with the empty one", |link| link.synced).await;
+    let names: Vec<String> = moved.stores.config.snapshot().list(Kind::MeshTimeout, None).map(|r| r.meta.name.clone()).collect();
+    assert_eq!(names, ["own", "while-away"]);
+}
+
+fn insight_totals(stores: &Stores, zone: &str) -> (u64, u64) {
+    let insight = stores.status.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
+    let spec = insight.as_ref().and_then(|insight| insight.spec_as::<ZoneInsight>());
+    let last = spec.and_then(|insight| insight.subscriptions.last());
+    let total = last.and_then(|s| s.status.as_ref()).map(|status| status.total);
+    total.map_or((0, 0), |total| (total.responses_sent, total.responses_acknowledged))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_connection_of_a_zone_wins() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut first = mk_zone("east", &global, mk_stores(), "token-east");
+    linked(&mut first, "first synced", |link| link.synced).await;
+    let mut second = mk_zone("east", &global, first.stores.clone(), "token-east");
+    linked(&mut second, "second synced", |link| link.synced).await;
+    linked(&mut first, "first cancelled", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("Cancelled"))
+    })
+    .await;
+    first.stop.drain();
+    while first.tasks.join_next().await.is_some() {}
+    // The survivor works.
+    linked(&mut second, "second synced", |link| link.synced).await;
+    put(&global.stores.config, mk_timeout("timeout-all")).await;
+    until(&second.stores.config, "policy", has(Kind::MeshTimeout, "timeout-all-2wbxwvfffv2z82fc")).await;
+    global.stop.drain();
+}

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graticule-runtime", &["graticule-model"]),
     (
         "graticule-control-plane",
-        &["graticule-model", "graticule-store", "graticule-identity", "graticule-runtime"],
+        &["graticule-model", "graticule-store", "graticule-identity", "graticule-runtime", "graticule-api"],
     ),
     (
         "graticule-xds",
@@ -36,6 +36,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-view",
             "graticule-identity",
             "graticule-runtime",
+        ],
+    ),
+    (
+        "graticule-zone",
+        &[
+            "graticule-model",
+            "graticule-store",
+            "graticule-policy",
+            "graticule-view",
+            "graticule-envoygen",
+            "graticule-identity",
+            "graticule-xds",
+            "graticule-runtime",
+            "graticule-control-plane",
         ],
     ),
     ("graticule-cli", &["graticule-model"]),

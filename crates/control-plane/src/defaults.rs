@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use graticule_api::MeshSetup;
+use graticule_api::setup::NewSigningKey;
 use graticule_identity::AdminAuthority;
 use graticule_identity::tokens::{KeyError, SigningKey, TokenKind, UserClaims};
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::kinds::mesh::Mesh;
-use graticule_model::kinds::secret::{GlobalSecret, Secret, SecretBytes};
+use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
 use graticule_model::kinds::zone::Zone;
 use graticule_model::labels::Site;
-use graticule_model::{GoDuration, Key, Kind, Meta, Mode, Resource, TypedSpec, defaults};
+use graticule_model::{GoDuration, Key, Kind, Meta, Mode, Resource, defaults};
+use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, Random};
 use graticule_store::{CommitError, Expect, Store, Txn, Write};
 
@@ -88,17 +91,13 @@ impl DefaultObjects<'_> {
 
     /// Creates a resource unless its key is taken.
     async fn create(&self, resource: Resource) -> Result<(), EnsureError> {
-        self.create_all(vec![resource]).await
+        let what = resource.key().to_string();
+        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
+        self.commit(what, Txn { at: Some(self.clock.now()), writes: vec![put] }).await
     }
 
-    async fn create_all(&self, resources: Vec<Resource>) -> Result<(), EnsureError> {
-        let Some(first) = resources.first() else { return Ok(()) };
-        let what = first.key().to_string();
-        let writes = resources
-            .into_iter()
-            .map(|resource| Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false })
-            .collect();
-        match self.store.commit(Txn { at: Some(self.clock.now()), writes }).await {
+    async fn commit(&self, what: String, txn: Txn) -> Result<(), EnsureError> {
+        match self.store.commit(txn).await {
             Ok(_) | Err(CommitError::Exists(_)) => Ok(()),
             Err(source) => Err(EnsureError::Store { what, source }),
         }
@@ -113,9 +112,10 @@ impl DefaultObjects<'_> {
             return Ok(());
         }
         let mesh = Resource::new(Meta::new("", "default"), Mesh::default());
-        let mut resources = vec![mesh];
-        resources.extend(mesh_companions(self.site, "default", &Mesh::default())?);
-        self.create_all(resources).await
+        let key = SigningKey::generate()?.to_pem();
+        let mut txn = mesh_setup().txn(self.site, &self.store.snapshot(), mesh, Some(key));
+        txn.at = Some(self.clock.now());
+        self.commit("the mesh \"default\"".into(), txn).await
     }
 
     async fn signing_key(&self, kind: TokenKind<'_>) -> Result<(), EnsureError> {
@@ -177,21 +177,11 @@ fn global_secret(name: &str, data: Vec<u8>) -> Resource {
     Resource::new(Meta::new("", name), GlobalSecret { data: SecretBytes(data) })
 }
 
-/// What is created together with a mesh: its default policies, and the key of its dataplane tokens
-/// (not on a federated zone, which receives both).
-pub fn mesh_companions(site: Site<'_>, name: &str, mesh: &Mesh) -> Result<Vec<Resource>, KeyError> {
-    let mut resources = defaults::policies(site, name, mesh);
-    if site.mode != Mode::FederatedZone {
-        let mut meta = Meta::new(name, TokenKind::Dataplane { mesh: name }.secret_name(1));
-        meta.owner = Some(Key::new(Kind::Mesh, "", name));
-        let data = SecretBytes(SigningKey::generate()?.to_pem().into_bytes());
-        resources.push(Resource {
-            meta,
-            spec: Secret { data }.wrap(),
-            status: graticule_model::Status::empty(Kind::Secret),
-        });
-    }
-    Ok(resources)
+/// What the REST API makes beside a new mesh.
+pub fn mesh_setup() -> MeshSetup {
+    let new_key: NewSigningKey =
+        Arc::new(|| SigningKey::generate().map(|key| key.to_pem()).map_err(|error| chain(&error)));
+    MeshSetup { policies: true, signing_key: Some(new_key) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,11 @@
-//! What both control planes share: the objects that they make by themselves, and tokens and keys from the store.
+//! What both control planes share: the objects that they make by themselves, tokens and keys from the store,
+//! listeners, settings, the command line.
 
+pub mod command;
 mod defaults;
+pub mod serve;
+pub mod settings;
 mod tokens;
 
-pub use defaults::{DefaultObjects, EnsureError, mesh_companions};
+pub use defaults::{DefaultObjects, EnsureError, mesh_setup};
 pub use tokens::{TokenKeys, read_secret};

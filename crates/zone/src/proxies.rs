@@ -1,0 +1,358 @@
+//! Life of proxies: registration, streams, health, drain, deregistration (dataplane-agent.md §5, DESIGN decision 16).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use graticule_model::kinds::dataplane::{Dataplane, Health, InboundState};
+use graticule_model::kinds::mesh_identity::MeshIdentity;
+use graticule_model::labels::{self, Site};
+use graticule_model::{Key, Kind, Mode, Resource, TypedSpec};
+use graticule_runtime::{Clock, Spawner};
+use graticule_store::{CommitError, Event as FeedEvent, Expect, Store, Txn, Write};
+use graticule_view::{ProxyId, Serving, identity};
+use graticule_xds::net::{ConnectError, End, Proxies, Snapshots, StreamId};
+use graticule_xds::{Event, HealthReport, Hello};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::engine::EngineHandle;
+use crate::insights::InsightsHandle;
+use crate::observations::Observations;
+use crate::probe;
+
+/// Writes of one Dataplane that lose races before the writer gives up.
+const WRITE_ATTEMPTS: u32 = 8;
+
+/// Settings of proxies.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    /// Role of the control plane.
+    pub mode: Mode,
+    /// Name of the zone.
+    pub zone: String,
+    /// How long a Dataplane outlives its last stream (`xdsServer.dataplaneDeregistrationDelay`).
+    pub deregistration_delay: Duration,
+}
+
+/// The proxies of a zone. Cheap to clone.
+#[derive(Clone)]
+pub struct ZoneProxies(Arc<Shared>);
+
+struct Shared {
+    settings: ProxySettings,
+    store: Arc<dyn Store>,
+    engine: EngineHandle,
+    observations: Observations,
+    insights: InsightsHandle,
+    spawner: Spawner,
+    clock: Clock,
+    registrations: Mutex<BTreeMap<ProxyId, Registration>>,
+}
+
+/// What is remembered of a proxy while it is registered.
+struct Registration {
+    /// Its newest stream.
+    stream: StreamId,
+    /// It brought its Dataplane itself, so the Dataplane goes with it.
+    is_self_registered: bool,
+    /// Its Envoy was seen healthy: from now on, bad health means something.
+    was_healthy: bool,
+}
+
+impl ZoneProxies {
+    /// Proxies that are stored in `store` and served by `engine`.
+    pub fn new(
+        settings: ProxySettings,
+        store: Arc<dyn Store>,
+        engine: EngineHandle,
+        observations: Observations,
+        insights: InsightsHandle,
+        spawner: Spawner,
+        clock: Clock,
+    ) -> ZoneProxies {
+        let registrations = Mutex::default();
+        ZoneProxies(Arc::new(Shared {
+            settings,
+            store,
+            engine,
+            observations,
+            insights,
+            spawner,
+            clock,
+            registrations,
+        }))
+    }
+
+    fn dataplane(&self, proxy: &ProxyId) -> Option<Arc<Resource>> {
+        self.0.store.snapshot().get(&proxy.key())
+    }
+
+    /// Stores the Dataplane that a proxy brought: spec and labels of the request, computed labels on top.
+    async fn register(&self, mut brought: Resource) -> Result<(), ConnectError> {
+        let shared = &self.0;
+        let site = Site { mode: shared.settings.mode, zone: &shared.settings.zone };
+        let key = brought.key();
+        if let Some(mut spec) = brought.spec_as::<Dataplane>().cloned() {
+            prepare(&mut spec, &shared.settings.zone);
+            brought.spec = spec.wrap();
+        }
+        let meta = &mut brought.meta;
+        meta.labels =
+            labels::compute(site, Kind::Dataplane, &meta.mesh, &meta.name, &brought.spec, &meta.labels);
+        meta.owner = Some(Key::new(Kind::Mesh, "", meta.mesh.clone()));
+        let put = Write::Put { resource: Box::new(brought), expect: Expect::Any, touch: false };
+        let txn = Txn { at: Some(shared.clock.now()), writes: vec![put] };
+        match shared.store.commit(txn).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::OwnerMissing { owner, .. }) => {
+                Err(ConnectError::Refused(format!("mesh \"{}\" does not exist", owner.name)))
+            }
+            Err(error) => Err(ConnectError::Unavailable(format!("{key} cannot be stored: {error}"))),
+        }
+    }
+
+    /// The stream may go on only if the label that the identity needs is there (xds.md §1.4).
+    fn check_workload(&self, brought: &Resource) -> Result<(), ConnectError> {
+        let snapshot = self.0.store.snapshot();
+        let identities: Vec<_> =
+            snapshot.list(Kind::MeshIdentity, Some(&brought.meta.mesh)).cloned().collect();
+        let needs = identity::best(&identities, &brought.meta.labels)
+            .and_then(|best| best.spec_as::<MeshIdentity>())
+            .is_some_and(MeshIdentity::path_uses_workload);
+        if needs && brought.meta.label(labels::WORKLOAD).is_none_or(str::is_empty) {
+            let reason = format!("the label {} is required: the identity derives from it", labels::WORKLOAD);
+            return Err(ConnectError::Refused(reason));
+        }
+        Ok(())
+    }
+
+    /// True if this is still the newest stream of the proxy.
+    fn is_newest(&self, proxy: &ProxyId, stream: &StreamId) -> bool {
+        self.0.registrations.lock().get(proxy).is_some_and(|registration| registration.stream == *stream)
+    }
+
+    /// After a stream broke: asks whether the Envoy is still there, waits for a comeback, then removes what the
+    /// proxy registered.
+    async fn see_off(self, proxy: ProxyId, stream: StreamId) {
+        let shared = &self.0;
+        shared.engine.disconnect(proxy.clone()).await;
+        if !self.is_newest(&proxy, &stream) {
+            return;
+        }
+        let addresses = self
+            .dataplane(&proxy)
+            .and_then(|stored| stored.spec_as::<Dataplane>().map(|spec| probe::addresses(spec.networking())))
+            .unwrap_or_default();
+        if probe::is_gone(&addresses).await && self.is_newest(&proxy, &stream) {
+            tracing::info!(%proxy, "its stream broke and its ports refuse connections: no endpoint any more");
+            shared.observations.set_serving(&proxy, Serving::Gone);
+        }
+        shared.clock.sleep(shared.settings.deregistration_delay).await;
+        let is_self_registered = {
+            let mut registrations = shared.registrations.lock();
+            match registrations.get(&proxy) {
+                Some(registration) if registration.stream == stream => {
+                    registrations.remove(&proxy).is_some_and(|registration| registration.is_self_registered)
+                }
+                _ => return,
+            }
+        };
+        if is_self_registered {
+            self.deregister(&proxy).await;
+        } else {
+            shared.observations.set_serving(&proxy, Serving::Gone);
+        }
+    }
+
+    async fn deregister(&self, proxy: &ProxyId) {
+        let shared = &self.0;
+        let writes = vec![Write::Delete { key: proxy.key(), expect: Expect::Any }];
+        match shared.store.commit(Txn { at: Some(shared.clock.now()), writes }).await {
+            Ok(_) => {
+                tracing::info!(%proxy, "did not come back: Dataplane removed");
+                shared.observations.set_serving(proxy, Serving::Unknown);
+                shared.insights.forget(proxy);
+            }
+            Err(error) => tracing::warn!(%proxy, %error, "Dataplane cannot be removed"),
+        }
+    }
+
+    /// Changes the stored Dataplane with `change`, again when somebody else was faster.
+    async fn update(
+        &self,
+        proxy: &ProxyId,
+        change: impl Fn(&mut Dataplane) -> bool,
+    ) -> Result<(), CommitError> {
+        let mut last = CommitError::NotFound(proxy.key());
+        for _ in 0..WRITE_ATTEMPTS {
+            let Some(stored) = self.dataplane(proxy) else { return Ok(()) };
+            let Some(mut spec) = stored.spec_as::<Dataplane>().cloned() else { return Ok(()) };
+            if !change(&mut spec) {
+                return Ok(());
+            }
+            let resource =
+                Resource { meta: stored.meta.clone(), spec: spec.wrap(), status: stored.status.clone() };
+            let expect = Expect::Version(stored.meta.version);
+            let writes = vec![Write::Put { resource: Box::new(resource), expect, touch: false }];
+            match self.0.store.commit(Txn { at: Some(self.0.clock.now()), writes }).await {
+                Ok(_) => return Ok(()),
+                Err(error @ (CommitError::Conflict { .. } | CommitError::NotFound(_))) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// What the manager of Dataplanes does with a new one (resources.md §7.2): probed inbounds begin unready, and a
+/// gateway is marked with its zone.
+fn prepare(spec: &mut Dataplane, zone: &str) {
+    let Some(networking) = &mut spec.networking else { return };
+    for inbound in networking.inbound.iter_mut().filter(|inbound| inbound.service_probe.is_some()) {
+        inbound.state = InboundState::NotReady;
+        inbound.health = Some(Health { ready: false });
+    }
+    if let Some(gateway) = &mut networking.gateway {
+        gateway.tags.insert(labels::ZONE.into(), zone.into());
+    }
+}
+
+/// Moves inbounds between Ready and NotReady as a report says; tells whether anything changed.
+fn apply_health(spec: &mut Dataplane, report: &HealthReport) -> bool {
+    let Some(networking) = &mut spec.networking else { return false };
+    let mut changed = false;
+    for inbound in &mut networking.inbound {
+        let port = if inbound.service_port == 0 { inbound.port } else { inbound.service_port };
+        let state = if report.is_healthy(port) { InboundState::Ready } else { InboundState::NotReady };
+        if inbound.state == InboundState::Ignored || inbound.state == state {
+            continue;
+        }
+        inbound.state = state;
+        inbound.health = Some(Health { ready: state == InboundState::Ready });
+        changed = true;
+    }
+    changed
+}
+
+#[async_trait]
+impl Proxies for ZoneProxies {
+    async fn stored_dataplane(&self, id: &graticule_xds::ProxyId) -> Option<Arc<Resource>> {
+        self.dataplane(&own(id))
+    }
+
+    async fn has_mesh(&self, mesh: &str) -> bool {
+        self.0.store.snapshot().contains(&Key::new(Kind::Mesh, "", mesh))
+    }
+
+    async fn connect(&self, hello: Hello, stream: &StreamId) -> Result<Snapshots, ConnectError> {
+        let shared = &self.0;
+        let proxy = own(&hello.id);
+        let is_self_registered = hello.dataplane.is_some();
+        if let Some(brought) = hello.dataplane {
+            self.check_workload(&brought)?;
+            self.register(brought).await?;
+        }
+        let registration = Registration { stream: stream.clone(), is_self_registered, was_healthy: false };
+        shared.registrations.lock().insert(proxy.clone(), registration);
+        // A proxy whose connection merely broke goes on serving; any other one has to load its listeners first.
+        if shared.observations.serving(&proxy) != Serving::Serving {
+            shared.observations.set_serving(&proxy, Serving::Starting);
+        }
+        shared.observations.set_connected(&proxy, true);
+        shared.insights.open(&proxy, &stream.0, hello.metadata);
+        tracing::info!(%proxy, %stream, "proxy connected");
+        let ended = |error: crate::engine::Ended| ConnectError::Unavailable(error.to_string());
+        shared.engine.connect(proxy, hello.node).await.map_err(ended)
+    }
+
+    fn event(&self, id: &graticule_xds::ProxyId, stream: &StreamId, event: Event) {
+        let proxy = own(id);
+        if !self.is_newest(&proxy, stream) {
+            return;
+        }
+        match &event {
+            Event::Serving => {
+                if self.0.observations.serving(&proxy) != Serving::Draining {
+                    self.0.observations.set_serving(&proxy, Serving::Serving);
+                }
+            }
+            Event::Nacked { kind, names, message, .. } => {
+                tracing::warn!(%proxy, ?kind, ?names, message, "the proxy rejected configuration");
+            }
+            Event::Sent { .. } | Event::Acked { .. } | Event::Synced { .. } => {}
+        }
+        self.0.insights.happened(&proxy, &stream.0, event);
+    }
+
+    fn disconnected(&self, id: &graticule_xds::ProxyId, stream: &StreamId, end: End) {
+        let proxy = own(id);
+        self.0.insights.close(&proxy, &stream.0);
+        if !self.is_newest(&proxy, stream) || end == End::Shutdown || end == End::Replaced {
+            return;
+        }
+        tracing::info!(%proxy, %stream, ?end, "proxy disconnected");
+        self.0.observations.set_connected(&proxy, false);
+        let name = format!("see off {proxy}");
+        self.0.spawner.best_effort(name, self.clone().see_off(proxy, stream.clone()));
+    }
+
+    async fn watch_dataplane(&self, id: &graticule_xds::ProxyId) -> watch::Receiver<Option<Arc<Resource>>> {
+        let proxy = own(id);
+        let key = proxy.key();
+        let mut feed = self.0.store.watch(None);
+        let (sender, receiver) = watch::channel(self.dataplane(&proxy));
+        self.0.spawner.best_effort(format!("watch {proxy}"), async move {
+            loop {
+                let event = tokio::select! {
+                    () = sender.closed() => return,
+                    event = feed.next() => event,
+                };
+                let current = match event {
+                    None => return,
+                    Some(FeedEvent::Resync(snapshot)) => snapshot.get(&key),
+                    Some(FeedEvent::Batch(batch)) => {
+                        match batch.changes.iter().find(|change| change.key == key) {
+                            Some(change) => change.new.clone(),
+                            None => continue,
+                        }
+                    }
+                };
+                sender.send_if_modified(|known| {
+                    let changed = *known != current;
+                    *known = current;
+                    changed
+                });
+            }
+        });
+        receiver
+    }
+
+    async fn health(&self, id: &graticule_xds::ProxyId, report: HealthReport) {
+        let proxy = own(id);
+        let mut report = report;
+        {
+            // An Envoy that starts reports that it is not live yet; that is no news, and it would keep the proxy
+            // out until the next report.
+            let mut registrations = self.0.registrations.lock();
+            let Some(registration) = registrations.get_mut(&proxy) else { return };
+            registration.was_healthy |= report.admin_healthy;
+            report.admin_healthy |= !registration.was_healthy;
+        }
+        if let Err(error) = self.update(&proxy, |spec| apply_health(spec, &report)).await {
+            tracing::warn!(%proxy, %error, "health cannot be stored");
+        }
+    }
+
+    async fn drain(&self, id: &graticule_xds::ProxyId) -> Result<(), ConnectError> {
+        let proxy = own(id);
+        tracing::info!(%proxy, "proxy drains");
+        self.0.observations.set_serving(&proxy, Serving::Draining);
+        Ok(())
+    }
+}
+
+fn own(id: &graticule_xds::ProxyId) -> ProxyId {
+    ProxyId::new(id.mesh.clone(), id.name.clone())
+}

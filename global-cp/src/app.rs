@@ -1,0 +1,145 @@
+//! Wiring of global: store, REST API, federation.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use graticule_api::{Api, Deps, Options, Rules};
+use graticule_control_plane::command::Run;
+use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
+use graticule_control_plane::{DefaultObjects, TokenKeys, command, mesh_setup};
+use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
+use graticule_model::Mode;
+use graticule_model::labels::Site;
+use graticule_runtime::supervisor::chain;
+use graticule_runtime::{
+    Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version,
+};
+use graticule_store::{MemoryStore, Store};
+
+use crate::settings::{Settings, names};
+
+/// Loads settings, starts everything, runs until a signal.
+pub(crate) async fn run(arguments: &Run) -> Result<()> {
+    let settings = command::load::<Settings>(&names(), arguments)?;
+    if arguments.check_config {
+        return Ok(());
+    }
+    ensure!(
+        settings.store.r#type == "memory",
+        "store.type: {:?} is not supported by this version; use memory",
+        settings.store.r#type
+    );
+    let (clock, random) = (Clock::system(), Random::system());
+    let instance = instance_id(&host::name(), &random);
+    let supervisor = Supervisor::new(random.clone());
+    let spawner = supervisor.spawner();
+    let memory = || -> Arc<dyn Store> {
+        let clock = clock.clone();
+        Arc::new(MemoryStore::new(move || clock.now()))
+    };
+    let (store, soft) = (memory(), memory());
+
+    let site = Site { mode: Mode::Global, zone: "" };
+    DefaultObjects {
+        store: &store,
+        site,
+        clock: &clock,
+        random: &random,
+        mesh: !settings.defaults.skip_mesh_creation,
+        hostname_generators: !settings.defaults.skip_hostname_generators,
+        admin_token: settings.api_server.authn.tokens.bootstrap_admin_token,
+    }
+    .ensure()
+    .await
+    .context("default objects")?;
+
+    serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
+
+    let api = Api::new(
+        Options {
+            server: settings.api_server.clone(),
+            access: settings.access.clone(),
+            rules: Rules {
+                anonymous_writes: settings.compat.anonymous_writes,
+                unsafe_delete: settings.store.unsafe_delete,
+                ..Rules::default()
+            },
+            user_token_keys: Vec::new(),
+        },
+        Deps {
+            store: store.clone(),
+            soft,
+            mode: Mode::Global,
+            zone: String::new(),
+            clock: clock.clone(),
+            random: random.clone(),
+            instance: command::instance(&instance),
+            config: serde_json::to_value(&settings)?,
+            mesh_setup: mesh_setup(),
+        },
+    );
+    let addresses =
+        serve_api(api, &settings.api_server, &settings.general, &clock, &random, &spawner).await?;
+    serve_diagnostics(&settings.diagnostics, || true, &spawner).await?;
+    tracing::info!(version = version::VERSION, instance, api = ?addresses, "global control plane runs");
+    supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
+}
+
+/// Zone tokens are checked with the keys of the store.
+struct ZoneTokens {
+    keys: TokenKeys,
+    clock: Clock,
+}
+
+impl ZoneAuthenticator for ZoneTokens {
+    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
+        let validated = self.keys.zone(token, self.clock.now()).map_err(|error| chain(&error))?;
+        if validated.claims.zone == zone {
+            return Ok(());
+        }
+        Err(format!("the token is for zone {:?}", validated.claims.zone))
+    }
+}
+
+async fn serve_zones(
+    settings: &Settings,
+    store: &Arc<dyn Store>,
+    soft: &Arc<dyn Store>,
+    clock: &Clock,
+    random: &Random,
+    instance: &str,
+    supervisor: &Supervisor,
+) -> Result<()> {
+    let kds = &settings.multizone.global.kds;
+    let server = GlobalServer::new(
+        GlobalOptions {
+            message_len_max: kds.max_msg_size,
+            trust_exchange: settings.federation.trust_exchange.into(),
+            allow_zones_without_token: settings.compat.allow_zones_without_token,
+            health_interval: kds.health_interval.to_std(),
+            version: version::KUMA_COMPATIBLE.into(),
+            ..GlobalOptions::default()
+        },
+        GlobalDeps {
+            stores: Stores { config: store.clone(), status: soft.clone() },
+            authenticator: Arc::new(ZoneTokens { keys: TokenKeys::new(store.clone()), clock: clock.clone() }),
+            clock: clock.clone(),
+            random: random.clone(),
+            instance_id: instance.into(),
+        },
+    );
+    let address = ([0, 0, 0, 0], kds.grpc_port).into();
+    let acceptor =
+        TcpAcceptor::bind(address, "multizone.global.kds.grpcPort", ListenLimits::default()).await?;
+    let incoming = if kds.tls_enabled {
+        let own = (kds.tls_cert_file.as_str(), kds.tls_key_file.as_str());
+        let certificate = certificate("multizone.global.kds", own, &settings.general, clock, random)?;
+        let versions = tls_versions((&kds.tls_min_version, &kds.tls_max_version), &settings.general);
+        acceptor.tls(certificate.config(&versions).context("multizone.global.kds")?)
+    } else {
+        acceptor.plain()
+    };
+    let drain = supervisor.drain();
+    supervisor.spawner().essential("federation", async move { server.run(incoming, drain).await });
+    Ok(())
+}

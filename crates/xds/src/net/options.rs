@@ -1,9 +1,122 @@
 //! Settings under `dpServer`, with Kuma's keys and defaults.
 
 use graticule_model::GoDuration;
+use graticule_runtime::config::{Meaningless, Setting};
 use serde::{Deserialize, Serialize};
 
 use crate::core::hds::CheckDefaults;
+
+/// What an operator may set under `dpServer`.
+pub const SETTINGS: &[Setting] = &[
+    Setting { path: "dpServer.port", env: "DP_SERVER_PORT", doc: "port of the data plane server" },
+    Setting {
+        path: "dpServer.tlsCertFile",
+        env: "DP_SERVER_TLS_CERT_FILE",
+        doc: "PEM chain; empty = general.tlsCertFile",
+    },
+    Setting {
+        path: "dpServer.tlsKeyFile",
+        env: "DP_SERVER_TLS_KEY_FILE",
+        doc: "PEM key; empty = general.tlsKeyFile",
+    },
+    Setting { path: "dpServer.tlsMinVersion", env: "DP_SERVER_TLS_MIN_VERSION", doc: "lowest TLS version" },
+    Setting {
+        path: "dpServer.tlsMaxVersion",
+        env: "DP_SERVER_TLS_MAX_VERSION",
+        doc: "highest TLS version; empty = no bound",
+    },
+    Setting {
+        path: "dpServer.tlsCipherSuites",
+        env: "DP_SERVER_TLS_CIPHER_SUITES",
+        doc: "cipher suites; empty = the library's",
+    },
+    Setting {
+        path: "dpServer.readHeaderTimeout",
+        env: "DP_SERVER_READ_HEADER_TIMEOUT",
+        doc: "time for the head of an HTTP/1.1 request",
+    },
+    Setting {
+        path: "dpServer.gracefulShutdownTimeout",
+        env: "DP_SERVER_GRACEFUL_SHUTDOWN_TIMEOUT",
+        doc: "time for requests in progress at shutdown",
+    },
+    Setting {
+        path: "dpServer.authn.dpProxy.type",
+        env: "DP_SERVER_AUTHN_DP_PROXY_TYPE",
+        doc: "dpToken, serviceAccountToken or none; empty = dpToken on Universal",
+    },
+    Setting {
+        path: "dpServer.authn.dpProxy.dpToken.enableIssuer",
+        env: "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_ENABLE_ISSUER",
+        doc: "whether the API issues Dataplane tokens",
+    },
+    Setting {
+        path: "dpServer.authn.dpProxy.dpToken.validator.useSecrets",
+        env: "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_VALIDATOR_USE_SECRETS",
+        doc: "whether signing keys in secrets are accepted",
+    },
+    Setting {
+        path: "dpServer.authn.enableReloadableTokens",
+        env: "DP_SERVER_AUTHN_ENABLE_RELOADABLE_TOKENS",
+        doc: "Envoy reads the token from its file again and again",
+    },
+    Setting { path: "dpServer.hds.enabled", env: "DP_SERVER_HDS_ENABLED", doc: "service probes" },
+    Setting { path: "dpServer.hds.interval", env: "DP_SERVER_HDS_INTERVAL", doc: "how often Envoy reports" },
+    Setting {
+        path: "dpServer.hds.checkDefaults.timeout",
+        env: "DP_SERVER_HDS_CHECK_TIMEOUT",
+        doc: "of one probe",
+    },
+    Setting {
+        path: "dpServer.hds.checkDefaults.interval",
+        env: "DP_SERVER_HDS_CHECK_INTERVAL",
+        doc: "between probes",
+    },
+    Setting {
+        path: "dpServer.hds.checkDefaults.noTrafficInterval",
+        env: "DP_SERVER_HDS_CHECK_NO_TRAFFIC_INTERVAL",
+        doc: "between probes while there is no traffic",
+    },
+    Setting {
+        path: "dpServer.hds.checkDefaults.healthyThreshold",
+        env: "DP_SERVER_HDS_CHECK_HEALTHY_THRESHOLD",
+        doc: "successes in a row until healthy",
+    },
+    Setting {
+        path: "dpServer.hds.checkDefaults.unhealthyThreshold",
+        env: "DP_SERVER_HDS_CHECK_UNHEALTHY_THRESHOLD",
+        doc: "failures in a row until unhealthy",
+    },
+    Setting {
+        path: "dpServer.authn.dpProxy.dpToken.validator.publicKeys",
+        env: "",
+        doc: "further keys that Dataplane tokens may be signed with",
+    },
+];
+
+/// What Kuma has under `dpServer` and nobody needs here.
+pub const MEANINGLESS: &[Meaningless] = &[
+    Meaningless {
+        path: "dpServer.hds.refreshInterval",
+        env: "DP_SERVER_HDS_REFRESH_INTERVAL",
+        instead: "probes follow a change of the Dataplane at once",
+    },
+    Meaningless {
+        path: "dpServer.authn.zoneProxy",
+        env: "DP_SERVER_AUTHN_ZONE_PROXY_TYPE",
+        instead: "zone proxies authenticate as every proxy does",
+    },
+    Meaningless {
+        path: "dpServer.authn.zoneProxy.zoneToken.enableIssuer",
+        env: "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_ENABLE_ISSUER",
+        instead: "zone proxies authenticate as every proxy does",
+    },
+    Meaningless {
+        path: "dpServer.authn.zoneProxy.zoneToken.validator.useSecrets",
+        env: "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_VALIDATOR_USE_SECRETS",
+        instead: "zone proxies authenticate as every proxy does",
+    },
+];
 
 /// `dpServer`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -180,6 +293,21 @@ impl CheckDefaultsOptions {
             no_traffic_interval: self.no_traffic_interval.to_std(),
             healthy_threshold: self.healthy_threshold,
             unhealthy_threshold: self.unhealthy_threshold,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every setting exists in the struct, under the name of the table.
+    #[test]
+    fn table_and_struct_agree() {
+        let defaults = serde_json::json!({"dpServer": Options::default()});
+        for setting in SETTINGS {
+            let pointer = format!("/{}", setting.path.replace('.', "/"));
+            assert!(defaults.pointer(&pointer).is_some(), "{}", setting.path);
         }
     }
 }

@@ -77,7 +77,7 @@ impl Proxies for Zone {
     }
 
     async fn has_mesh(&self, mesh: &str) -> bool {
-        mesh == "m"
+        matches!(mesh, "m" | "pol")
     }
 
     async fn connect(&self, hello: Hello, _stream: &StreamId) -> Result<Snapshots, ConnectError> {
@@ -631,4 +631,52 @@ async fn bootstrap_statuses() {
     assert_eq!(answer.status(), 413);
     let unknown = server.http("POST", "/nothere", &[], "").await;
     assert_eq!(unknown, (404, plain.into(), "404 page not found\n".into()));
+}
+
+/// Recorded requests that are refused: same status, content type and body.
+#[tokio::test]
+async fn recorded_refusals_of_bootstrap() {
+    let Some(root) = std::env::var_os("GRATICULE_CONFORMANCE_DIR") else {
+        println!("skipped: GRATICULE_CONFORMANCE_DIR is not set");
+        return;
+    };
+    let dir = std::path::Path::new(&root).join("recordings/dataplane/bootstrap");
+    let server = Server::start().await;
+    let mut checked = 0;
+    for entry in std::fs::read_dir(dir).expect("recordings") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if !name.starts_with("error-") || !name.ends_with(".json") {
+            continue;
+        }
+        let recorded: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).expect("a file")).expect("JSON");
+        let request = &recorded["request"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let headers: Vec<(String, String)> = request["headers"]
+            .as_object()
+            .expect("headers")
+            .iter()
+            .map(|(key, value)| (key.to_ascii_lowercase(), text(value)))
+            .collect();
+        let headers: Vec<(&str, &str)> = headers.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let body = match &request["body"] {
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let (method, path) = (text(&request["method"]), text(&request["path"]));
+        let (status, content_type, answer) = server.http(&method, &path, &headers, &body).await;
+        assert_eq!(u64::from(status), recorded["status"].as_u64().expect("a status"), "{name}");
+        assert_eq!(content_type, text(&recorded["contentType"]), "{name}");
+        if let Some(expected) = recorded["body"].as_str() {
+            // Free text after the names of the certificate, which differ.
+            let expected = expected.split('<').next().unwrap_or_default();
+            assert!(
+                answer.starts_with(expected) && answer.is_empty() == expected.is_empty(),
+                "{name}: {answer}"
+            );
+        }
+        checked += 1;
+    }
+    assert!(checked > 10, "{checked} recordings");
 }

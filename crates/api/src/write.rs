@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::labels::{self, LabelRules};
-use graticule_model::{DecodeError, Key, Kind, Mode, Resource, Status, Violations, name as names};
+use graticule_model::{DecodeError, Key, Kind, Mode, Resource, Spec, Status, Violations, name as names};
 use graticule_store::{Change, Committed, Expect, Snapshot, Txn, Write};
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -33,7 +33,8 @@ pub(crate) async fn put(
     if value.is_null() && !kind.descriptor().is_plugin() {
         value = json!({});
     }
-    let resource = decode(kind, &value)?;
+    let mut resource = decode(kind, &value)?;
+    tag_gateway(context, &mut resource);
     let snapshot = context.store.snapshot();
     let key = Key::new(kind, mesh.unwrap_or_default(), name);
     let stored = snapshot.get(&key);
@@ -170,6 +171,17 @@ async fn update(
     context.store.commit(txn).await.map_err(|error| Error::from_commit(title::UPDATE, error))
 }
 
+/// A gateway carries its zone as a tag (resources.md §3.1).
+fn tag_gateway(context: &Context, resource: &mut Resource) {
+    if let Spec::Dataplane(dataplane) = &mut resource.spec
+        && let Some(gateway) =
+            dataplane.networking.as_mut().and_then(|networking| networking.gateway.as_mut())
+        && !context.mode.is_global()
+    {
+        gateway.tags.insert(labels::ZONE.into(), context.zone.clone());
+    }
+}
+
 fn computed_labels(context: &Context, resource: &Resource) -> std::collections::BTreeMap<String, String> {
     let meta = &resource.meta;
     labels::compute(context.site(), resource.kind(), &meta.mesh, &meta.name, &resource.spec, &meta.labels)
@@ -177,7 +189,8 @@ fn computed_labels(context: &Context, resource: &Resource) -> std::collections::
 
 /// The label of a workload becomes the name of a resource, so it must be able to be one.
 fn check_workload(context: &Context, resource: &Resource) -> Result<(), Error> {
-    let Some(workload) = resource.meta.label(labels::WORKLOAD) else { return Ok(()) };
+    let workload = resource.meta.label(labels::WORKLOAD).filter(|workload| !workload.is_empty());
+    let Some(workload) = workload else { return Ok(()) };
     if resource.kind() != Kind::Dataplane {
         return Ok(());
     }

@@ -123,13 +123,12 @@ impl MeshView {
                 effects.everybody |= !is_same;
             }
             Kind::Secret | Kind::Workload => effects.derive |= !is_same,
+            kind if kind.descriptor().is_policy() && is_same => {}
             kind if kind.descriptor().is_policy() => {
-                if !is_same {
-                    effects.everybody = true;
-                    match new {
-                        Some(new) => drop(self.policies.insert(new.clone())),
-                        None => drop(self.policies.remove(key)),
-                    }
+                effects.everybody = true;
+                match new {
+                    Some(new) => drop(self.policies.insert(new.clone())),
+                    None => drop(self.policies.remove(key)),
                 }
             }
             kind if kind.descriptor().capabilities.destination => {

@@ -9,7 +9,9 @@ use super::*;
 enum Op {
     Put(Arc<Resource>),
     Remove(Key),
-    Connect(ProxyId, NodeFacts),
+    /// Changes one thing of a stored service.
+    Tweak(&'static str, u8),
+    Connect(ProxyId, Box<NodeFacts>),
     Disconnect(ProxyId),
     Serving(ProxyId, Serving),
     Resolved(&'static str, Option<IpAddr>),
@@ -108,12 +110,31 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         10 => document.prop_map(|text| Op::Put(resource(&text))),
         3 => removed.prop_map(|text| Op::Remove(resource(&text).key())),
-        4 => (proxy(), node).prop_map(|(proxy, node)| Op::Connect(proxy, node)),
+        4 => (prop_oneof![Just("a"), Just("b"), Just("c")], 0..6_u8).prop_map(|(name, what)| Op::Tweak(name, what)),
+        4 => (proxy(), node).prop_map(|(proxy, node)| Op::Connect(proxy, Box::new(node))),
         1 => proxy().prop_map(Op::Disconnect),
         2 => (proxy(), serving).prop_map(|(proxy, serving)| Op::Serving(proxy, serving)),
         1 => address.prop_map(|address| Op::Resolved(HOST, address)),
         1 => Just(Op::Reset),
     ]
+}
+
+fn tweak(mut service: Resource, what: u8) -> Resource {
+    use graticule_model::kinds::mesh_service::{Identity, Vip};
+    let (graticule_model::Spec::MeshService(spec), Status::MeshService(status)) =
+        (&mut service.spec, &mut service.status)
+    else {
+        panic!("a service")
+    };
+    match what {
+        0 => status.vips = vec![Vip { ip: "241.0.0.77".into() }],
+        1 => status.addresses.clear(),
+        2 => status.tls.status = if status.tls.status == "Ready" { "NotReady" } else { "Ready" }.into(),
+        3 => spec.identities.push(Identity::spiffe("spiffe://x/more")),
+        4 => status.dataplane_proxies.total += 1,
+        _ => spec.state = None,
+    }
+    service
 }
 
 /// The state that an index is built from.
@@ -137,9 +158,16 @@ impl Truth {
                 self.set.set(key.clone(), None);
                 index.apply(&[(key, None)])
             }
+            Op::Tweak(name, what) => {
+                let key = Key::new(Kind::MeshService, "default", name);
+                let Some(stored) = self.set.get(&key) else { return Dirty::default() };
+                let resource = Arc::new(tweak(Resource::clone(stored), what));
+                self.set.set(key.clone(), Some(resource.clone()));
+                index.apply(&[(key, Some(resource))])
+            }
             Op::Connect(proxy, node) => {
-                self.nodes.insert(proxy.clone(), node.clone());
-                index.connect(proxy, node)
+                self.nodes.insert(proxy.clone(), NodeFacts::clone(&node));
+                index.connect(proxy, *node)
             }
             Op::Disconnect(proxy) => {
                 self.nodes.remove(&proxy);

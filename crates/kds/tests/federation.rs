@@ -1,12 +1,14 @@
 //! Global and two zones in one process, over real sockets and TLS.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_kds::net::{
-    AdminError, AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin, Stores,
-    ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+    AdminError, AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin,
+    Stores, ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
 };
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
@@ -80,7 +82,8 @@ async fn until(store: &Arc<dyn Store>, what: &str, wanted: impl Fn(&[Arc<Resourc
         }
     };
     if tokio::time::timeout(DEADLINE, wait).await.is_err() {
-        let names: Vec<String> = store.snapshot().iter().map(|r| format!("{} {:?}", r.key(), r.meta.labels)).collect();
+        let names: Vec<String> =
+            store.snapshot().iter().map(|r| format!("{} {:?}", r.key(), r.meta.labels)).collect();
         panic!("never happened: {what}; stored:\n{}", names.join("\n"));
     }
 }
@@ -100,7 +103,12 @@ struct Global {
 }
 
 /// `at` a known address with known trust, or anew.
-async fn mk_global(stores: Stores, options: GlobalOptions, files: Option<tempfile::TempDir>, port: u16) -> Global {
+async fn mk_global(
+    stores: Stores,
+    options: GlobalOptions,
+    files: Option<tempfile::TempDir>,
+    port: u16,
+) -> Global {
     let clock = Clock::system();
     let random = Random::system();
     let files = files.unwrap_or_else(|| tempfile::tempdir().unwrap());
@@ -188,7 +196,8 @@ async fn zones_and_global_stay_in_step() {
     let service = "{type: MeshService, mesh: default, name: redis, labels: {kuma.io/origin: zone},
         spec: {state: Available, ports: [{port: 6739}]}, status: {vips: [{ip: 241.0.0.9}]}}";
     put(&west.stores.config, mk(service)).await;
-    let trust = "{type: MeshTrust, mesh: default, name: identity, spec: {trustDomain: default.west.mesh.local,
+    let trust =
+        "{type: MeshTrust, mesh: default, name: identity, spec: {trustDomain: default.west.mesh.local,
         caBundles: [{type: Pem, pem: {value: '-----BEGIN CERTIFICATE-----'}}]}}";
     put(&west.stores.config, mk(trust)).await;
     for kind in [Kind::MeshService, Kind::MeshTrust] {
@@ -236,7 +245,8 @@ async fn zones_and_global_stay_in_step() {
     east.stop.drain();
     while east.tasks.join_next().await.is_some() {}
     until(&global.stores.status, "east offline", |all| {
-        all.iter().any(|r| r.meta.name == "east" && r.spec_as::<ZoneInsight>().is_some_and(|i| !i.is_online()))
+        all.iter()
+            .any(|r| r.meta.name == "east" && r.spec_as::<ZoneInsight>().is_some_and(|i| !i.is_online()))
     })
     .await;
 }
@@ -249,7 +259,10 @@ async fn zones_without_the_right_token_are_refused() {
         link.last_error.as_ref().is_some_and(|error| error.contains("Unauthenticated"))
     })
     .await;
-    assert!(global.stores.config.snapshot().get(&Key::new(Kind::Zone, "", "east")).is_none(), "no trace is left");
+    assert!(
+        global.stores.config.snapshot().get(&Key::new(Kind::Zone, "", "east")).is_none(),
+        "no trace is left"
+    );
     assert_eq!(global.server.online_zones(), Vec::<String>::new());
     liar.stop.drain();
 }
@@ -285,9 +298,7 @@ async fn a_restarted_global_is_found_again_and_sends_differences() {
     until(&again.stores.config, "written while away", away).await;
     until(&zone.stores.config, "new policy", |all| all.iter().any(|r| r.meta.display_name() == "d")).await;
     let mut changed = Vec::new();
-    while let Ok(Some(Event::Batch(batch))) =
-        tokio::time::timeout(Duration::ZERO, zone_feed.next()).await
-    {
+    while let Ok(Some(Event::Batch(batch))) = tokio::time::timeout(Duration::ZERO, zone_feed.next()).await {
         changed.extend(batch.changes.iter().map(|change| change.key.name.clone()));
     }
     assert_eq!(changed.len(), 1, "{changed:?}");
@@ -299,7 +310,8 @@ async fn a_restarted_global_is_found_again_and_sends_differences() {
     let empty = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
     let mut moved = mk_zone("east", &empty, zone.stores.clone(), "token-east");
     linked(&mut moved, "synced with the empty one", |link| link.synced).await;
-    let names: Vec<String> = moved.stores.config.snapshot().list(Kind::MeshTimeout, None).map(|r| r.meta.name.clone()).collect();
+    let names: Vec<String> =
+        moved.stores.config.snapshot().list(Kind::MeshTimeout, None).map(|r| r.meta.name.clone()).collect();
     assert_eq!(names, ["own", "while-away"]);
 }
 

@@ -272,15 +272,14 @@ impl Catalog {
     }
 
     fn set_zone(&mut self, zone: &str, enabled: bool) {
-        let changed = if enabled { self.disabled.remove(zone) } else { self.disabled.insert(zone.to_owned()) };
+        let changed =
+            if enabled { self.disabled.remove(zone) } else { self.disabled.insert(zone.to_owned()) };
         if !changed {
             return;
         }
         for (kind, shelf) in &self.offers {
             for (name, offers) in shelf {
-                let is_theirs = |offer: &Arc<Offer>| {
-                    matches!(&offer.audience, Audience::OtherZones { origin, .. } if origin == zone)
-                };
+                let is_theirs = |offer: &Arc<Offer>| matches!(&offer.audience, Audience::OtherZones { origin, .. } if origin == zone);
                 if offers.iter().any(is_theirs) {
                     note(&mut self.log, &mut self.head, *kind, name.clone());
                 }

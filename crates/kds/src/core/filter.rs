@@ -32,9 +32,7 @@ impl Audience {
             Audience::Everybody => true,
             Audience::MultiZoneGenerators => peer.multi_zone_generators,
             Audience::OtherZones { origin, producer } => {
-                *origin != peer.zone
-                    && !disabled.contains(origin)
-                    && (!producer || peer.producer_policies)
+                *origin != peer.zone && !disabled.contains(origin) && (!producer || peer.producer_policies)
             }
         }
     }

@@ -91,3 +91,43 @@ fn encode(tag: u8, content: &[u8]) -> Vec<u8> {
     out.extend_from_slice(content);
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mk_pem(label: &str, der: &[u8]) -> String {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+    }
+
+    #[test]
+    fn public_half() {
+        let modulus = [vec![0], vec![0xab; 256]].concat();
+        let numbers: Vec<u8> = [&[0][..], &modulus, &[1, 0, 1], &[7; 30]]
+            .into_iter()
+            .flat_map(|number| encode(INTEGER, number))
+            .collect();
+        let pkcs1 = encode(SEQUENCE, &numbers);
+        let pkcs8 = [encode(INTEGER, &[0]), encode(SEQUENCE, &[5, 0]), encode(OCTET_STRING, &pkcs1)].concat();
+        let pkcs8 = encode(SEQUENCE, &pkcs8);
+        let want = encode(SEQUENCE, &[encode(INTEGER, &modulus), encode(INTEGER, &[1, 0, 1])].concat());
+        for pem in [mk_pem("RSA PRIVATE KEY", &pkcs1), mk_pem("PRIVATE KEY", &pkcs8)] {
+            let public = of_private_pem(pem.as_bytes()).unwrap();
+            assert_eq!(body(&public, "RSA PUBLIC KEY").unwrap(), want);
+            assert!(public.lines().all(|line| line.len() <= 64));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let numbers = [encode(INTEGER, &[5]), encode(INTEGER, &[7]), encode(INTEGER, &[3])].concat();
+        let public = mk_pem("RSA PRIVATE KEY", &encode(SEQUENCE, &numbers));
+        for pem in
+            ["", "hello", "-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----", &public]
+        {
+            assert_eq!(of_private_pem(pem.as_bytes()), None, "{pem}");
+        }
+        let overlong = mk_pem("RSA PRIVATE KEY", &[SEQUENCE, 0x84, 0xff, 0xff, 0xff, 0xff, 1]);
+        assert_eq!(of_private_pem(overlong.as_bytes()), None);
+    }
+}

@@ -54,7 +54,8 @@ pub(super) fn as_owned_by_zone(resource: &mut Resource, zone: &str) {
     resource.meta.labels.insert(labels::ORIGIN.into(), labels::Origin::Zone.as_str().into());
     resource.meta.labels.insert(labels::ZONE.into(), zone.into());
     if let Spec::Dataplane(dataplane) = &mut resource.spec
-        && let Some(gateway) = dataplane.networking.as_mut().and_then(|networking| networking.gateway.as_mut())
+        && let Some(gateway) =
+            dataplane.networking.as_mut().and_then(|networking| networking.gateway.as_mut())
         && let Some(claimed) = gateway.tags.get_mut(labels::ZONE)
     {
         *claimed = zone.into();

@@ -229,7 +229,9 @@ impl Sink {
         if let Side::Global { zone } = &self.side
             && let Some(owner) = trust_domain_owner(&resource, zone, held)
         {
-            return Err(refuse(format!("spec.trustDomain: belongs to zone \"{owner}\", which published it first")));
+            return Err(refuse(format!(
+                "spec.trustDomain: belongs to zone \"{owner}\", which published it first"
+            )));
         }
         let Some(stored) = held.get(&resource.key()) else {
             return Ok(Some(Taken { resource, write: Some(Expect::Absent) }));
@@ -315,9 +317,7 @@ impl Side {
     fn own_version(&self, copy: &Resource) -> Option<Version> {
         let encoded = match self {
             Side::Global { .. } => Encoded::of(copy),
-            Side::Zone => {
-                Encoded::of(&Resource { status: Status::empty(copy.kind()), ..copy.clone() })
-            }
+            Side::Zone => Encoded::of(&Resource { status: Status::empty(copy.kind()), ..copy.clone() }),
         };
         encoded.ok().map(|encoded| encoded.version)
     }

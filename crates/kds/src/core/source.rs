@@ -214,7 +214,8 @@ impl Source {
                 Some(draft) => draft,
                 None => {
                     state.phase = Phase::Held;
-                    let reason = format!("first response of {type_url} exceeds {} bytes", self.response_len_max);
+                    let reason =
+                        format!("first response of {type_url} exceeds {} bytes", self.response_len_max);
                     self.faults.insert(type_url, reason);
                     continue;
                 }

@@ -2,8 +2,8 @@
 
 use graticule_model::Timestamp;
 use graticule_model::kinds::zone::{
-    ControlPlaneVersion, ControlPlaneVersions, EnvoyAdminStreams, HealthCheck, KdsStats, KdsStream, KdsStreams,
-    KdsSubscription, ZoneInsight,
+    ControlPlaneVersion, ControlPlaneVersions, EnvoyAdminStreams, HealthCheck, KdsStats, KdsStream,
+    KdsStreams, KdsSubscription, ZoneInsight,
 };
 use graticule_proto::discovery::Node;
 use graticule_proto::google::protobuf::Struct;
@@ -46,8 +46,7 @@ impl ZoneStatus {
 
     /// A stream was opened.
     pub fn stream_opened(&mut self, kind: StreamKind, at: Timestamp) {
-        let stream =
-            Some(KdsStream { global_instance_id: self.instance_id.clone(), connect_time: Some(at) });
+        let stream = Some(KdsStream { global_instance_id: self.instance_id.clone(), connect_time: Some(at) });
         let streams = self.insight.kds_streams.get_or_insert_with(KdsStreams::default);
         let legacy = self.insight.envoy_admin_streams.get_or_insert_with(EnvoyAdminStreams::default);
         match kind {

@@ -102,7 +102,8 @@ fn mk_service(name: &str, zone: &str) -> Resource {
 }
 
 fn node(id: &str) -> Node {
-    let features = NODE_FEATURES.iter().map(|text| Value { kind: Some(ValueKind::StringValue((*text).into())) });
+    let features =
+        NODE_FEATURES.iter().map(|text| Value { kind: Some(ValueKind::StringValue((*text).into())) });
     let features = Value { kind: Some(ValueKind::ListValue(ListValue { values: features.collect() })) };
     let metadata = Struct { fields: [("features".to_owned(), features)].into() };
     Node { id: id.into(), metadata: Some(metadata), ..Default::default() }
@@ -285,7 +286,9 @@ fn disabled_zones_are_hidden_from_others_at_once() {
 #[test]
 fn trust_is_exchanged_and_a_domain_has_one_owner() {
     let mut all = Federation::default();
-    for (zone, trusts) in [("east", vec![("id", "default.east.mesh.local")]), ("west", vec![("id", "default.west.mesh.local")])] {
+    for (zone, trusts) in
+        [("east", vec![("id", "default.east.mesh.local")]), ("west", vec![("id", "default.west.mesh.local")])]
+    {
         let mut site = Site::default();
         for (name, domain) in trusts {
             site.put(mk_trust(name, domain));
@@ -294,7 +297,8 @@ fn trust_is_exchanged_and_a_domain_has_one_owner() {
     }
     all.sync();
     assert_eq!(all.zones["east"].names(Kind::MeshTrust).len(), 2);
-    let copy = all.zones["east"].list(Kind::MeshTrust).into_iter().find(|trust| trust.meta.name != "id").unwrap();
+    let copy =
+        all.zones["east"].list(Kind::MeshTrust).into_iter().find(|trust| trust.meta.name != "id").unwrap();
     assert_eq!(copy.meta.label("kuma.io/zone"), Some("west"));
     assert_eq!(copy.meta.label("kuma.io/origin"), Some("global"));
     assert_eq!(copy.meta.display_name(), "id");
@@ -342,7 +346,10 @@ fn local_objects_of_a_zone() {
     assert_eq!(zone.one(Kind::Mesh, "mesh-1").meta.label("kuma.io/origin"), Some("global"));
     assert_eq!(zone.names(Kind::Secret), ["other", "s"]);
     assert_eq!(zone.one(Kind::Secret, "s").meta.labels.len(), 0, "the zone keeps its own");
-    assert_eq!(wire.nacks, ["user error\nresource already exists: type=\"Secret\" name=\"s\" mesh=\"mesh-1\""]);
+    assert_eq!(
+        wire.nacks,
+        ["user error\nresource already exists: type=\"Secret\" name=\"s\" mesh=\"mesh-1\""]
+    );
 }
 
 #[test]
@@ -436,7 +443,8 @@ fn source_protocol() {
     }
     // Each type is answered once, also empty and unknown ones.
     let first = source.poll(&offers);
-    let counts: BTreeMap<&str, usize> = first.iter().map(|(_, r)| (r.type_url.as_str(), r.resources.len())).collect();
+    let counts: BTreeMap<&str, usize> =
+        first.iter().map(|(_, r)| (r.type_url.as_str(), r.resources.len())).collect();
     assert_eq!(counts, BTreeMap::from([("CircuitBreaker", 0), ("Mesh", 0), ("MeshTimeout", 1)]));
     let nonces: Vec<&str> = first.iter().map(|(_, response)| response.nonce.as_str()).collect();
     assert_eq!(nonces, ["1", "2", "3"]);
@@ -469,10 +477,13 @@ fn source_protocol() {
 #[test]
 fn large_increments_are_split_and_first_states_are_not() {
     let mut site = Site::default();
-    let big = |name: &str| mk(&format!("{{type: Mesh, name: {name}, skipCreatingInitialPolicies: [{}]}}", "x".repeat(60_000)));
+    let big = |name: &str| {
+        mk(&format!("{{type: Mesh, name: {name}, skipCreatingInitialPolicies: [{}]}}", "x".repeat(60_000)))
+    };
     let mut offers = catalog(to_zones(), &site);
     let mut source = Source::new("global", Some("east"), 200_000, &offers);
-    let ask = || DeltaDiscoveryRequest { node: Some(node("east")), type_url: "Mesh".into(), ..Default::default() };
+    let ask =
+        || DeltaDiscoveryRequest { node: Some(node("east")), type_url: "Mesh".into(), ..Default::default() };
     source.on_request(ask()).unwrap();
     assert_eq!(source.poll(&offers)[0].1.resources.len(), 0);
     for name in ["a", "b", "c", "d", "e"] {
@@ -534,7 +545,8 @@ fn an_unsynced_source_is_silent() {
     let mut offers = Catalog::new(to_zones(), Vec::new());
     offers.apply(Plane::Config, &site.resync());
     let mut source = Source::new("global", Some("east"), 10 << 20, &offers);
-    let request = DeltaDiscoveryRequest { node: Some(node("east")), type_url: "Mesh".into(), ..Default::default() };
+    let request =
+        DeltaDiscoveryRequest { node: Some(node("east")), type_url: "Mesh".into(), ..Default::default() };
     source.on_request(request).unwrap();
     assert!(source.poll(&offers).is_empty(), "only one of two stores was read");
     offers.apply(Plane::Status, &Event::Resync(Snapshot::empty()));
@@ -544,7 +556,16 @@ fn an_unsynced_source_is_silent() {
 #[test]
 fn secrets_of_global() {
     let mut site = Site::default();
-    for name in ["envoy-admin-ca", "admin-user-token", "inter-cp-ca", "user-token-revocations", "user-token-signing-key-1", "mine", "zone-token-revocations", "zone-token-signing-key-1"] {
+    for name in [
+        "envoy-admin-ca",
+        "admin-user-token",
+        "inter-cp-ca",
+        "user-token-revocations",
+        "user-token-signing-key-1",
+        "mine",
+        "zone-token-revocations",
+        "zone-token-signing-key-1",
+    ] {
         site.put(mk(&format!("{{type: GlobalSecret, name: {name}, data: aGVsbG8=}}")));
     }
     let offers = catalog(to_zones(), &site);

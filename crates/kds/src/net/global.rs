@@ -248,7 +248,8 @@ impl Shared {
         if store.snapshot().get(&resource.key()).is_some() {
             return Ok(());
         }
-        for (key, value) in [(labels::DISPLAY_NAME, zone), (labels::ORIGIN, labels::Origin::Global.as_str())] {
+        for (key, value) in [(labels::DISPLAY_NAME, zone), (labels::ORIGIN, labels::Origin::Global.as_str())]
+        {
             resource.meta.labels.insert(key.into(), value.into());
         }
         let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
@@ -297,7 +298,8 @@ impl Observer for Shared {
     /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one.
     async fn observe(&self, event: &Event) {
         let Event::Batch(batch) = event else { return };
-        let deleted = batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
+        let deleted =
+            batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
         for zone in deleted.map(|change| change.key.name.as_str()) {
             self.registry.evict(zone);
             let status = &self.deps.stores.status;
@@ -329,10 +331,7 @@ fn superseded() -> Status {
 type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Yields what `step` makes, and ends after its first error.
-fn driven<S, T>(
-    state: S,
-    step: impl AsyncStep<S, T> + Send + 'static,
-) -> BoxStream<T>
+fn driven<S, T>(state: S, step: impl AsyncStep<S, T> + Send + 'static) -> BoxStream<T>
 where
     S: Send + 'static,
     T: Send + 'static,
@@ -398,8 +397,10 @@ impl Downward {
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
         let type_url = request.type_url.clone();
         let is_first = self.source.node().is_none();
-        let received =
-            self.source.on_request(request).map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        let received = self
+            .source
+            .on_request(request)
+            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
         let zone = &self.stream.zone;
         if let Some(node) = self.source.node().filter(|_| is_first) {
             self.shared.registry.described(zone, &self.subscription, node);
@@ -414,8 +415,7 @@ impl Downward {
         }
         let refused =
             self.source.rejected().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
-        let unsendable =
-            self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+        let unsendable = self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
         self.shared.registry.set_report(zone, |report| {
             report.refused_by_zone = refused;
             report.unsendable = unsendable;
@@ -474,10 +474,16 @@ impl Upward {
         } else {
             None
         };
-        let reply = intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
+        let reply =
+            intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
         let zone = &self.stream.zone;
         if let Some(error) = &reply.error_detail {
-            tracing::warn!(zone, kind = response.type_url, reason = error.message, "refused resources of a zone");
+            tracing::warn!(
+                zone,
+                kind = response.type_url,
+                reason = error.message,
+                "refused resources of a zone"
+            );
         }
         let refused =
             sink.quarantine().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();

@@ -65,20 +65,16 @@ impl Registry {
         }
     }
 
-    fn update<T>(&self, zone: &str, urgent: bool, change: impl FnOnce(&mut Entry) -> T) -> T {
+    /// Changes a zone that connected before; one that was evicted meanwhile stays forgotten.
+    fn update(&self, zone: &str, urgent: bool, change: impl FnOnce(&mut Entry)) {
         let mut zones = self.zones.lock();
-        let out = change(zones.by_name.entry(zone.to_owned()).or_insert_with(|| Entry {
-            status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
-            streams: BTreeMap::new(),
-            sink: None,
-            report: ZoneReport::default(),
-        }));
+        let Some(entry) = zones.by_name.get_mut(zone) else { return };
+        change(entry);
         zones.dirty.insert(zone.to_owned());
         drop(zones);
         if urgent {
             self.changed.notify_one();
         }
-        out
     }
 
     /// Opens a stream; the one of the same kind that was open before ends.
@@ -87,6 +83,12 @@ impl Registry {
         let number = {
             let mut zones = self.zones.lock();
             zones.next_stream += 1;
+            zones.by_name.entry(zone.to_owned()).or_insert_with(|| Entry {
+                status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
+                streams: BTreeMap::new(),
+                sink: None,
+                report: ZoneReport::default(),
+            });
             zones.next_stream
         };
         self.update(zone, true, |entry| {
@@ -148,7 +150,7 @@ impl Registry {
 
     /// The zone's sink, with what it remembers; a fresh one when an older stream still holds it.
     pub(super) fn take_sink(&self, zone: &str) -> Sink {
-        let kept = self.update(zone, false, |entry| entry.sink.take());
+        let kept = self.zones.lock().by_name.get_mut(zone).and_then(|entry| entry.sink.take());
         kept.unwrap_or_else(|| Sink::new(Side::Global { zone: zone.into() }, true))
     }
 

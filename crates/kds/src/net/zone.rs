@@ -209,7 +209,8 @@ impl ZoneClient {
             )
         };
         let (mut c1, mut c2, mut c3) = (calls(), calls(), calls());
-        let configs = self.answer::<ConfigDumps, _, _>(move |s| async move { c1.stream_xds_configs(s).await });
+        let configs =
+            self.answer::<ConfigDumps, _, _>(move |s| async move { c1.stream_xds_configs(s).await });
         let stats = self.answer::<Stats, _, _>(move |s| async move { c2.stream_stats(s).await });
         let clusters = self.answer::<Clusters, _, _>(move |s| async move { c3.stream_clusters(s).await });
         let (name, status) = tokio::select! {
@@ -279,7 +280,11 @@ impl ZoneClient {
                 Err(status) => return status,
             };
             if let Some(error) = &reply.error_detail {
-                tracing::warn!(kind = response.type_url, reason = error.message, "refused resources of global");
+                tracing::warn!(
+                    kind = response.type_url,
+                    reason = error.message,
+                    "refused resources of global"
+                );
             }
             missing.remove(response.type_url.as_str());
             let refused: Vec<(Kind, String, String)> =
@@ -348,7 +353,11 @@ impl ZoneClient {
                     let seconds = u64::try_from(interval.seconds).unwrap_or_default();
                     let nanos = u32::try_from(interval.nanos).unwrap_or_default();
                     let interval = Duration::from_secs(seconds) + Duration::from_nanos(nanos.into());
-                    if interval.is_zero() { HEALTH_INTERVAL } else { interval.max(Duration::from_millis(100)) }
+                    if interval.is_zero() {
+                        HEALTH_INTERVAL
+                    } else {
+                        interval.max(Duration::from_millis(100))
+                    }
                 }
                 Err(status) if status.code() == Code::Unimplemented => std::future::pending().await,
                 Err(status) => return status,
@@ -391,7 +400,11 @@ impl ZoneClient {
         }
     }
 
-    async fn ask_proxy(&self, admin: &Arc<dyn ProxyAdmin>, question: Question) -> (String, Result<Vec<u8>, String>) {
+    async fn ask_proxy(
+        &self,
+        admin: &Arc<dyn ProxyAdmin>,
+        question: Question,
+    ) -> (String, Result<Vec<u8>, String>) {
         let answer = tokio::select! {
             answer = admin.ask(question.target, question.query) => answer,
             () = self.deps.clock.sleep(ADMIN_TIMEOUT) => Err("the proxy did not answer in time".into()),

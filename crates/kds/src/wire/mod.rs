@@ -52,7 +52,10 @@ pub struct Encoded {
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The bytes may be a secret.
-        f.debug_struct("Encoded").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Encoded")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,9 +123,7 @@ pub fn to_message(resource: &Resource) -> Result<mesh_pb::KumaResource, WireErro
     let spec = match &resource.spec {
         Spec::Mesh(spec) => pack(
             "kuma.mesh.v1alpha1.Mesh",
-            &mesh_pb::Mesh {
-                skip_creating_initial_policies: spec.skip_creating_initial_policies.clone(),
-            },
+            &mesh_pb::Mesh { skip_creating_initial_policies: spec.skip_creating_initial_policies.clone() },
         ),
         Spec::Dataplane(spec) => pack("kuma.mesh.v1alpha1.Dataplane", &dataplanes::to_message(spec)),
         Spec::DataplaneInsight(spec) => {
@@ -130,10 +131,9 @@ pub fn to_message(resource: &Resource) -> Result<mesh_pb::KumaResource, WireErro
         }
         Spec::Secret(spec) => pack_secret(&spec.data),
         Spec::GlobalSecret(spec) => pack_secret(&spec.data),
-        Spec::Config(spec) => pack(
-            "kuma.system.v1alpha1.Config",
-            &system_pb::Config { config: spec.config.clone() },
-        ),
+        Spec::Config(spec) => {
+            pack("kuma.system.v1alpha1.Config", &system_pb::Config { config: spec.config.clone() })
+        }
         spec if kind.descriptor().family == Family::Plugin => json(&spec.to_json()),
         _ => {
             let reason = format!("resources of kind {kind} do not travel");

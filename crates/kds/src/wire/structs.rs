@@ -17,7 +17,9 @@ fn to_value(value: &Value) -> OrderedValue {
             Value::Bool(value) => Kind::BoolValue(*value),
             Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
             Value::String(value) => Kind::StringValue(value.clone()),
-            Value::Array(values) => Kind::ListValue(OrderedList { values: values.iter().map(to_value).collect() }),
+            Value::Array(values) => {
+                Kind::ListValue(OrderedList { values: values.iter().map(to_value).collect() })
+            }
             Value::Object(members) => Kind::StructValue(to_struct(members)),
         }),
     }

@@ -104,7 +104,11 @@ fn bad_resources_are_named() {
         resource: Some(Any {
             type_url: RESOURCE_TYPE_URL.into(),
             value: mesh_pb::KumaResource {
-                meta: Some(kuma_resource::Meta { name: "x".into(), mesh: "default".into(), ..Default::default() }),
+                meta: Some(kuma_resource::Meta {
+                    name: "x".into(),
+                    mesh: "default".into(),
+                    ..Default::default()
+                }),
                 spec,
                 status: None,
             }

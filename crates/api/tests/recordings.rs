@@ -105,8 +105,8 @@ async fn replay(dir: &Path, file: &str, failures: &mut Vec<String>) -> (usize, u
     let (mut passed, mut skipped) = (0, 0);
     for (number, step) in recording["steps"].as_array().into_iter().flatten().enumerate() {
         let request = &step["request"];
-        let label =
-            format!("{} {} {}", request["method"], request["path"], body_of(request)).replace('"', "");
+        let label = format!("{file}: {} {} {}", request["method"], request["path"], body_of(request))
+            .replace('"', "");
         if is_yaml(request) {
             // The reference refuses it, so later steps are about a system that never saw it.
             skipped += 1;

@@ -439,7 +439,7 @@ fn identities_that_cannot_be_ready() {
             ["ProviderValidationError", "Failure"],
         ),
         ("  provider: {type: Bundled, bundled: {}}", ["ProviderInitializationError", "Failure"]),
-        ("  provider: {type: Extension, extension: {}}", ["ProviderNotFoundError", "Failure"]),
+        ("  provider: {type: Extension, extension: {name: x}}", ["ProviderNotFoundError", "Failure"]),
         ("  spiffeID: {trustDomain: 'UPPER'}", ["ProviderInitializationError", "Failure"]),
         ("  spiffeID: {trustDomain: '{{ .Nope }}'}", ["ProviderInitializationError", "Failure"]),
         (

@@ -192,13 +192,9 @@ impl Assembly<'_, '_> {
     }
 
     fn ingress_chains(&mut self) -> Vec<IngressChain> {
-        let services: Vec<Arc<Resource>> = self
-            .view
-            .destinations
-            .iter()
-            .filter(|service| service.meta.is_local_to_zone())
-            .cloned()
-            .collect();
+        let is_own =
+            |service: &&Arc<Resource>| service.kind() == Kind::MeshService && service.meta.is_local_to_zone();
+        let services: Vec<Arc<Resource>> = self.view.destinations.iter().filter(is_own).cloned().collect();
         let mut chains: BTreeMap<String, String> = BTreeMap::new();
         for service in services {
             let Some(kri) = service.kri() else { continue };
@@ -364,7 +360,12 @@ impl Assembly<'_, '_> {
             return;
         }
         let is_local = backend.resource.meta.is_local_to_zone();
-        let service = backend.resource.spec_as::<MeshService>();
+        let Some(service) = backend.resource.spec_as::<MeshService>() else {
+            // Without its own rules for TLS and endpoints a cluster would send to the wrong place, or in clear.
+            self.warnings
+                .push(format!("{name}: destinations of kind {} are not built", backend.resource.kind()));
+            return;
+        };
         let is_ready =
             backend.resource.status_of::<MeshService>().is_some_and(|status| status.tls.status == "Ready");
         let tls = match self.identity.filter(|_| !is_local || is_ready) {
@@ -378,8 +379,8 @@ impl Assembly<'_, '_> {
                         return;
                     }
                 };
-                let ids = service.map(MeshService::spiffe_ids).unwrap_or_default();
-                let mut spiffe_ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+                let mut spiffe_ids: Vec<String> =
+                    service.spiffe_ids().into_iter().map(str::to_owned).collect();
                 spiffe_ids.dedup();
                 let identity_secret = identity.secret_name.clone();
                 Some(UpstreamTls {

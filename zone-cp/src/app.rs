@@ -1,0 +1,336 @@
+//! Wiring of a zone: store, federation, engine, data plane server, REST API.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use graticule_api::{Api, Deps, Options, Rules};
+use graticule_control_plane::command::{self, Run};
+use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
+use graticule_control_plane::{DefaultObjects, TokenKeys, mesh_setup};
+use graticule_envoygen::bootstrap::BootstrapSettings;
+use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
+use graticule_model::labels::Site;
+use graticule_model::{Mode, name};
+use graticule_policy::inputs::ConnectionLife;
+use graticule_runtime::tls::ClientTrust;
+use graticule_runtime::{
+    Clock, ListenLimits, Random, Spawner, Supervisor, TcpAcceptor, host, instance_id, version,
+};
+use graticule_store::{MemoryStore, Store};
+use graticule_view::{DeriveSettings, ZoneSettings};
+use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
+use graticule_zone::{
+    Authorities, Engine, EngineHandle, EngineSettings, GeneratorSettings, Generators, Insights,
+    InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneProxies, inspect_routes,
+};
+
+use crate::settings::{Settings, names};
+
+/// What every part is built from.
+struct Parts {
+    settings: Settings,
+    mode: Mode,
+    store: Arc<dyn Store>,
+    soft: Arc<dyn Store>,
+    clock: Clock,
+    random: Random,
+    instance: String,
+    spawner: Spawner,
+}
+
+/// Loads settings, starts everything, runs until a signal.
+pub(crate) async fn run(arguments: &Run) -> Result<()> {
+    let settings = command::load::<Settings>(&names(), arguments)?;
+    check(&settings)?;
+    if arguments.check_config {
+        return Ok(());
+    }
+    let (clock, random) = (Clock::system(), Random::system());
+    let instance = instance_id(&host::name(), &random);
+    let supervisor = Supervisor::new(random.clone());
+    let memory = || -> Arc<dyn Store> {
+        let clock = clock.clone();
+        Arc::new(MemoryStore::new(move || clock.now()))
+    };
+    let is_federated = !settings.multizone.zone.global_address.is_empty();
+    let zone = Parts {
+        mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
+        store: memory(),
+        soft: memory(),
+        spawner: supervisor.spawner(),
+        settings,
+        clock: clock.clone(),
+        random,
+        instance,
+    };
+    zone.default_objects().await?;
+    if is_federated {
+        zone.federate()?;
+    }
+    let (engine, observations, insights) = zone.start_engine()?;
+    zone.serve_proxies(&engine, &observations, &insights).await?;
+    let addresses = zone.serve_api(&engine).await?;
+    serve_diagnostics(&zone.settings.diagnostics, || true, &zone.spawner).await?;
+    tracing::info!(
+        version = version::VERSION,
+        instance = zone.instance,
+        zone = zone.settings.multizone.zone.name,
+        api = ?addresses,
+        "zone control plane runs"
+    );
+    supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
+}
+
+/// What the type of a setting does not say.
+fn check(settings: &Settings) -> Result<()> {
+    ensure!(
+        settings.store.r#type == "memory",
+        "store.type: {:?} is not supported by this version; use memory",
+        settings.store.r#type
+    );
+    let zone = &settings.multizone.zone.name;
+    ensure!(
+        name::is_dns1035_label(zone),
+        "multizone.zone.name: {zone:?} is no DNS label: lower-case letters, digits and '-', starting with a letter"
+    );
+    let authn = settings.dp_server.authn.dp_proxy.r#type.as_str();
+    ensure!(
+        matches!(authn, "" | "dpToken" | "none"),
+        "dpServer.authn.dpProxy.type: {authn:?} is not supported by this version; use dpToken or none"
+    );
+    parse_cidr(&settings.ipam.mesh_service.cidr)?;
+    Ok(())
+}
+
+fn parse_cidr(cidr: &str) -> Result<(Ipv4Addr, u8)> {
+    let parsed = cidr.split_once('/').and_then(|(network, prefix)| {
+        let (network, prefix): (Ipv4Addr, u8) = (network.parse().ok()?, prefix.parse().ok()?);
+        (prefix <= 32).then_some((network, prefix))
+    });
+    parsed.with_context(|| format!("ipam.meshService.cidr: {cidr:?} is not of the form 241.0.0.0/8"))
+}
+
+impl Parts {
+    fn name(&self) -> &str {
+        &self.settings.multizone.zone.name
+    }
+
+    async fn default_objects(&self) -> Result<()> {
+        DefaultObjects {
+            store: &self.store,
+            site: Site { mode: self.mode, zone: self.name() },
+            clock: &self.clock,
+            random: &self.random,
+            mesh: !self.settings.defaults.skip_mesh_creation,
+            hostname_generators: !self.settings.defaults.skip_hostname_generators,
+            admin_token: self.settings.api_server.authn.tokens.bootstrap_admin_token,
+        }
+        .ensure()
+        .await
+        .context("default objects")
+    }
+
+    /// Connects to global, and again whenever the connection ends.
+    fn federate(&self) -> Result<()> {
+        let zone = &self.settings.multizone.zone;
+        let trust = if zone.kds.tls_skip_verify {
+            ClientTrust::Anybody
+        } else if zone.kds.root_ca_file.is_empty() {
+            ClientTrust::System
+        } else {
+            let file = &zone.kds.root_ca_file;
+            ClientTrust::Pem(
+                std::fs::read(file).with_context(|| format!("multizone.zone.kds.rootCaFile {file}"))?,
+            )
+        };
+        let dial = Dial::tcp(&zone.global_address, &trust)?;
+        let token = match zone.kds.token_file.as_str() {
+            "" => ZoneToken::None,
+            file => {
+                std::fs::metadata(file).with_context(|| format!("multizone.zone.kds.tokenFile {file}"))?;
+                ZoneToken::File(file.into())
+            }
+        };
+        let config = serde_json::json!({
+            "mode": "zone",
+            "environment": "universal",
+            "store": {"type": self.settings.store.r#type},
+            "multizone": {"zone": {"name": zone.name, "globalAddress": zone.global_address}},
+        });
+        let options = ZoneOptions {
+            token,
+            message_len_max: zone.kds.max_msg_size,
+            config_json: config.to_string(),
+            version: version::KUMA_COMPATIBLE.into(),
+            ..ZoneOptions::new(zone.name.clone(), dial)
+        };
+        let deps = ZoneDeps {
+            stores: Stores { config: self.store.clone(), status: self.soft.clone() },
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            instance_id: self.instance.clone(),
+            admin: None,
+        };
+        let client = ZoneClient::new(options, deps);
+        let drain = self.spawner.drain();
+        self.spawner.essential("federation", async move { client.run(drain).await });
+        Ok(())
+    }
+
+    fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {
+        let observations = Observations::default();
+        let authorities = Authorities::default();
+        let (insights, insights_handle) =
+            Insights::new(self.soft.clone(), self.clock.clone(), self.instance.as_str().into());
+        let cross_zone = &self.settings.cross_zone;
+        let life = cross_zone.balance_requests.then(|| ConnectionLife {
+            max_requests: cross_zone.max_requests_per_connection,
+            max_duration_ms: u64::try_from(cross_zone.max_connection_duration.to_std().as_millis())
+                .unwrap_or(u64::MAX),
+        });
+        let zone = ZoneSettings {
+            zone: self.name().into(),
+            internal_cidrs: self.settings.ipam.known_internal_cidrs.clone(),
+            cross_zone: life,
+        };
+        let (engine, engine_handle) = Engine::new(
+            EngineSettings { zone },
+            self.store.clone(),
+            observations.clone(),
+            insights_handle.clone(),
+            authorities.clone(),
+            self.clock.clone(),
+            self.random.clone(),
+        );
+        let (vip_network, vip_prefix_len) = parse_cidr(&self.settings.ipam.mesh_service.cidr)?;
+        let generators = Generators::new(
+            GeneratorSettings {
+                zone: self.name().into(),
+                derive: DeriveSettings {
+                    vip_network,
+                    vip_prefix_len,
+                    deletion_grace_period: self.settings.mesh_service.deletion_grace_period.to_std(),
+                },
+            },
+            self.store.clone(),
+            observations.clone(),
+            authorities,
+            self.clock.clone(),
+            self.random.clone(),
+        );
+        let drain = || self.spawner.drain();
+        self.spawner.essential("status of proxies", insights.run(drain()));
+        self.spawner.essential("engine", engine.run(drain()));
+        self.spawner.essential("generators", generators.run(drain()));
+        Ok((engine_handle, observations, insights_handle))
+    }
+
+    async fn serve_proxies(
+        &self,
+        engine: &EngineHandle,
+        observations: &Observations,
+        insights: &InsightsHandle,
+    ) -> Result<()> {
+        let options = self.settings.dp_server.clone();
+        let own = (options.tls_cert_file.as_str(), options.tls_key_file.as_str());
+        let cert = certificate("dpServer", own, &self.settings.general, &self.clock, &self.random)?;
+        let versions =
+            tls_versions((&options.tls_min_version, &options.tls_max_version), &self.settings.general);
+        let address = ([0, 0, 0, 0], options.port).into();
+        let acceptor = TcpAcceptor::bind(address, "dpServer.port", ListenLimits::default()).await?;
+        let incoming = acceptor.tls(cert.config(&versions).context("dpServer")?);
+        let proxies = ZoneProxies::new(
+            ProxySettings {
+                mode: self.mode,
+                zone: self.name().into(),
+                deregistration_delay: self.settings.xds_server.dataplane_deregistration_delay.to_std(),
+            },
+            self.store.clone(),
+            engine.clone(),
+            observations.clone(),
+            insights.clone(),
+            self.spawner.clone(),
+            self.clock.clone(),
+        );
+        let authenticator = TokenAuthenticator {
+            keys: TokenKeys::new(self.store.clone()),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            admits_everybody: options.authn.is_none(),
+        };
+        let deps = XdsDeps {
+            proxies: Arc::new(proxies),
+            authenticator: Arc::new(authenticator),
+            cert,
+            bootstrap: self.bootstrap_settings()?,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            instance_id: self.instance.as_str().into(),
+        };
+        let server = DataplaneServer::new(options, deps, self.spawner.drain());
+        self.spawner.essential("data plane server", async move { server.run(incoming).await });
+        Ok(())
+    }
+
+    fn bootstrap_settings(&self) -> Result<BootstrapSettings> {
+        let params = &self.settings.bootstrap_server.params;
+        if params.admin_address.parse::<std::net::IpAddr>().is_err() {
+            bail!("bootstrapServer.params.adminAddress: {:?} is no IP address", params.admin_address);
+        }
+        Ok(BootstrapSettings {
+            admin_port: params.admin_port.into(),
+            admin_address: params.admin_address.clone(),
+            admin_unix_socket: params.envoy_admin_unix_socket,
+            admin_access_log_path: params.admin_access_log_path.clone(),
+            xds_host: params.xds_host.clone(),
+            xds_host_ipv4_only: false,
+            xds_port: if params.xds_port == 0 { self.settings.dp_server.port } else { params.xds_port },
+            connect_timeout: params.xds_connect_timeout.to_std(),
+            hds_enabled: self.settings.dp_server.hds.enabled,
+            reloadable_tokens: self.settings.dp_server.authn.enable_reloadable_tokens,
+            max_receive_message_bytes: params.xds_grpc_max_receive_message_bytes,
+            ca_pem: String::new(),
+        })
+    }
+
+    async fn serve_api(&self, engine: &EngineHandle) -> Result<Vec<std::net::SocketAddr>> {
+        let settings = &self.settings;
+        let api = Api::new(
+            Options {
+                server: settings.api_server.clone(),
+                access: settings.access.clone(),
+                rules: Rules {
+                    anonymous_writes: settings.compat.anonymous_writes,
+                    unsafe_delete: settings.store.unsafe_delete,
+                    skip_origin_validation: settings.multizone.zone.disable_origin_label_validation,
+                    issue_dataplane_tokens: settings.dp_server.authn.dp_proxy.dp_token.enable_issuer,
+                    ..Rules::default()
+                },
+                user_token_keys: Vec::new(),
+            },
+            Deps {
+                store: self.store.clone(),
+                soft: self.soft.clone(),
+                mode: self.mode,
+                zone: self.name().into(),
+                clock: self.clock.clone(),
+                random: self.random.clone(),
+                instance: command::instance(&self.instance),
+                config: serde_json::to_value(settings)?,
+                mesh_setup: mesh_setup(),
+            },
+        );
+        let router = api.merge(inspect_routes(engine.clone()));
+        let addresses = serve_api(
+            router,
+            &settings.api_server,
+            &settings.general,
+            &self.clock,
+            &self.random,
+            &self.spawner,
+        )
+        .await?;
+        Ok(addresses)
+    }
+}

@@ -2,34 +2,35 @@
 //! them.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{self, Stream, StreamExt};
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::kinds::zone::Zone;
 use graticule_model::{Key, Kind, Meta, Resource, labels, name};
-use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use graticule_runtime::{Clock, Drain, HttpLimits, Incoming, Random, serve_http};
 use graticule_store::{CommitError, Event, Expect, Txn, Write};
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
-use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Question, Stats};
+use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
 use super::hub::{Hub, Nobody, Observer, Stores};
-use super::registry::{OpenStream, Registry, ZoneReport};
-use super::{MESSAGE_LEN_MAX, describe, intake};
-use crate::core::{Catalog, Direction, Plane, Received, Sink, Source, StreamKind, TrustExchange};
+use super::registry::{Registry, ZoneReport};
+use super::{MESSAGE_LEN_MAX, describe};
+use crate::core::{Catalog, Direction, Plane, Source, StreamKind, TrustExchange};
+
+mod streams;
+
+use streams::{Asking, BoxStream, Downward, Upward, driven};
 
 /// Longest Zone token that is looked at, in bytes.
 const TOKEN_LEN_MAX: usize = 8 * 1024;
@@ -320,186 +321,6 @@ impl Observer for Shared {
     }
 }
 
-fn unavailable() -> Status {
-    Status::unavailable("stream unavailable")
-}
-
-fn superseded() -> Status {
-    Status::cancelled("a newer stream of this zone took over")
-}
-
-type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-/// Yields what `step` makes, and ends after its first error.
-fn driven<S, T>(state: S, step: impl AsyncStep<S, T> + Send + 'static) -> BoxStream<T>
-where
-    S: Send + 'static,
-    T: Send + 'static,
-{
-    let unfolded = stream::unfold(Some((state, step)), |state| async move {
-        let (mut state, mut step) = state?;
-        match step.step(&mut state).await {
-            Ok(item) => Some((Ok(item), Some((state, step)))),
-            Err(status) => Some((Err(status), None)),
-        }
-    });
-    unfolded.boxed()
-}
-
-trait AsyncStep<S, T> {
-    fn step(&mut self, state: &mut S) -> impl Future<Output = Result<T, Status>> + Send;
-}
-
-/// GlobalToZoneSync of one zone.
-struct Downward {
-    shared: Arc<Shared>,
-    stream: OpenStream,
-    subscription: String,
-    source: Source,
-    requests: Streaming<DeltaDiscoveryRequest>,
-    ready: VecDeque<DeltaDiscoveryResponse>,
-    changes: watch::Receiver<()>,
-    drain: CancellationToken,
-}
-
-struct Step;
-
-impl AsyncStep<Downward, DeltaDiscoveryResponse> for Step {
-    async fn step(&mut self, state: &mut Downward) -> Result<DeltaDiscoveryResponse, Status> {
-        state.next().await
-    }
-}
-
-impl Downward {
-    async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
-        loop {
-            if self.ready.is_empty() {
-                let ready = self.source.poll(&self.shared.hub.catalog());
-                self.ready.extend(ready.into_iter().map(|(_, response)| response));
-            }
-            if let Some(response) = self.ready.pop_front() {
-                self.count(&response.type_url, |stats| stats.responses_sent += 1);
-                return Ok(response);
-            }
-            tokio::select! {
-                biased;
-                () = self.stream.superseded.cancelled() => return Err(superseded()),
-                () = self.drain.cancelled() => return Err(unavailable()),
-                request = self.requests.message() => match request? {
-                    Some(request) => self.on_request(request)?,
-                    None => return Err(Status::cancelled("ended by the zone")),
-                },
-                Ok(()) = self.changes.changed() => {}
-            }
-        }
-    }
-
-    fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        let type_url = request.type_url.clone();
-        let is_first = self.source.node().is_none();
-        let received = self
-            .source
-            .on_request(request)
-            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
-        let zone = &self.stream.zone;
-        if let Some(node) = self.source.node().filter(|_| is_first) {
-            self.shared.registry.described(zone, &self.subscription, node);
-        }
-        match received {
-            Received::Subscribed(_) => {}
-            Received::Acked(_) => self.count(&type_url, |stats| stats.responses_acknowledged += 1),
-            Received::Nacked { message, .. } => {
-                tracing::warn!(zone, kind = type_url, reason = message, "zone refused resources");
-                self.count(&type_url, |stats| stats.responses_rejected += 1);
-            }
-        }
-        let refused =
-            self.source.rejected().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
-        let unsendable = self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
-        self.shared.registry.set_report(zone, |report| {
-            report.refused_by_zone = refused;
-            report.unsendable = unsendable;
-        });
-        Ok(())
-    }
-
-    fn count(&self, type_url: &str, count: impl Fn(&mut graticule_model::kinds::zone::KdsStats)) {
-        let now = self.shared.deps.clock.now();
-        self.shared.registry.counted(&self.stream.zone, &self.subscription, type_url, now, count);
-    }
-}
-
-impl Drop for Downward {
-    fn drop(&mut self) {
-        let now = self.shared.deps.clock.now();
-        self.shared.registry.unsubscribed(&self.stream.zone, &self.subscription, now);
-    }
-}
-
-/// ZoneToGlobalSync of one zone: global asks, the zone answers.
-struct Upward {
-    shared: Arc<Shared>,
-    stream: OpenStream,
-    node: Node,
-    /// Present until dropped.
-    sink: Option<Sink>,
-    ready: VecDeque<DeltaDiscoveryRequest>,
-    responses: Streaming<DeltaDiscoveryResponse>,
-    drain: CancellationToken,
-}
-
-impl AsyncStep<Upward, DeltaDiscoveryRequest> for Step {
-    async fn step(&mut self, state: &mut Upward) -> Result<DeltaDiscoveryRequest, Status> {
-        state.next().await
-    }
-}
-
-impl Upward {
-    async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
-        if let Some(request) = self.ready.pop_front() {
-            return Ok(request);
-        }
-        let response = tokio::select! {
-            biased;
-            () = self.stream.superseded.cancelled() => return Err(superseded()),
-            () = self.drain.cancelled() => return Err(unavailable()),
-            response = self.responses.message() => response?,
-        };
-        // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
-        let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
-        let shared = &self.shared;
-        let sink = self.sink.as_mut().ok_or_else(unavailable)?;
-        let _gate = if response.type_url == Kind::MeshTrust.name() {
-            Some(shared.trust_gate.lock().await)
-        } else {
-            None
-        };
-        let reply =
-            intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
-        let zone = &self.stream.zone;
-        if let Some(error) = &reply.error_detail {
-            tracing::warn!(
-                zone,
-                kind = response.type_url,
-                reason = error.message,
-                "refused resources of a zone"
-            );
-        }
-        let refused =
-            sink.quarantine().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
-        shared.registry.set_report(zone, |report| report.refused_by_global = refused);
-        Ok(reply)
-    }
-}
-
-impl Drop for Upward {
-    fn drop(&mut self) {
-        if let Some(sink) = self.sink.take() {
-            self.shared.registry.keep_sink(&self.stream.zone, sink);
-        }
-    }
-}
-
 #[tonic::async_trait]
 impl KdsSyncService for GlobalServer {
     type GlobalToZoneSyncStream = BoxStream<DeltaDiscoveryResponse>;
@@ -524,7 +345,7 @@ impl KdsSyncService for GlobalServer {
         let requests = request.into_inner();
         let ready = VecDeque::new();
         let state = Downward { shared, stream, subscription, source, requests, ready, changes, drain };
-        Ok(Response::new(driven(state, Step)))
+        Ok(Response::new(driven(state)))
     }
 
     async fn zone_to_global_sync(
@@ -541,36 +362,7 @@ impl KdsSyncService for GlobalServer {
         let drain = shared.drain.clone();
         let responses = request.into_inner();
         let state = Upward { shared, stream, node, sink: Some(sink), ready, responses, drain };
-        Ok(Response::new(driven(state, Step)))
-    }
-}
-
-/// One admin stream of a zone: questions out, answers in.
-struct Asking<S: AdminStream> {
-    shared: Arc<Shared>,
-    stream: OpenStream,
-    questions: mpsc::Receiver<Question>,
-    answers: Streaming<S::Response>,
-    drain: CancellationToken,
-}
-
-impl<S: AdminStream> AsyncStep<Asking<S>, S::Request> for Step {
-    async fn step(&mut self, state: &mut Asking<S>) -> Result<S::Request, Status> {
-        loop {
-            tokio::select! {
-                biased;
-                () = state.stream.superseded.cancelled() => return Err(superseded()),
-                () = state.drain.cancelled() => return Err(unavailable()),
-                answer = state.answers.message() => match answer? {
-                    Some(response) => {
-                        let (id, answer) = S::answer(response);
-                        state.shared.broker.answered(&id, answer);
-                    }
-                    None => return Err(Status::cancelled("ended by the zone")),
-                },
-                Some(question) = state.questions.recv() => return Ok(S::request(question)),
-            }
-        }
+        Ok(Response::new(driven(state)))
     }
 }
 
@@ -585,7 +377,7 @@ impl GlobalServer {
         let questions = shared.broker.connect(&visitor.zone, S::KIND);
         let drain = shared.drain.clone();
         let state = Asking::<S> { shared, stream, questions, answers: request.into_inner(), drain };
-        Ok(Response::new(driven(state, Step)))
+        Ok(Response::new(driven(state)))
     }
 }
 

@@ -1,0 +1,215 @@
+//! The streams of one zone, each a state that is asked for its next message. No task is spawned: a stream
+//! lives as long as its connection polls it.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::stream::{self, Stream, StreamExt};
+use graticule_model::Kind;
+use graticule_model::kinds::zone::KdsStats;
+use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::Shared;
+use crate::core::{Received, Sink, Source};
+use crate::net::admin::{AdminStream, Question};
+use crate::net::intake;
+use crate::net::registry::OpenStream;
+
+fn unavailable() -> Status {
+    Status::unavailable("stream unavailable")
+}
+
+fn superseded() -> Status {
+    Status::cancelled("a newer stream of this zone took over")
+}
+
+pub(super) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// One stream's state: what comes next, or why it ends.
+pub(super) trait Steps<T>: Send + 'static {
+    /// Waits for the next message. Cancel-safe as far as the stream itself is dropped with it.
+    fn next(&mut self) -> impl Future<Output = Result<T, Status>> + Send;
+}
+
+/// Yields what `state` makes, and ends after its first error.
+pub(super) fn driven<T: Send + 'static>(state: impl Steps<T>) -> BoxStream<T> {
+    let unfolded = stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        match state.next().await {
+            Ok(item) => Some((Ok(item), Some(state))),
+            Err(status) => Some((Err(status), None)),
+        }
+    });
+    unfolded.boxed()
+}
+
+/// GlobalToZoneSync of one zone.
+pub(super) struct Downward {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: OpenStream,
+    pub(super) subscription: String,
+    pub(super) source: Source,
+    pub(super) requests: Streaming<DeltaDiscoveryRequest>,
+    pub(super) ready: VecDeque<DeltaDiscoveryResponse>,
+    pub(super) changes: watch::Receiver<()>,
+    pub(super) drain: CancellationToken,
+}
+
+impl Steps<DeltaDiscoveryResponse> for Downward {
+    async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
+        loop {
+            if self.ready.is_empty() {
+                let ready = self.source.poll(&self.shared.hub.catalog());
+                self.ready.extend(ready.into_iter().map(|(_, response)| response));
+            }
+            if let Some(response) = self.ready.pop_front() {
+                self.count(&response.type_url, |stats| stats.responses_sent += 1);
+                return Ok(response);
+            }
+            tokio::select! {
+                biased;
+                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                () = self.drain.cancelled() => return Err(unavailable()),
+                request = self.requests.message() => match request? {
+                    Some(request) => self.on_request(request)?,
+                    None => return Err(Status::cancelled("ended by the zone")),
+                },
+                Ok(()) = self.changes.changed() => {}
+            }
+        }
+    }
+}
+
+impl Downward {
+    fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        let type_url = request.type_url.clone();
+        let is_first = self.source.node().is_none();
+        let received = self
+            .source
+            .on_request(request)
+            .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
+        let zone = &self.stream.zone;
+        if let Some(node) = self.source.node().filter(|_| is_first) {
+            self.shared.registry.described(zone, &self.subscription, node);
+        }
+        match received {
+            Received::Subscribed(_) => {}
+            Received::Acked(_) => self.count(&type_url, |stats| stats.responses_acknowledged += 1),
+            Received::Nacked { message, .. } => {
+                tracing::warn!(zone, kind = type_url, reason = message, "zone refused resources");
+                self.count(&type_url, |stats| stats.responses_rejected += 1);
+            }
+        }
+        let refused =
+            self.source.rejected().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
+        let unsendable = self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+        self.shared.registry.set_report(zone, |report| {
+            report.refused_by_zone = refused;
+            report.unsendable = unsendable;
+        });
+        Ok(())
+    }
+
+    fn count(&self, type_url: &str, count: impl Fn(&mut KdsStats)) {
+        let now = self.shared.deps.clock.now();
+        self.shared.registry.counted(&self.stream.zone, &self.subscription, type_url, now, count);
+    }
+}
+
+impl Drop for Downward {
+    fn drop(&mut self) {
+        let now = self.shared.deps.clock.now();
+        self.shared.registry.unsubscribed(&self.stream.zone, &self.subscription, now);
+    }
+}
+
+/// ZoneToGlobalSync of one zone: global asks, the zone answers.
+pub(super) struct Upward {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: OpenStream,
+    pub(super) node: Node,
+    /// Present until dropped.
+    pub(super) sink: Option<Sink>,
+    pub(super) ready: VecDeque<DeltaDiscoveryRequest>,
+    pub(super) responses: Streaming<DeltaDiscoveryResponse>,
+    pub(super) drain: CancellationToken,
+}
+
+impl Steps<DeltaDiscoveryRequest> for Upward {
+    async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
+        if let Some(request) = self.ready.pop_front() {
+            return Ok(request);
+        }
+        let response = tokio::select! {
+            biased;
+            () = self.stream.superseded.cancelled() => return Err(superseded()),
+            () = self.drain.cancelled() => return Err(unavailable()),
+            response = self.responses.message() => response?,
+        };
+        // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
+        let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
+        let shared = &self.shared;
+        let sink = self.sink.as_mut().ok_or_else(unavailable)?;
+        let _gate = if response.type_url == Kind::MeshTrust.name() {
+            Some(shared.trust_gate.lock().await)
+        } else {
+            None
+        };
+        let reply =
+            intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
+        let zone = &self.stream.zone;
+        if let Some(error) = &reply.error_detail {
+            tracing::warn!(
+                zone,
+                kind = response.type_url,
+                reason = error.message,
+                "refused resources of a zone"
+            );
+        }
+        let refused =
+            sink.quarantine().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
+        shared.registry.set_report(zone, |report| report.refused_by_global = refused);
+        Ok(reply)
+    }
+}
+
+impl Drop for Upward {
+    fn drop(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            self.shared.registry.keep_sink(&self.stream.zone, sink);
+        }
+    }
+}
+
+/// One admin stream of a zone: questions out, answers in.
+pub(super) struct Asking<S: AdminStream> {
+    pub(super) shared: Arc<Shared>,
+    pub(super) stream: OpenStream,
+    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) answers: Streaming<S::Response>,
+    pub(super) drain: CancellationToken,
+}
+
+impl<S: AdminStream> Steps<S::Request> for Asking<S> {
+    async fn next(&mut self) -> Result<S::Request, Status> {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                () = self.drain.cancelled() => return Err(unavailable()),
+                answer = self.answers.message() => match answer? {
+                    Some(response) => {
+                        let (id, answer) = S::answer(response);
+                        self.shared.broker.answered(&id, answer);
+                    }
+                    None => return Err(Status::cancelled("ended by the zone")),
+                },
+                Some(question) = self.questions.recv() => return Ok(S::request(question)),
+            }
+        }
+    }
+}

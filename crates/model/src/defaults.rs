@@ -101,11 +101,16 @@ fn to_mesh<C>(default: C) -> ToItem<C> {
 
 /// The default HostnameGenerators of a control plane. Global's have no labels; a zone's have the origin label.
 pub fn hostname_generators(site: Site<'_>) -> Vec<Resource> {
-    let service = |pairs: &[(&str, &str)]| Selector { mesh_service: Some(selector(pairs)), ..Selector::default() };
-    let external =
-        |pairs: &[(&str, &str)]| Selector { mesh_external_service: Some(selector(pairs)), ..Selector::default() };
-    let multi_zone =
-        |pairs: &[(&str, &str)]| Selector { mesh_multi_zone_service: Some(selector(pairs)), ..Selector::default() };
+    let service =
+        |pairs: &[(&str, &str)]| Selector { mesh_service: Some(selector(pairs)), ..Selector::default() };
+    let external = |pairs: &[(&str, &str)]| Selector {
+        mesh_external_service: Some(selector(pairs)),
+        ..Selector::default()
+    };
+    let multi_zone = |pairs: &[(&str, &str)]| Selector {
+        mesh_multi_zone_service: Some(selector(pairs)),
+        ..Selector::default()
+    };
     let headless = "k8s.kuma.io/is-headless-service";
     let global = (labels::ORIGIN, "global");
     let zone = (labels::ORIGIN, "zone");

@@ -109,7 +109,9 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        for text in ["kri_m____default_", "kri_msvc_default_west_demo_backend_http", "kri_mhttpr_default___r1_rule_0"] {
+        for text in
+            ["kri_m____default_", "kri_msvc_default_west_demo_backend_http", "kri_mhttpr_default___r1_rule_0"]
+        {
             assert_eq!(Kri::parse(text).expect(text).to_string(), text);
         }
     }

@@ -20,6 +20,7 @@ pub mod labels;
 mod meta;
 pub mod name;
 mod resource;
+pub mod schema;
 mod sni;
 pub mod targetref;
 pub mod template;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use crate::kinds::registry::{Spec, Status};
-use crate::{Family, Key, Kind, Kri, Meta, Violations};
+use crate::{Family, Key, Kind, Kri, Meta, Violations, schema};
 
 /// The status of kinds that have none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,8 @@ impl Resource {
         };
         let mut meta = Meta::new(mesh, text("name"));
         if let Some(Value::Object(labels)) = members.get("labels") {
-            meta.labels = labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect();
+            meta.labels =
+                labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect();
         }
         for (key, target) in
             [("creationTime", &mut meta.creation_time), ("modificationTime", &mut meta.modification_time)]
@@ -188,7 +189,8 @@ impl Resource {
         }
         let snis = self.snis();
         if !snis.is_empty() {
-            let snis = snis.into_iter().map(|(port, sni)| serde_json::json!({"port": port, "sni": sni})).collect();
+            let snis =
+                snis.into_iter().map(|(port, sni)| serde_json::json!({"port": port, "sni": sni})).collect();
             out.insert("snis".into(), Value::Array(snis));
         }
         match descriptor.family {
@@ -212,6 +214,10 @@ impl Resource {
         let Some(kri) = self.kri() else { return Vec::new() };
         let ports: Vec<(u32, String)> = match &self.spec {
             Spec::MeshService(service) => service.ports.iter().map(|p| (p.port, p.section())).collect(),
+            Spec::MeshMultiZoneService(service) => {
+                service.ports.iter().map(|p| (p.port, p.section())).collect()
+            }
+            Spec::MeshExternalService(service) => vec![(service.r#match.port, service.section())],
             _ => Vec::new(),
         };
         let mut snis: Vec<(u32, String)> = ports
@@ -227,7 +233,8 @@ fn rest_time(time: crate::Timestamp) -> String {
     if time == crate::Timestamp::UNIX_EPOCH { "0001-01-01T00:00:00Z".into() } else { time.to_string() }
 }
 
-/// The members of a document that has the outer form of its kind (resources.md §2.2), or what is wrong.
+/// The members of a document that has the form of its kind (resources.md §2.2), or what is wrong: for plugin kinds
+/// every violation of the outer form and of the spec's schema, sorted.
 pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, DecodeError> {
     let Value::Object(members) = value else {
         return Err(DecodeError::Malformed { path: String::new(), message: "expected an object".into() });
@@ -238,7 +245,10 @@ pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, Deco
                 && !value.is_string()
                 && !value.is_null()
             {
-                return Err(DecodeError::Malformed { path: key.into(), message: format!("{key} must be a string") });
+                return Err(DecodeError::Malformed {
+                    path: key.into(),
+                    message: format!("{key} must be a string"),
+                });
             }
         }
         if let Some(labels) = members.get("labels") {
@@ -254,39 +264,48 @@ pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, Deco
         }
         return Ok(members);
     }
+    let errors = outer_errors(kind, members);
     let mut violations = Violations::default();
-    let type_name = |value: &Value| match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
-    for (key, wanted, required) in
-        [("type", "string", true), ("name", "string", true), ("spec", "object", true), ("mesh", "string", false),
-            ("labels", "object", false)]
-    {
+    schema::add_to(&mut violations, errors);
+    violations.into_result().map_err(DecodeError::Invalid)?;
+    Ok(members)
+}
+
+/// What is wrong with the members of a plugin resource, spec included, sorted.
+fn outer_errors(kind: Kind, members: &Map<String, Value>) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (key, wanted, required) in [
+        ("type", "string", true),
+        ("name", "string", true),
+        ("spec", "object", true),
+        ("mesh", "string", false),
+        ("labels", "object", false),
+    ] {
         match members.get(key) {
-            None if required => violations.add("", format!(".{key} in body is required")),
+            None if required => errors.push(format!(".{key} in body is required")),
             None => {}
             Some(Value::Null) if key == "mesh" => {}
-            Some(found) if type_name(found) != wanted => violations
-                .add("", format!("{key} in body must be of type {wanted}: \"{}\"", type_name(found))),
+            Some(found) if schema::type_name(found) != wanted => {
+                errors.push(format!(
+                    "{key} in body must be of type {wanted}: \"{}\"",
+                    schema::type_name(found)
+                ));
+            }
             Some(Value::String(name)) if key == "type" && name != kind.name() => {
-                violations.add("", format!("type in body should be one of [{kind}]"));
+                errors.push(format!("type in body should be one of [{kind}]"));
             }
             Some(Value::Object(labels)) if key == "labels" => {
                 for (label, value) in labels.iter().filter(|(_, v)| !v.is_string()) {
-                    violations.add(
-                        "",
-                        format!("labels.{label} in body must be of type string: \"{}\"", type_name(value)),
-                    );
+                    let found = schema::type_name(value);
+                    errors.push(format!("labels.{label} in body must be of type string: \"{found}\""));
                 }
+            }
+            Some(spec) if key == "spec" => {
+                errors.extend(kind.schema().map(|schema| schema.check("spec", spec)).unwrap_or_default());
             }
             Some(_) => {}
         }
     }
-    violations.into_result().map_err(DecodeError::Invalid)?;
-    Ok(members)
+    errors.sort();
+    errors
 }

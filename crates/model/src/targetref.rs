@@ -252,7 +252,8 @@ pub fn check_spiffe_id(text: &str) -> Result<(), &'static str> {
         return Err("cannot be empty");
     }
     let Some(rest) = text.strip_prefix("spiffe://") else { return Err("scheme is missing or invalid") };
-    let (trust_domain, path) = rest.split_once('/').map_or((rest, None), |(domain, path)| (domain, Some(path)));
+    let (trust_domain, path) =
+        rest.split_once('/').map_or((rest, None), |(domain, path)| (domain, Some(path)));
     if trust_domain.is_empty() {
         return Err("trust domain is missing");
     }
@@ -274,7 +275,9 @@ pub fn check_spiffe_id(text: &str) -> Result<(), &'static str> {
             return Err("path cannot contain dot segments");
         }
         if !segment.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_')) {
-            return Err("path segment characters are limited to letters, numbers, dots, dashes, and underscores");
+            return Err(
+                "path segment characters are limited to letters, numbers, dots, dashes, and underscores",
+            );
         }
     }
     Ok(())
@@ -289,7 +292,16 @@ mod tests {
         for good in ["spiffe://default.", "spiffe://a.b/ns/x", "spiffe://td/workload/echo"] {
             assert_eq!(check_spiffe_id(good), Ok(()), "{good}");
         }
-        for bad in ["", "http://a", "spiffe://", "spiffe://A", "spiffe://a/", "spiffe://a//b", "spiffe://a/..", "spiffe://a/b c"] {
+        for bad in [
+            "",
+            "http://a",
+            "spiffe://",
+            "spiffe://A",
+            "spiffe://a/",
+            "spiffe://a//b",
+            "spiffe://a/..",
+            "spiffe://a/b c",
+        ] {
             assert!(check_spiffe_id(bad).is_err(), "{bad}");
         }
     }

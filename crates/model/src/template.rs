@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn renders() {
-        let template = Template::parse("{{ .DisplayName }}.svc.{{.Zone}}.{{ label \"a/b\" }}").expect("parses");
+        let template =
+            Template::parse("{{ .DisplayName }}.svc.{{.Zone}}.{{ label \"a/b\" }}").expect("parses");
         let labels = BTreeMap::from([("a/b".to_owned(), "x".to_owned())]);
         let fields = [("DisplayName", "echo"), ("Zone", "west")];
         assert_eq!(template.render(&fields, &labels).as_deref(), Ok("echo.svc.west.x"));

@@ -241,10 +241,13 @@ impl Serialize for ProtoDuration {
 impl<'de> Deserialize<'de> for ProtoDuration {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let seconds_only = text.ends_with('s') && !text.ends_with("ms") && !text.contains(['h', 'm', 'u', 'n', 'µ']);
+        let seconds_only =
+            text.ends_with('s') && !text.ends_with("ms") && !text.contains(['h', 'm', 'u', 'n', 'µ']);
         match text.parse::<crate::GoDuration>() {
             Ok(duration) if seconds_only => Ok(ProtoDuration(duration.0)),
-            _ => Err(serde::de::Error::custom(format!("bad Duration: {text:?} (expected seconds, such as \"1.5s\")"))),
+            _ => Err(serde::de::Error::custom(format!(
+                "bad Duration: {text:?} (expected seconds, such as \"1.5s\")"
+            ))),
         }
     }
 }
@@ -413,8 +416,11 @@ impl Networking {
 
     /// Address and port of the workload behind an inbound.
     pub fn workload_address<'a>(&'a self, inbound: &'a Inbound) -> (&'a str, u32) {
-        let address =
-            if inbound.service_address.is_empty() { self.inbound_address(inbound) } else { &inbound.service_address };
+        let address = if inbound.service_address.is_empty() {
+            self.inbound_address(inbound)
+        } else {
+            &inbound.service_address
+        };
         (address, if inbound.service_port == 0 { inbound.port } else { inbound.service_port })
     }
 
@@ -510,8 +516,10 @@ fn validate_gateway_tags(tags: &BTreeMap<String, String>, violations: &mut Viola
         if value.is_empty() {
             violations.add(&field, "tag value must be non-empty");
         } else if !value.bytes().all(plain) {
-            violations
-                .add(&field, "tag value must consist of alphanumeric characters, dots, dashes and underscores");
+            violations.add(
+                &field,
+                "tag value must consist of alphanumeric characters, dots, dashes and underscores",
+            );
         }
     }
     if let Some(protocol) = tags.get(crate::labels::PROTOCOL)
@@ -546,7 +554,8 @@ fn validate_inbound(networking: &Networking, inbound: &Inbound, path: &str, viol
     }
     let known = ["grpc", "http", "http2", "mysql", "tcp", "tls"];
     if !inbound.protocol.is_empty() && !known.contains(&inbound.protocol.to_ascii_lowercase().as_str()) {
-        let message = format!("has an invalid value \"{}\". Allowed values: grpc, http, http2, tcp", inbound.protocol);
+        let message =
+            format!("has an invalid value \"{}\". Allowed values: grpc, http, http2, tcp", inbound.protocol);
         violations.add(format!("{path}.protocol"), message);
     }
     if let Some(probe) = &inbound.service_probe {
@@ -591,7 +600,8 @@ fn validate_outbound(outbound: &Outbound, path: &str, violations: &mut Violation
 }
 
 fn validate_reachable_backends(networking: &Networking, violations: &mut Violations) {
-    let refs = networking.transparent_proxying.iter().flat_map(|t| &t.reachable_backends).flat_map(|r| &r.refs);
+    let refs =
+        networking.transparent_proxying.iter().flat_map(|t| &t.reachable_backends).flat_map(|r| &r.refs);
     for (index, backend) in refs.enumerate() {
         let path = format!("networking.transparentProxying.reachableBackends.refs[{index}]");
         if !DESTINATION_KINDS.contains(&backend.kind.as_str()) {
@@ -643,7 +653,8 @@ fn validate_listeners(networking: &Networking, violations: &mut Violations) {
                 violations.add(&path, format!("address:port {shown} is already used by another listener"));
             }
             Some(_) => {
-                violations.add(&path, format!("address:port {shown} is used by listeners of different types"));
+                violations
+                    .add(&path, format!("address:port {shown} is used by listeners of different types"));
             }
             None => {}
         }
@@ -669,9 +680,9 @@ mod uint32 {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-        match Form::deserialize(deserializer)
-            .map_err(|_| serde::de::Error::custom("invalid value for uint32 field: expected a number from 0 to 4294967295"))?
-        {
+        match Form::deserialize(deserializer).map_err(|_| {
+            serde::de::Error::custom("invalid value for uint32 field: expected a number from 0 to 4294967295")
+        })? {
             Form::Number(value) => Ok(value),
             Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
         }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::LABEL_SELECTOR;
+use crate::schema::{Schema, any, field, object, text};
 use crate::template::Template;
 use crate::{Meta, Violations, name};
 
@@ -65,7 +67,23 @@ pub struct Extension {
     pub config: Option<serde_json::Value>,
 }
 
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("extension", object(&[field("config", any()), field("type", text()).required()])),
+    field(
+        "selector",
+        object(&[
+            field("meshExternalService", LABEL_SELECTOR),
+            field("meshMultiZoneService", LABEL_SELECTOR),
+            field("meshService", LABEL_SELECTOR),
+        ]),
+    ),
+    field("template", text()).required(),
+]);
+
 impl Validate for HostnameGenerator {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let set = [
             self.selector.mesh_service.is_some(),

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Validate;
 use super::mesh_http_route::Decimal;
+use crate::schema::common::{DECIMAL, DURATION, TARGET_REF, TO_TARGET_REF};
+use crate::schema::{Schema, boolean, field, int32, list, object};
 use crate::targetref::{self, Rule, TargetKind, ToItem};
 use crate::{GoDuration, Meta, TargetRef, Violations};
 
@@ -141,7 +143,63 @@ pub struct FailurePercentage {
     pub threshold: Option<u32>,
 }
 
+const CONF: Schema = object(&[
+    field(
+        "connectionLimits",
+        object(&[
+            field("maxConnectionPools", int32()),
+            field("maxConnections", int32()),
+            field("maxPendingRequests", int32()),
+            field("maxRequests", int32()),
+            field("maxRetries", int32()),
+        ]),
+    ),
+    field(
+        "outlierDetection",
+        object(&[
+            field("baseEjectionTime", DURATION),
+            field("detectors", DETECTORS),
+            field("disabled", boolean()),
+            field("healthyPanicThreshold", DECIMAL),
+            field("interval", DURATION),
+            field("maxEjectionPercent", int32()),
+            field("splitExternalAndLocalErrors", boolean()),
+        ]),
+    ),
+]);
+
+const DETECTORS: Schema = object(&[
+    field(
+        "failurePercentage",
+        object(&[
+            field("minimumHosts", int32()),
+            field("requestVolume", int32()),
+            field("threshold", int32()),
+        ]),
+    ),
+    field("gatewayFailures", object(&[field("consecutive", int32())])),
+    field("localOriginFailures", object(&[field("consecutive", int32())])),
+    field(
+        "successRate",
+        object(&[
+            field("minimumHosts", int32()),
+            field("requestVolume", int32()),
+            field("standardDeviationFactor", DECIMAL),
+        ]),
+    ),
+    field("totalFailures", object(&[field("consecutive", int32())])),
+]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("rules", list(&object(&[field("default", CONF)]))),
+    field("targetRef", TARGET_REF),
+    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+]);
+
 impl Validate for MeshCircuitBreaker {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();
         let to = self.to.as_deref().unwrap_or_default();
@@ -159,7 +217,12 @@ impl Validate for MeshCircuitBreaker {
                 TargetKind::MeshExternalService,
                 TargetKind::MeshMultiZoneService,
             ];
-            targetref::validate(&item.target_ref, &format!("spec.to[{index}].targetRef"), &allowed, violations);
+            targetref::validate(
+                &item.target_ref,
+                &format!("spec.to[{index}].targetRef"),
+                &allowed,
+                violations,
+            );
             validate_conf(&item.default, &format!("spec.to[{index}].default"), violations);
         }
     }
@@ -188,7 +251,8 @@ fn validate_conf(conf: &Conf, path: &str, violations: &mut Violations) {
 }
 
 fn validate_outliers(outliers: &OutlierDetection, path: &str, violations: &mut Violations) {
-    for (field, value) in [("interval", outliers.interval), ("baseEjectionTime", outliers.base_ejection_time)] {
+    for (field, value) in [("interval", outliers.interval), ("baseEjectionTime", outliers.base_ejection_time)]
+    {
         if value.is_some_and(|t| t.0 <= 0) {
             violations.add(format!("{path}.{field}"), "must be greater than zero when defined");
         }
@@ -200,7 +264,8 @@ fn validate_outliers(outliers: &OutlierDetection, path: &str, violations: &mut V
         match threshold.value() {
             None => violations.add(format!("{path}.healthyPanicThreshold"), "string must be a valid number"),
             Some(value) if !(0.0..=100.0).contains(&value) => {
-                violations.add(format!("{path}.healthyPanicThreshold"), "must be in inclusive range [0.0, 100.0]");
+                violations
+                    .add(format!("{path}.healthyPanicThreshold"), "must be in inclusive range [0.0, 100.0]");
             }
             Some(_) => {}
         }

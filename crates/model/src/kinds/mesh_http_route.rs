@@ -5,6 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::{
+    DECIMAL, HEADER_NAME, HEADER_VALUES, HOST_PATTERN, LABELS, TARGET_REF, TEXTS, TO_TARGET_REF,
+};
+use crate::schema::{Schema, boolean, field, int32, list, object, one_of, text};
 use crate::targetref::{self, BackendRef, DESTINATIONS};
 use crate::{Meta, TargetRef, Violations, name};
 
@@ -225,7 +229,7 @@ pub struct HeaderModifier {
 }
 
 /// A header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeaderKeyValue {
     /// Name.
     pub name: String,
@@ -328,7 +332,135 @@ impl Decimal {
     }
 }
 
+const BACKEND_REF: Schema = object(&[
+    field(
+        "kind",
+        one_of(&[
+            "Mesh",
+            "MeshService",
+            "MeshExternalService",
+            "MeshMultiZoneService",
+            "MeshHTTPRoute",
+            "Dataplane",
+        ]),
+    )
+    .required(),
+    field("labels", LABELS),
+    field("port", int32()),
+    field("sectionName", text()),
+    field("weight", int32().min(0).max(4294967295).default_int(1)),
+]);
+
+const HEADER_MODIFIER: Schema = object(&[
+    field("add", HEADER_VALUES),
+    field("remove", list(&text()).max_items(16)),
+    field("set", HEADER_VALUES),
+]);
+
+const PATH_REWRITE: Schema = object(&[
+    field("replaceFullPath", text()),
+    field("replacePrefixMatch", text()),
+    field("type", one_of(&["ReplaceFullPath", "ReplacePrefixMatch"])).required(),
+]);
+
+const FILTER: Schema = object(&[
+    field("requestHeaderModifier", HEADER_MODIFIER),
+    field(
+        "requestMirror",
+        object(&[field("backendRef", BACKEND_REF).required(), field("percentage", DECIMAL)]),
+    ),
+    field(
+        "requestRedirect",
+        object(&[
+            field("hostname", text().min_len(1).max_len(253).matching(HOST_PATTERN)),
+            field("path", PATH_REWRITE),
+            field("port", int32().min(1).max(65535)),
+            field("scheme", one_of(&["http", "https"])),
+            field("statusCode", int32().default_int(302)),
+        ]),
+    ),
+    field("responseHeaderModifier", HEADER_MODIFIER),
+    field(
+        "type",
+        one_of(&[
+            "RequestHeaderModifier",
+            "ResponseHeaderModifier",
+            "RequestRedirect",
+            "URLRewrite",
+            "RequestMirror",
+        ]),
+    )
+    .required(),
+    field(
+        "urlRewrite",
+        object(&[
+            field("hostToBackendHostname", boolean()),
+            field("hostname", text().min_len(1).max_len(253).matching(HOST_PATTERN)),
+            field("path", PATH_REWRITE),
+        ]),
+    ),
+]);
+
+const ROUTE_MATCH: Schema = object(&[
+    field(
+        "headers",
+        list(&object(&[
+            field("name", HEADER_NAME).required(),
+            field(
+                "type",
+                one_of(&["Exact", "Present", "RegularExpression", "Absent", "Prefix"]).default_text("Exact"),
+            ),
+            field("value", text()),
+        ])),
+    ),
+    field(
+        "method",
+        one_of(&["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"]),
+    ),
+    field(
+        "path",
+        object(&[
+            field("type", one_of(&["Exact", "PathPrefix", "RegularExpression"])).required(),
+            field("value", text().min_len(1)).required(),
+        ]),
+    ),
+    field(
+        "queryParams",
+        list(&object(&[
+            field("name", text().min_len(1)).required(),
+            field("type", one_of(&["Exact", "RegularExpression"])).required(),
+            field("value", text()).required(),
+        ])),
+    ),
+]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("targetRef", TARGET_REF),
+    field(
+        "to",
+        list(&object(&[
+            field("hostnames", TEXTS),
+            field(
+                "rules",
+                list(&object(&[
+                    field(
+                        "default",
+                        object(&[field("backendRefs", list(&BACKEND_REF)), field("filters", list(&FILTER))]),
+                    )
+                    .required(),
+                    field("matches", list(&ROUTE_MATCH).min_items(1)).required(),
+                ])),
+            )
+            .required(),
+            field("targetRef", TO_TARGET_REF).required(),
+        ])),
+    ),
+]);
+
 impl Validate for MeshHTTPRoute {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);
         for (index, to) in self.to.iter().flatten().enumerate() {
@@ -373,7 +505,9 @@ fn validate_match(condition: &RouteMatch, path: &str, violations: &mut Violation
         }
     }
     for (index, header) in condition.headers.iter().flatten().enumerate() {
-        if matches!(header.r#type, HeaderMatchType::Present | HeaderMatchType::Absent) && !header.value.is_empty() {
+        if matches!(header.r#type, HeaderMatchType::Present | HeaderMatchType::Absent)
+            && !header.value.is_empty()
+        {
             violations.add(format!("{path}.headers[{index}].value"), "must not be defined");
         }
     }
@@ -390,7 +524,9 @@ fn validate_match(condition: &RouteMatch, path: &str, violations: &mut Violation
 
 fn validate_filter(filter: &Filter, path: &str, all_prefix: bool, violations: &mut Violations) {
     let (member, is_set) = match filter.r#type {
-        FilterType::RequestHeaderModifier => ("requestHeaderModifier", filter.request_header_modifier.is_some()),
+        FilterType::RequestHeaderModifier => {
+            ("requestHeaderModifier", filter.request_header_modifier.is_some())
+        }
         FilterType::ResponseHeaderModifier => {
             ("responseHeaderModifier", filter.response_header_modifier.is_some())
         }
@@ -436,7 +572,8 @@ fn validate_filter(filter: &Filter, path: &str, all_prefix: bool, violations: &m
                     match percentage.value() {
                         None => violations.add(format!("{path}.percentage"), "string must be a valid number"),
                         Some(value) if !(0.0..=100.0).contains(&value) => {
-                            violations.add(format!("{path}.percentage"), "must be in inclusive range [0.0, 100.0]");
+                            violations
+                                .add(format!("{path}.percentage"), "must be in inclusive range [0.0, 100.0]");
                         }
                         Some(_) => {}
                     }
@@ -468,10 +605,17 @@ fn validate_modifier(modifier: Option<&HeaderModifier>, path: &str, violations: 
     }
 }
 
-fn validate_path_rewrite(path_rewrite: Option<&PathRewrite>, path: &str, all_prefix: bool, violations: &mut Violations) {
+fn validate_path_rewrite(
+    path_rewrite: Option<&PathRewrite>,
+    path: &str,
+    all_prefix: bool,
+    violations: &mut Violations,
+) {
     if path_rewrite.is_some_and(|p| p.replace_prefix_match.is_some()) && !all_prefix {
-        violations
-            .add(format!("{path}.path.replacePrefixMatch"), "can only appear if all matches match a path prefix");
+        violations.add(
+            format!("{path}.path.replacePrefixMatch"),
+            "can only appear if all matches match a path prefix",
+        );
     }
 }
 

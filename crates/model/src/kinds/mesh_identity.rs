@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Validate;
 use super::hostname_generator::LabelSelector;
 use super::mesh_service::Condition;
+use crate::schema::common::{DURATION, LABEL_SELECTOR, SECURE_DATA_SOURCE};
+use crate::schema::{Schema, any, boolean, field, object, one_of, text};
 use crate::template::Template;
 use crate::{GoDuration, Meta, Violations};
 
@@ -182,7 +184,8 @@ impl SecureDataSource {
                         let message = format!("file path contains directory traversal sequence: {file}");
                         violations.add(format!("{path}.file.path"), message);
                     } else if !file.starts_with('/') {
-                        violations.add(format!("{path}.file.path"), format!("file path must be absolute: {file}"));
+                        violations
+                            .add(format!("{path}.file.path"), format!("file path must be absolute: {file}"));
                     }
                 }
             }
@@ -218,7 +221,9 @@ impl MeshIdentity {
 
     /// Number of label pairs; the best match has most.
     pub fn specificity(&self) -> usize {
-        self.dataplane_selector().and_then(|s| s.match_labels.as_ref()).map_or(0, std::collections::BTreeMap::len)
+        self.dataplane_selector()
+            .and_then(|s| s.match_labels.as_ref())
+            .map_or(0, std::collections::BTreeMap::len)
     }
 
     /// Template of the trust domain.
@@ -243,7 +248,32 @@ impl MeshIdentity {
     }
 }
 
+const BUNDLED: Schema = object(&[
+    field("autogenerate", object(&[field("enabled", boolean())])),
+    field("ca", object(&[field("certificate", SECURE_DATA_SOURCE), field("privateKey", SECURE_DATA_SOURCE)])),
+    field("certificateParameters", object(&[field("expiry", DURATION)])),
+    field("insecureAllowSelfSigned", boolean()),
+    field("meshTrustCreation", one_of(&["Enabled", "Disabled"])),
+]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field(
+        "provider",
+        object(&[
+            field("bundled", BUNDLED),
+            field("extension", object(&[field("config", any()), field("name", text()).required()])),
+            field("spire", object(&[field("agent", object(&[field("timeout", DURATION)]))])),
+            field("type", one_of(&["Bundled", "Spire", "Extension"])).required(),
+        ]),
+    ),
+    field("selector", object(&[field("dataplane", LABEL_SELECTOR)])),
+    field("spiffeID", object(&[field("path", text()), field("trustDomain", text())])),
+]);
+
 impl Validate for MeshIdentity {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if let Some(id) = &self.spiffe_id {
             for (path, template) in
@@ -322,6 +352,8 @@ impl MeshIdentityStatus {
 
     /// Condition `Ready` is `False` for the reason `PartiallyReady`.
     pub fn is_partially_ready(&self) -> bool {
-        self.conditions.iter().any(|c| c.r#type == "Ready" && c.status == "False" && c.reason == "PartiallyReady")
+        self.conditions
+            .iter()
+            .any(|c| c.r#type == "Ready" && c.status == "False" && c.reason == "PartiallyReady")
     }
 }

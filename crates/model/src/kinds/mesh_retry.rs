@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Validate;
 use super::mesh_http_route::HeaderMatch;
+use crate::schema::common::{DURATION, HEADER_NAME, LABELS, TARGET_REF, TEXTS, TO_TARGET_REF};
+use crate::schema::{Schema, field, int32, int64, list, object, one_of, text};
 use crate::targetref::{self, TargetKind, ToItem};
 use crate::{GoDuration, Meta, TargetRef, Violations};
 
@@ -204,7 +206,79 @@ const HTTP_CONDITIONS: [&str; 17] = [
     "HttpMethodTrace",
 ];
 
+const RATE_LIMITED_BACK_OFF: Schema = object(&[
+    field("maxInterval", DURATION),
+    field(
+        "resetHeaders",
+        list(&object(&[
+            field("format", one_of(&["Seconds", "UnixTimestamp"])).required(),
+            field("name", HEADER_NAME).required(),
+        ])),
+    ),
+]);
+
+const GRPC: Schema = object(&[
+    field("backOff", object(&[field("baseInterval", DURATION), field("maxInterval", DURATION)])),
+    field("numRetries", int32()),
+    field("perTryTimeout", DURATION),
+    field("rateLimitedBackOff", RATE_LIMITED_BACK_OFF),
+    field(
+        "retryOn",
+        list(&one_of(&["Canceled", "DeadlineExceeded", "Internal", "ResourceExhausted", "Unavailable"])),
+    ),
+]);
+
+const RETRIABLE_HEADERS: Schema = list(&object(&[
+    field("name", HEADER_NAME).required(),
+    field(
+        "type",
+        one_of(&["Exact", "Present", "RegularExpression", "Absent", "Prefix"]).default_text("Exact"),
+    ),
+    field("value", text()),
+]));
+
+const HTTP: Schema = object(&[
+    field("backOff", object(&[field("baseInterval", DURATION), field("maxInterval", DURATION)])),
+    field(
+        "hostSelection",
+        list(&object(&[
+            field("predicate", one_of(&["OmitPreviousHosts", "OmitHostsWithTags", "OmitPreviousPriorities"]))
+                .required(),
+            field("tags", LABELS),
+            field("updateFrequency", int32().default_int(2)),
+        ])),
+    ),
+    field("hostSelectionMaxAttempts", int64()),
+    field("numRetries", int32()),
+    field("perTryTimeout", DURATION),
+    field("rateLimitedBackOff", RATE_LIMITED_BACK_OFF),
+    field("retriableRequestHeaders", RETRIABLE_HEADERS),
+    field("retriableResponseHeaders", RETRIABLE_HEADERS),
+    field("retryOn", TEXTS),
+]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("targetRef", TARGET_REF),
+    field(
+        "to",
+        list(&object(&[
+            field(
+                "default",
+                object(&[
+                    field("grpc", GRPC),
+                    field("http", HTTP),
+                    field("tcp", object(&[field("maxConnectAttempt", int32())])),
+                ]),
+            ),
+            field("targetRef", TO_TARGET_REF).required(),
+        ])),
+    ),
+]);
+
 impl Validate for MeshRetry {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);
         for (index, item) in self.to.iter().flatten().enumerate() {
@@ -215,7 +289,12 @@ impl Validate for MeshRetry {
                 TargetKind::MeshMultiZoneService,
                 TargetKind::MeshHTTPRoute,
             ];
-            targetref::validate(&item.target_ref, &format!("spec.to[{index}].targetRef"), &allowed, violations);
+            targetref::validate(
+                &item.target_ref,
+                &format!("spec.to[{index}].targetRef"),
+                &allowed,
+                violations,
+            );
             validate_conf(&item.default, &format!("spec.to[{index}].default"), violations);
         }
     }
@@ -270,14 +349,14 @@ fn validate_pauses(
             .add(format!("{path}.rateLimitedBackOff.maxInterval"), "must be defined and greater than zero");
     }
     match limited.reset_headers.as_deref() {
-        None | Some([]) => violations.add(format!("{path}.rateLimitedBackOff.resetHeaders"), "must be defined"),
+        None | Some([]) => {
+            violations.add(format!("{path}.rateLimitedBackOff.resetHeaders"), "must be defined")
+        }
         Some(headers) => {
             for (index, header) in headers.iter().enumerate().filter(|(_, h)| h.name.is_empty()) {
                 let _ = header;
-                violations.add(
-                    format!("{path}.rateLimitedBackOff.resetHeaders[{index}].name"),
-                    "must be defined",
-                );
+                violations
+                    .add(format!("{path}.rateLimitedBackOff.resetHeaders[{index}].name"), "must be defined");
             }
         }
     }
@@ -300,7 +379,8 @@ fn validate_host_selection(selections: &[HostSelection], path: &str, violations:
                     );
                 }
                 if selection.update_frequency.is_some_and(|n| n <= 0) {
-                    violations.add(format!("{path}.updateFrequency"), "must be greater than zero when defined");
+                    violations
+                        .add(format!("{path}.updateFrequency"), "must be greater than zero when defined");
                 }
             }
             _ => {}

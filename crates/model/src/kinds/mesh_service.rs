@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Validate, is_default};
+use crate::schema::common::LABEL_SELECTOR;
+use crate::schema::{Schema, field, int_or_text, int32, list, object, one_of, text};
 use crate::{Meta, Violations, name};
 
 /// A service: ports, and the Dataplanes behind them.
@@ -142,7 +144,34 @@ impl MeshService {
     }
 }
 
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field(
+        "identities",
+        list(&object(&[field("type", one_of(&["SpiffeID"])).required(), field("value", text()).required()])),
+    ),
+    field(
+        "ports",
+        list(&object(&[
+            field("appProtocol", text().default_text("tcp")),
+            field("name", text()),
+            field("port", int32()).required(),
+            field("targetPort", int_or_text()),
+        ])),
+    ),
+    field(
+        "selector",
+        object(&[
+            field("dataplaneLabels", LABEL_SELECTOR),
+            field("dataplaneRef", object(&[field("name", text())])),
+        ]),
+    ),
+    field("state", one_of(&["Available", "Unavailable"]).default_text("Unavailable")),
+]);
+
 impl Validate for MeshService {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, meta: &Meta, violations: &mut Violations) {
         if let Some(message) = name::dns1035_error(meta.display_name()) {
             violations.add("name", message);
@@ -151,7 +180,9 @@ impl Validate for MeshService {
             violations.add("spec.selector", "must specify only one of: dataplaneRef or dataplaneLabels");
         }
         for (index, port) in self.ports.iter().enumerate() {
-            if !port.app_protocol.is_empty() && !["grpc", "http", "http2", "tcp"].contains(&&*port.app_protocol) {
+            if !port.app_protocol.is_empty()
+                && !["grpc", "http", "http2", "tcp"].contains(&&*port.app_protocol)
+            {
                 violations.add(
                     format!("spec.ports[{index}].appProtocol"),
                     "appProtocol must be one of: grpc, http, http2, tcp",
@@ -241,6 +272,14 @@ pub struct Condition {
     pub reason: String,
     /// Text for people.
     pub message: String,
+}
+
+/// A status that is a list of conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Conditions {
+    /// The conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
 }
 
 /// Counters of proxies.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::{LABELS, TARGET_REF, TO_TARGET_REF};
+use crate::schema::{Schema, field, int32, list, object, one_of, text};
 use crate::targetref::{self, BackendRef, DESTINATIONS};
 use crate::{Meta, TargetRef, Violations};
 
@@ -45,7 +47,48 @@ pub struct Conf {
     pub backend_refs: Option<Vec<BackendRef>>,
 }
 
+const RULE: Schema = object(&[field(
+    "default",
+    object(&[field(
+        "backendRefs",
+        list(&object(&[
+            field(
+                "kind",
+                one_of(&[
+                    "Mesh",
+                    "MeshService",
+                    "MeshExternalService",
+                    "MeshMultiZoneService",
+                    "MeshHTTPRoute",
+                    "Dataplane",
+                ]),
+            )
+            .required(),
+            field("labels", LABELS),
+            field("port", int32()),
+            field("sectionName", text()),
+            field("weight", int32().min(0).max(4294967295).default_int(1)),
+        ])),
+    )]),
+)
+.required()]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("targetRef", TARGET_REF),
+    field(
+        "to",
+        list(&object(&[
+            field("rules", list(&RULE).max_items(1)).required(),
+            field("targetRef", TO_TARGET_REF).required(),
+        ]))
+        .min_items(1),
+    ),
+]);
+
 impl Validate for MeshTCPRoute {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);
         for (index, to) in self.to.iter().flatten().enumerate() {

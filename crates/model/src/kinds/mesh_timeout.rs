@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::{DURATION, MATCHES, TARGET_REF, TO_TARGET_REF};
+use crate::schema::{Schema, field, list, object};
 use crate::targetref::{self, Rule, TargetKind, ToItem};
 use crate::{GoDuration, Meta, TargetRef, Violations};
 
@@ -57,7 +59,31 @@ pub struct Http {
     pub request_headers_timeout: Option<GoDuration>,
 }
 
+const CONF: Schema = object(&[
+    field("connectionTimeout", DURATION),
+    field(
+        "http",
+        object(&[
+            field("maxConnectionDuration", DURATION),
+            field("maxStreamDuration", DURATION),
+            field("requestHeadersTimeout", DURATION),
+            field("requestTimeout", DURATION),
+            field("streamIdleTimeout", DURATION),
+        ]),
+    ),
+    field("idleTimeout", DURATION),
+]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("rules", list(&object(&[field("default", CONF), field("matches", MATCHES)]))),
+    field("targetRef", TARGET_REF),
+    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+]);
+
 impl Validate for MeshTimeout {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();
         let to = self.to.as_deref().unwrap_or_default();

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::{TARGET_REF, TLS_VERSIONS};
+use crate::schema::{Schema, field, list, object, one_of};
 use crate::targetref::{self, Rule, TargetKind};
 use crate::{Meta, TargetRef, Violations};
 
@@ -46,11 +48,23 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct TlsVersions {
     /// Lowest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default = "auto", skip_serializing_if = "Option::is_none")]
     pub min: Option<TlsVersion>,
     /// Highest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default = "auto", skip_serializing_if = "Option::is_none")]
     pub max: Option<TlsVersion>,
+}
+
+fn auto() -> Option<TlsVersion> {
+    Some(TlsVersion::Auto)
+}
+
+impl TlsVersions {
+    /// The lowest version is above the highest one.
+    pub(super) fn is_reversed(&self) -> bool {
+        let known = |version: Option<TlsVersion>| version.filter(|version| *version != TlsVersion::Auto);
+        matches!((known(self.min), known(self.max)), (Some(min), Some(max)) if min > max)
+    }
 }
 
 /// A TLS version.
@@ -82,7 +96,31 @@ const CIPHERS: [&str; 6] = [
     "ECDHE-RSA-CHACHA20-POLY1305",
 ];
 
+const RULE: Schema = object(&[field(
+    "default",
+    object(&[
+        field("mode", one_of(&["Permissive", "Strict"])),
+        field(
+            "tlsCiphers",
+            list(&one_of(&[
+                "ECDHE-ECDSA-AES128-GCM-SHA256",
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+                "ECDHE-ECDSA-CHACHA20-POLY1305",
+                "ECDHE-RSA-AES128-GCM-SHA256",
+                "ECDHE-RSA-AES256-GCM-SHA384",
+                "ECDHE-RSA-CHACHA20-POLY1305",
+            ])),
+        ),
+        field("tlsVersion", TLS_VERSIONS),
+    ]),
+)]);
+
+/// What a document must look like.
+const SPEC: Schema = object(&[field("rules", list(&RULE)), field("targetRef", TARGET_REF)]);
+
 impl Validate for MeshTLS {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();
         targetref::validate_top(self.target_ref.as_ref(), !rules.is_empty(), violations);
@@ -95,16 +133,13 @@ impl Validate for MeshTLS {
                     [("tlsCiphers", conf.tls_ciphers.is_some()), ("tlsVersion", conf.tls_version.is_some())]
                 {
                     if is_set {
-                        let message = format!("{field} can only be defined with top level targetRef kind: Mesh");
+                        let message =
+                            format!("{field} can only be defined with top level targetRef kind: Mesh");
                         violations.add(format!("{path}.{field}"), message);
                     }
                 }
             }
-            if let Some(TlsVersions { min: Some(min), max: Some(max) }) = &conf.tls_version
-                && *min != TlsVersion::Auto
-                && *max != TlsVersion::Auto
-                && min > max
-            {
+            if conf.tls_version.as_ref().is_some_and(TlsVersions::is_reversed) {
                 violations.add(format!("{path}.tlsVersion.min"), "min version must be lower than max");
             }
             for (cipher_index, cipher) in conf.tls_ciphers.iter().flatten().enumerate() {

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::common::{MATCHES, TARGET_REF};
+use crate::schema::{Schema, field, list, object};
 use crate::targetref::{self, Match, Rule};
 use crate::{Meta, TargetRef, Violations};
 
@@ -33,7 +35,22 @@ pub struct Conf {
     pub allow: Option<Vec<Match>>,
 }
 
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field(
+        "rules",
+        list(&object(&[field(
+            "default",
+            object(&[field("allow", MATCHES), field("allowWithShadowDeny", MATCHES), field("deny", MATCHES)]),
+        )
+        .required()])),
+    ),
+    field("targetRef", TARGET_REF),
+]);
+
 impl Validate for MeshTrafficPermission {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();
         targetref::validate_top(self.target_ref.as_ref(), !rules.is_empty(), violations);
@@ -53,7 +70,11 @@ impl Validate for MeshTrafficPermission {
             }
             for (name, list) in lists {
                 for (position, condition) in list.iter().flatten().enumerate() {
-                    targetref::validate_match(condition, &format!("{path}.{name}[{position}]"), violations);
+                    targetref::validate_match(
+                        condition,
+                        &format!("{path}.default.{name}[{position}]"),
+                        violations,
+                    );
                 }
             }
         }

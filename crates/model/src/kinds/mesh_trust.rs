@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::{Schema, field, list, object, one_of, text};
 use crate::{Meta, Violations};
 
 /// The authorities that speak for a trust domain.
@@ -49,7 +50,23 @@ impl MeshTrust {
     }
 }
 
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field(
+        "caBundles",
+        list(&object(&[
+            field("pem", object(&[field("value", text()).required()])),
+            field("type", one_of(&["Pem"])).required(),
+        ]))
+        .min_items(1),
+    )
+    .required(),
+    field("trustDomain", text().max_len(253)).required(),
+]);
+
 impl Validate for MeshTrust {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if self.ca_bundles.is_empty() {
             violations.add("spec.caBundles", "must not be empty");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Validate;
 use super::dataplane::{address_error, is_port};
+use crate::schema::{Schema, field, int32, object, text};
 use crate::{Meta, Violations};
 
 /// Address of a zone ingress as seen from other zones.
@@ -17,12 +18,24 @@ pub struct MeshZoneAddress {
     pub port: u32,
 }
 
+/// What a document must look like.
+const SPEC: Schema = object(&[
+    field("address", text().min_len(1)).required(),
+    field("port", int32().min(1).max(65535)).required(),
+]);
+
 impl Validate for MeshZoneAddress {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if self.address.is_empty() {
             violations.add("spec.address", "must not be empty");
         } else if let Some(message) = address_error(&self.address) {
-            let message = if message.starts_with("must") { message } else { "must be a valid IP address or domain name" };
+            let message = if message.starts_with("must") {
+                message
+            } else {
+                "must be a valid IP address or domain name"
+            };
             violations.add("spec.address", message);
         }
         if !is_port(self.port) {

@@ -72,11 +72,16 @@ const fn policy(
     order: u16,
     (has_to, has_rules): (bool, bool),
 ) -> Descriptor {
-    let capabilities =
-        Capabilities { policy: Some(PolicyCapabilities { order, has_to, has_rules }), ..NONE };
+    let capabilities = Capabilities { policy: Some(PolicyCapabilities { order, has_to, has_rules }), ..NONE };
     plugin(name, path, short_name, display_names, POLICY_FLAGS, capabilities)
 }
 
+const fn with_status(descriptor: Descriptor) -> Descriptor {
+    Descriptor { capabilities: Capabilities { has_status: true, ..descriptor.capabilities }, ..descriptor }
+}
+
+/// Configures the whole proxy: neither `to` nor `rules`.
+const WHOLE: (bool, bool) = (false, false);
 const TO: (bool, bool) = (true, false);
 const RULES: (bool, bool) = (false, true);
 const TO_AND_RULES: (bool, bool) = (true, true);
@@ -89,6 +94,11 @@ macro_rules! registry {
 
         impl Kind {
             pub(crate) const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
+
+            /// What its spec must look like in a document; proto kinds have no schema.
+            pub fn schema(self) -> Option<&'static crate::schema::Schema> {
+                match self { $(Kind::$kind => <$spec as Validate>::SCHEMA,)* }
+            }
 
             /// What is known about the kind.
             pub fn descriptor(self) -> &'static Descriptor {
@@ -194,6 +204,12 @@ registry! {
     DataplaneInsight: super::dataplane_insight::DataplaneInsight, NoStatus,
         proto("DataplaneInsight", "dataplane-insights", "", ("Dataplane Insight", "Dataplane Insights"), Scope::Mesh,
             KdsFlags::ZONE_TO_GLOBAL, Capabilities { read_only: true, soft: true, ..NONE });
+    MeshInsight: super::mesh_insight::MeshInsight, NoStatus,
+        proto("MeshInsight", "mesh-insights", "", ("Mesh Insight", "Mesh Insights"), Scope::Global,
+            KdsFlags::BY_GLOBAL, Capabilities { read_only: true, soft: true, ..NONE });
+    ServiceInsight: super::service_insight::ServiceInsight, NoStatus,
+        proto("ServiceInsight", "service-insights", "", ("Service Insight", "Service Insights"), Scope::Mesh,
+            KdsFlags::GLOBAL_TO_ZONES, Capabilities { read_only: true, soft: true, ..NONE });
     HostnameGenerator: super::hostname_generator::HostnameGenerator, NoStatus,
         Descriptor { scope: Scope::Global,
             ..plugin("HostnameGenerator", "hostnamegenerators", "hg", ("Hostname Generator", "Hostname Generators"),
@@ -204,6 +220,21 @@ registry! {
             Capabilities { has_status: true, destination: true, ..NONE });
     MeshIdentity: super::mesh_identity::MeshIdentity, super::mesh_identity::MeshIdentityStatus,
         plugin("MeshIdentity", "meshidentities", "mid", ("Mesh Identity", "Mesh Identities"), BOTH_WAYS,
+            Capabilities { has_status: true, ..NONE });
+    MeshExternalService: super::mesh_external_service::MeshExternalService,
+        super::mesh_external_service::MeshExternalServiceStatus,
+        plugin("MeshExternalService", "meshexternalservices", "extsvc",
+            ("Mesh External Service", "Mesh External Services"), BOTH_WAYS,
+            Capabilities { has_status: true, destination: true, ..NONE });
+    MeshMultiZoneService: super::mesh_multi_zone_service::MeshMultiZoneService,
+        super::mesh_multi_zone_service::MeshMultiZoneServiceStatus,
+        plugin("MeshMultiZoneService", "meshmultizoneservices", "mzsvc",
+            ("Mesh Multi Zone Service", "Mesh Multi Zone Services"), KdsFlags::GLOBAL_TO_ZONES,
+            Capabilities { has_status: true, destination: true, ..NONE });
+    MeshOpenTelemetryBackend: super::mesh_open_telemetry_backend::MeshOpenTelemetryBackend,
+        super::mesh_service::Conditions,
+        plugin("MeshOpenTelemetryBackend", "meshopentelemetrybackends", "motb",
+            ("Mesh OpenTelemetry Backend", "Mesh OpenTelemetry Backends"), BOTH_WAYS,
             Capabilities { has_status: true, ..NONE });
     MeshTrust: super::mesh_trust::MeshTrust, super::mesh_trust::MeshTrustStatus,
         plugin("MeshTrust", "meshtrusts", "mtrust", ("Mesh Trust", "Mesh Trusts"), BOTH_WAYS,
@@ -220,14 +251,36 @@ registry! {
         policy("MeshTCPRoute", "meshtcproutes", "mtcpr", ("Mesh TCP Route", "Mesh TCP Routes"), 200, TO);
     MeshTLS: super::mesh_tls::MeshTLS, NoStatus,
         policy("MeshTLS", "meshtlses", "mtls", ("Mesh TLS", "Mesh TLSes"), 300, RULES);
+    MeshLoadBalancingStrategy: super::mesh_load_balancing_strategy::MeshLoadBalancingStrategy, NoStatus,
+        policy("MeshLoadBalancingStrategy", "meshloadbalancingstrategies", "mlbs",
+            ("Mesh Load Balancing Strategy", "Mesh Load Balancing Strategies"), 400, TO);
+    MeshPassthrough: super::mesh_passthrough::MeshPassthrough, NoStatus,
+        policy("MeshPassthrough", "meshpassthroughs", "mp", ("Mesh Passthrough", "Mesh Passthroughs"), 500, WHOLE);
+    MeshAccessLog: super::mesh_access_log::MeshAccessLog, super::mesh_service::Conditions,
+        with_status(policy("MeshAccessLog", "meshaccesslogs", "mal", ("Mesh Access Log", "Mesh Access Logs"), 600,
+            TO_AND_RULES));
+    MeshTrace: super::mesh_trace::MeshTrace, super::mesh_service::Conditions,
+        with_status(policy("MeshTrace", "meshtraces", "mtr", ("Mesh Trace", "Mesh Traces"), 700, WHOLE));
+    MeshFaultInjection: super::mesh_fault_injection::MeshFaultInjection, NoStatus,
+        policy("MeshFaultInjection", "meshfaultinjections", "mfi",
+            ("Mesh Fault Injection", "Mesh Fault Injections"), 800, TO_AND_RULES);
+    MeshRateLimit: super::mesh_rate_limit::MeshRateLimit, NoStatus,
+        policy("MeshRateLimit", "meshratelimits", "mrl", ("Mesh Rate Limit", "Mesh Rate Limits"), 900,
+            TO_AND_RULES);
     MeshTimeout: super::mesh_timeout::MeshTimeout, NoStatus,
         policy("MeshTimeout", "meshtimeouts", "mt", ("Mesh Timeout", "Mesh Timeouts"), 1000, TO_AND_RULES);
     MeshTrafficPermission: super::mesh_traffic_permission::MeshTrafficPermission, NoStatus,
         policy("MeshTrafficPermission", "meshtrafficpermissions", "mtp",
             ("Mesh Traffic Permission", "Mesh Traffic Permissions"), 1100, RULES);
+    MeshHealthCheck: super::mesh_health_check::MeshHealthCheck, NoStatus,
+        policy("MeshHealthCheck", "meshhealthchecks", "mhc", ("Mesh Health Check", "Mesh Health Checks"), 1200, TO);
     MeshCircuitBreaker: super::mesh_circuit_breaker::MeshCircuitBreaker, NoStatus,
         policy("MeshCircuitBreaker", "meshcircuitbreakers", "mcb",
             ("Mesh Circuit Breaker", "Mesh Circuit Breakers"), 1300, TO_AND_RULES);
     MeshRetry: super::mesh_retry::MeshRetry, NoStatus,
         policy("MeshRetry", "meshretries", "mr", ("Mesh Retry", "Mesh Retries"), 1400, TO);
+    MeshMetric: super::mesh_metric::MeshMetric, super::mesh_service::Conditions,
+        with_status(policy("MeshMetric", "meshmetrics", "mm", ("Mesh Metric", "Mesh Metrics"), 1500, WHOLE));
+    MeshProxyPatch: super::mesh_proxy_patch::MeshProxyPatch, NoStatus,
+        policy("MeshProxyPatch", "meshproxypatches", "mpp", ("Mesh Proxy Patch", "Mesh Proxy Patches"), 9999, WHOLE);
 }

@@ -4,12 +4,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Validate;
 use super::mesh_service::DataplaneProxies;
+use crate::schema::{Schema, object};
 
 /// A workload; everything about it is in its status.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Workload {}
 
-impl Validate for Workload {}
+/// What a document must look like.
+const SPEC: Schema = object(&[]);
+
+impl Validate for Workload {
+    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+}
 
 /// Counters of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

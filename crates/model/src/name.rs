@@ -60,6 +60,9 @@ pub fn is_dns1123_subdomain(text: &str) -> bool {
     text.len() <= NAME_LEN_MAX && text.split('.').all(is_label_shape)
 }
 
+/// The message for a text that is no DNS-1123 subdomain.
+pub const DNS1123_SUBDOMAIN_ERROR: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
 /// First broken rule of a resource name, if any.
 pub fn resource_name_error(name: &str) -> Option<&'static str> {
     if name.is_empty() {

@@ -144,7 +144,12 @@ impl Resource {
         for (key, target) in
             [("creationTime", &mut meta.creation_time), ("modificationTime", &mut meta.modification_time)]
         {
-            if let Some(time) = members.get(key).and_then(Value::as_str).and_then(|t| t.parse().ok()) {
+            if let Some(time) = members
+                .get(key)
+                .and_then(Value::as_str)
+                .filter(|t| *t != UNKNOWN_TIME)
+                .and_then(|t| t.parse().ok())
+            {
                 *target = time;
             }
         }
@@ -229,8 +234,11 @@ impl Resource {
     }
 }
 
+/// How a time that is not known is written.
+const UNKNOWN_TIME: &str = "0001-01-01T00:00:00Z";
+
 fn rest_time(time: crate::Timestamp) -> String {
-    if time == crate::Timestamp::UNIX_EPOCH { "0001-01-01T00:00:00Z".into() } else { time.to_string() }
+    if time == crate::Timestamp::UNIX_EPOCH { UNKNOWN_TIME.into() } else { time.to_string() }
 }
 
 /// The members of a document that has the form of its kind (resources.md §2.2), or what is wrong: for plugin kinds

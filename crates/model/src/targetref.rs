@@ -227,10 +227,7 @@ pub fn validate_match(condition: &Match, path: &str, violations: &mut Violations
         if sni.value.is_empty() {
             violations.add(format!("{path}.sni.value"), "must be set");
         } else if !name::is_dns1123_subdomain(&sni.value) {
-            violations.add(
-                format!("{path}.sni.value"),
-                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-            );
+            violations.add(format!("{path}.sni.value"), name::DNS1123_SUBDOMAIN_ERROR);
         }
     }
 }

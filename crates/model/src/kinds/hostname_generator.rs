@@ -122,7 +122,10 @@ impl Validate for HostnameGenerator {
                         .add("spec.template", format!("couldn't render template with stub values: {error}")),
                     Ok(text) if !name::is_dns1123_subdomain(&text) => violations.add(
                         "spec.template",
-                        format!("template renders to \"{text}\" which is not a valid DNS name"),
+                        format!(
+                            "template renders to \"{text}\" which is not a valid DNS name: {}",
+                            name::DNS1123_SUBDOMAIN_ERROR
+                        ),
                     ),
                     Ok(_) => {}
                 }

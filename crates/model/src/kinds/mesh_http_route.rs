@@ -625,9 +625,6 @@ fn validate_hostname(hostname: Option<&str>, path: &str, violations: &mut Violat
     if hostname.parse::<std::net::IpAddr>().is_ok() {
         violations.add(field, "cannot be an IP address");
     } else if !name::is_dns1123_subdomain(hostname) {
-        violations.add(
-            field,
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
-        );
+        violations.add(field, name::DNS1123_SUBDOMAIN_ERROR);
     }
 }

@@ -27,7 +27,7 @@ pub struct To {
     /// The destination.
     pub target_ref: TargetRef,
     /// At most one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub rules: Vec<RouteRule>,
 }
 

@@ -139,7 +139,7 @@ impl Validate for MeshTLS {
                     }
                 }
             }
-            if conf.tls_version.as_ref().is_some_and(TlsVersions::is_reversed) {
+            if whole_mesh && conf.tls_version.as_ref().is_some_and(TlsVersions::is_reversed) {
                 violations.add(format!("{path}.tlsVersion.min"), "min version must be lower than max");
             }
             for (cipher_index, cipher) in conf.tls_ciphers.iter().flatten().enumerate() {

@@ -214,3 +214,6 @@ impl Schema {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, tidy, tools};
+use crate::{cargo, codegen, codegen_protos, tidy, tools};
 
 /// Everything that CI runs: verify, then unit tests, then end-to-end tests with real Envoys.
 pub(crate) fn test() -> Result<()> {
@@ -51,7 +51,28 @@ pub(crate) fn verify() -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    generated_files_are_fresh()?;
     tidy::run()
+}
+
+/// Makes the generated files that are checked in.
+pub(crate) fn codegen() -> Result<()> {
+    codegen_protos::protos()?;
+    let file = cargo::root().join(codegen::DESCRIPTORS);
+    std::fs::write(&file, codegen::descriptors(&cargo::root())?).with_context(|| file.display().to_string())
+}
+
+fn generated_files_are_fresh() -> Result<()> {
+    codegen_protos::protos_fresh()?;
+    let file = cargo::root().join(codegen::DESCRIPTORS);
+    let stored = std::fs::read(&file).with_context(|| file.display().to_string())?;
+    ensure!(
+        stored == codegen::descriptors(&cargo::root())?,
+        "{} is not what `cargo xtask codegen` makes",
+        file.display()
+    );
+    println!("codegen: generated files are fresh");
+    Ok(())
 }
 
 /// Formats, and applies what clippy can fix.

@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-mod check;
 mod cargo;
+mod check;
+mod codegen;
+mod codegen_protos;
 mod demo;
 mod tidy;
 mod tools;
@@ -44,6 +46,8 @@ enum Command {
     Verify,
     /// Formats, and applies what clippy can fix.
     Fix,
+    /// Makes the generated files again that are checked in.
+    Codegen,
     /// Structure rules only.
     Tidy,
     /// Installs what the demo and the tests need, and prints where it is.
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::E2e { arguments } => check::e2e(&arguments),
         Command::Verify => check::verify(),
         Command::Fix => check::fix(),
+        Command::Codegen => check::codegen(),
         Command::Tidy => tidy::run(),
         Command::Tools => print_tools(),
     };

@@ -123,10 +123,32 @@ impl Resource {
         violations.into_result()
     }
 
-    /// Reads the REST form: metadata, spec, and the status if present. Times, KRI and SNIs are ignored.
+    /// Reads the REST form of a write: metadata, spec, and the status if present. KRI and SNIs are ignored.
+    ///
+    /// # Errors
+    /// The outer form or the spec breaks the schema ([`DecodeError::Invalid`], all violations, sorted), or a value
+    /// cannot be read although its schema admits it ([`DecodeError::Malformed`], such as a bad duration).
     pub fn from_rest(kind: Kind, value: &Value) -> Result<Resource, DecodeError> {
+        Resource::of_members(kind, body_error(kind, value)?)
+    }
+
+    /// Reads the REST form of a resource that was admitted before, maybe by another version: as
+    /// [`from_rest`](Self::from_rest), but the spec's schema is not checked.
+    ///
+    /// # Errors
+    /// The outer form is wrong, or the spec cannot be read.
+    pub fn from_stored(kind: Kind, value: &Value) -> Result<Resource, DecodeError> {
+        let members = object(value)?;
+        if kind.descriptor().is_plugin() {
+            refuse(outer_errors(kind, members))?;
+            Resource::of_members(kind, members)
+        } else {
+            Resource::of_members(kind, body_error(kind, value)?)
+        }
+    }
+
+    fn of_members(kind: Kind, members: &Map<String, Value>) -> Result<Resource, DecodeError> {
         let descriptor = kind.descriptor();
-        let members = body_error(kind, value)?;
         let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let mesh = if descriptor.is_global_scoped() {
             String::new()
@@ -244,9 +266,7 @@ fn rest_time(time: crate::Timestamp) -> String {
 /// The members of a document that has the form of its kind (resources.md §2.2), or what is wrong: for plugin kinds
 /// every violation of the outer form and of the spec's schema, sorted.
 pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, DecodeError> {
-    let Value::Object(members) = value else {
-        return Err(DecodeError::Malformed { path: String::new(), message: "expected an object".into() });
-    };
+    let members = object(value)?;
     if !kind.descriptor().is_plugin() {
         for key in ["type", "mesh", "name"] {
             if let Some(value) = members.get(key)
@@ -272,14 +292,27 @@ pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, Deco
         }
         return Ok(members);
     }
-    let errors = outer_errors(kind, members);
-    let mut violations = Violations::default();
-    schema::add_to(&mut violations, errors);
-    violations.into_result().map_err(DecodeError::Invalid)?;
+    let mut errors = outer_errors(kind, members);
+    if let (Some(schema), Some(spec @ Value::Object(_))) = (kind.schema(), members.get("spec")) {
+        errors.extend(schema.check("spec", spec));
+    }
+    refuse(errors)?;
     Ok(members)
 }
 
-/// What is wrong with the members of a plugin resource, spec included, sorted.
+fn object(value: &Value) -> Result<&Map<String, Value>, DecodeError> {
+    let malformed = || DecodeError::Malformed { path: String::new(), message: "expected an object".into() };
+    value.as_object().ok_or_else(malformed)
+}
+
+fn refuse(mut errors: Vec<String>) -> Result<(), DecodeError> {
+    errors.sort();
+    let mut violations = Violations::default();
+    schema::add_to(&mut violations, errors);
+    violations.into_result().map_err(DecodeError::Invalid)
+}
+
+/// What is wrong with the members of a plugin resource, apart from what is inside its spec.
 fn outer_errors(kind: Kind, members: &Map<String, Value>) -> Vec<String> {
     let mut errors = Vec::new();
     for (key, wanted, required) in [
@@ -308,12 +341,8 @@ fn outer_errors(kind: Kind, members: &Map<String, Value>) -> Vec<String> {
                     errors.push(format!("labels.{label} in body must be of type string: \"{found}\""));
                 }
             }
-            Some(spec) if key == "spec" => {
-                errors.extend(kind.schema().map(|schema| schema.check("spec", spec)).unwrap_or_default());
-            }
             Some(_) => {}
         }
     }
-    errors.sort();
     errors
 }

@@ -66,3 +66,17 @@ fn schema_violations_come_alone() {
          spec.targetRef.kind: in body should be one of [Mesh Dataplane]; spec.to[0].targetRef: in body is required"
     );
 }
+
+#[test]
+fn what_was_stored_is_read_without_its_schema() {
+    let read = |text: &str| {
+        let document = yaml::parse_one(text).expect("YAML");
+        let strict = Resource::from_rest(Kind::MeshTCPRoute, &document).is_ok();
+        (strict, Resource::from_stored(Kind::MeshTCPRoute, &document).is_ok())
+    };
+    let to = "{type: MeshTCPRoute, name: r, spec: {to: [{targetRef: {kind: MeshService}RULES}]}}";
+    assert_eq!(read(&to.replace("RULES", ", rules: []")), (true, true));
+    assert_eq!(read(&to.replace("RULES", "")), (false, true), "a missing list is empty");
+    assert_eq!(read(&to.replace("RULES", ", rules: 5")), (false, false), "a number is no list");
+    assert_eq!(read("{name: r, spec: {}}"), (false, false), "the outer form counts");
+}

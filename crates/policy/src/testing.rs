@@ -21,7 +21,7 @@ pub(crate) fn mk_resources(text: &str) -> Vec<Arc<Resource>> {
             if !kind.descriptor().is_global_scoped() {
                 members.entry("mesh").or_insert_with(|| "default".into());
             }
-            let mut resource = Resource::from_rest(kind, &document).expect("a valid resource");
+            let mut resource = Resource::from_stored(kind, &document).expect("a valid resource");
             if !matches!(kind, Kind::Dataplane | Kind::Mesh) {
                 let name = resource.meta.name.clone();
                 resource.meta.labels.entry(labels::DISPLAY_NAME.into()).or_insert(name);

@@ -104,7 +104,7 @@ impl Case {
             .map(|document| {
                 let kind = document["type"].as_str().unwrap_or_default();
                 let kind = Kind::from_name(kind).map_err(|_| Outcome::NotModelled(kind.into()))?;
-                Resource::from_rest(kind, document)
+                Resource::from_stored(kind, document)
                     .map(Arc::new)
                     .map_err(|error| Outcome::Failed(format!("cannot be read: {error}")))
             })

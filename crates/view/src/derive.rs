@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::{Key, Kind, Resource, Timestamp};
+use graticule_policy::ProxyId;
 
-use crate::proxy::{ProxyId, Serving};
+use crate::proxy::Serving;
 use crate::resources::ResourceSet;
 pub use identities::{AuthorityReport, AuthorityRequest, AuthoritySource, Material};
 

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use graticule_model::kinds::mesh_identity::MeshIdentity;
 use graticule_model::{Key, Kind, Resource};
 use graticule_policy::inputs::ConnectionLife;
-use graticule_policy::{NodeFacts, ProxyInputs};
+use graticule_policy::{NodeFacts, ProxyId, ProxyInputs};
 
 use crate::derive::{AuthorityReport, DeriveSettings, DeriveState};
 use crate::identity;
-use crate::proxy::{ProxyId, Serving};
+use crate::proxy::Serving;
 use crate::resources::ResourceSet;
 pub use assemble::InputsError;
 use mesh::{Effects, MeshView};

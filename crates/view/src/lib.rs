@@ -12,6 +12,7 @@ mod resources;
 mod testing;
 
 pub use derive::{DeriveSettings, DeriveState, Derived, DerivedWrite, derive, derive_meshes};
+pub use graticule_policy::ProxyId;
 pub use index::{Assembled, BestIdentity, Dirty, Index, InputsError, ZoneSettings};
-pub use proxy::{ProxyId, Serving};
+pub use proxy::Serving;
 pub use resources::ResourceSet;

@@ -12,7 +12,7 @@ pub mod net;
 
 pub use core::hds::HealthReport;
 pub use core::insight::SubscriptionTracker;
-pub use core::{Event, Hello, ProxyId, ResourceType};
+pub use core::{Event, Hello, ResourceType};
 pub use net::{
     AuthError, Authenticator, ConnectError, DataplaneServer, Deps, End, Options, Proxies, Snapshots, StreamId,
 };

@@ -238,8 +238,8 @@ fn apply_health(spec: &mut Dataplane, report: &HealthReport) -> bool {
 
 #[async_trait]
 impl Proxies for ZoneProxies {
-    async fn stored_dataplane(&self, id: &graticule_xds::ProxyId) -> Option<Arc<Resource>> {
-        self.dataplane(&own(id))
+    async fn stored_dataplane(&self, proxy: &ProxyId) -> Option<Arc<Resource>> {
+        self.dataplane(proxy)
     }
 
     async fn has_mesh(&self, mesh: &str) -> bool {
@@ -248,7 +248,7 @@ impl Proxies for ZoneProxies {
 
     async fn connect(&self, hello: Hello, stream: &StreamId) -> Result<Snapshots, ConnectError> {
         let shared = &self.0;
-        let proxy = own(&hello.id);
+        let proxy = hello.id;
         let is_self_registered = hello.dataplane.is_some();
         if let Some(brought) = hello.dataplane {
             self.check_workload(&brought)?;
@@ -267,15 +267,14 @@ impl Proxies for ZoneProxies {
         shared.engine.connect(proxy, hello.node).await.map_err(ended)
     }
 
-    fn event(&self, id: &graticule_xds::ProxyId, stream: &StreamId, event: Event) {
-        let proxy = own(id);
-        if !self.is_newest(&proxy, stream) {
+    fn event(&self, proxy: &ProxyId, stream: &StreamId, event: Event) {
+        if !self.is_newest(proxy, stream) {
             return;
         }
         match &event {
             Event::Serving => {
-                if self.0.observations.serving(&proxy) != Serving::Draining {
-                    self.0.observations.set_serving(&proxy, Serving::Serving);
+                if self.0.observations.serving(proxy) != Serving::Draining {
+                    self.0.observations.set_serving(proxy, Serving::Serving);
                 }
             }
             Event::Nacked { kind, names, message, .. } => {
@@ -283,26 +282,24 @@ impl Proxies for ZoneProxies {
             }
             Event::Sent { .. } | Event::Acked { .. } | Event::Synced { .. } => {}
         }
-        self.0.insights.happened(&proxy, &stream.0, event);
+        self.0.insights.happened(proxy, &stream.0, event);
     }
 
-    fn disconnected(&self, id: &graticule_xds::ProxyId, stream: &StreamId, end: End) {
-        let proxy = own(id);
-        self.0.insights.close(&proxy, &stream.0);
-        if !self.is_newest(&proxy, stream) || end == End::Shutdown || end == End::Replaced {
+    fn disconnected(&self, proxy: &ProxyId, stream: &StreamId, end: End) {
+        self.0.insights.close(proxy, &stream.0);
+        if !self.is_newest(proxy, stream) || end == End::Shutdown || end == End::Replaced {
             return;
         }
         tracing::info!(%proxy, %stream, ?end, "proxy disconnected");
-        self.0.observations.set_connected(&proxy, false);
+        self.0.observations.set_connected(proxy, false);
         let name = format!("see off {proxy}");
-        self.0.spawner.best_effort(name, self.clone().see_off(proxy, stream.clone()));
+        self.0.spawner.best_effort(name, self.clone().see_off(proxy.clone(), stream.clone()));
     }
 
-    async fn watch_dataplane(&self, id: &graticule_xds::ProxyId) -> watch::Receiver<Option<Arc<Resource>>> {
-        let proxy = own(id);
+    async fn watch_dataplane(&self, proxy: &ProxyId) -> watch::Receiver<Option<Arc<Resource>>> {
         let key = proxy.key();
         let mut feed = self.0.store.watch(None);
-        let (sender, receiver) = watch::channel(self.dataplane(&proxy));
+        let (sender, receiver) = watch::channel(self.dataplane(proxy));
         self.0.spawner.best_effort(format!("watch {proxy}"), async move {
             loop {
                 let event = tokio::select! {
@@ -329,30 +326,24 @@ impl Proxies for ZoneProxies {
         receiver
     }
 
-    async fn health(&self, id: &graticule_xds::ProxyId, report: HealthReport) {
-        let proxy = own(id);
+    async fn health(&self, proxy: &ProxyId, report: HealthReport) {
         let mut report = report;
         {
             // An Envoy that starts reports that it is not live yet; that is no news, and it would keep the proxy
             // out until the next report.
             let mut registrations = self.0.registrations.lock();
-            let Some(registration) = registrations.get_mut(&proxy) else { return };
+            let Some(registration) = registrations.get_mut(proxy) else { return };
             registration.was_healthy |= report.admin_healthy;
             report.admin_healthy |= !registration.was_healthy;
         }
-        if let Err(error) = self.update(&proxy, |spec| apply_health(spec, &report)).await {
+        if let Err(error) = self.update(proxy, |spec| apply_health(spec, &report)).await {
             tracing::warn!(%proxy, %error, "health cannot be stored");
         }
     }
 
-    async fn drain(&self, id: &graticule_xds::ProxyId) -> Result<(), ConnectError> {
-        let proxy = own(id);
+    async fn drain(&self, proxy: &ProxyId) -> Result<(), ConnectError> {
         tracing::info!(%proxy, "proxy drains");
-        self.0.observations.set_serving(&proxy, Serving::Draining);
+        self.0.observations.set_serving(proxy, Serving::Draining);
         Ok(())
     }
-}
-
-fn own(id: &graticule_xds::ProxyId) -> ProxyId {
-    ProxyId::new(id.mesh.clone(), id.name.clone())
 }

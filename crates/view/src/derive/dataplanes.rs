@@ -6,9 +6,9 @@ use std::sync::Arc;
 use graticule_model::kinds::dataplane::{Dataplane, InboundState};
 use graticule_model::kinds::mesh_service::Selector;
 use graticule_model::{Resource, labels};
+use graticule_policy::ProxyId;
 
 use super::DeriveState;
-use crate::proxy::ProxyId;
 
 /// One Dataplane with what is observed of its proxy.
 pub(super) struct Entry<'a> {

@@ -7,7 +7,6 @@ use graticule_model::kinds::dataplane::{Dataplane, ListenerType, Networking, SER
 use graticule_model::kinds::mesh_identity::{MeshIdentity, MeshIdentityStatus};
 use graticule_model::kinds::mesh_service::MeshService;
 use graticule_model::{Key, Kind, Resource, labels};
-use graticule_policy::NodeFacts;
 use graticule_policy::destinations::{Backend, ports};
 use graticule_policy::effective::{Effective, MatchOptions};
 use graticule_policy::inputs::{
@@ -15,11 +14,11 @@ use graticule_policy::inputs::{
     TransparentProxy, UpstreamTls, ZoneIngress,
 };
 use graticule_policy::node::FEATURE_BIND_OUTBOUNDS;
+use graticule_policy::{NodeFacts, ProxyId};
 
 use super::mesh::MeshView;
 use super::{Assembled, Surroundings, transparent};
 use crate::identity::{self, IdentityTemplate};
-use crate::proxy::ProxyId;
 
 /// Why a proxy has no inputs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,10 @@
 //! The first request of a stream: who it is for, and what the proxy says about itself (xds.md §1.3–§1.5).
 
-use std::fmt;
-
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::google::protobuf::{Struct, Value as ProtoValue, value::Kind as ProtoKind};
 use graticule_model::{DecodeError, Kind, Resource, Violations, yaml};
-use graticule_policy::NodeFacts;
 use graticule_policy::node::NodeError;
+use graticule_policy::{NodeFacts, ProxyId};
 use serde_json::{Map, Value};
 
 /// Bytes of a Dataplane in node metadata or in a bootstrap request.
@@ -15,41 +13,6 @@ pub const DATAPLANE_BYTES_MAX: usize = 256 * 1024;
 const NODE_ID_BYTES_MAX: usize = 1_024;
 /// Nesting of node metadata.
 const METADATA_DEPTH_MAX: usize = 32;
-
-/// Mesh and name of a proxy's Dataplane.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ProxyId {
-    /// The mesh.
-    pub mesh: String,
-    /// The stored name; may contain dots.
-    pub name: String,
-}
-
-impl ProxyId {
-    /// From a node id: `<mesh>.<name>`, split at the first dot.
-    ///
-    /// # Errors
-    /// No mesh or no name.
-    pub fn parse(node_id: &str) -> Result<ProxyId, Refusal> {
-        if node_id.len() > NODE_ID_BYTES_MAX {
-            return Err(Refusal::NodeId("it is too long"));
-        }
-        match node_id.split_once('.') {
-            _ if node_id.is_empty() => Err(Refusal::NodeId("it must not be empty")),
-            None => Err(Refusal::NodeId("the name should be provided after the dot")),
-            Some(("", _)) => Err(Refusal::NodeId("the mesh must not be empty")),
-            Some((_, "")) => Err(Refusal::NodeId("the name must not be empty")),
-            Some((mesh, name)) => Ok(ProxyId { mesh: mesh.into(), name: name.into() }),
-        }
-    }
-}
-
-impl fmt::Display for ProxyId {
-    /// The node id.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.mesh, self.name)
-    }
-}
 
 /// Why a first request is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -136,7 +99,7 @@ pub struct Hello {
 /// Why the stream has to end.
 pub fn read_node(node: Option<&Node>) -> Result<Hello, Refusal> {
     let node = node.ok_or(Refusal::NoNode)?;
-    let id = ProxyId::parse(&node.id)?;
+    let id = read_node_id(&node.id)?;
     let metadata = match &node.metadata {
         Some(metadata) => to_map(metadata, METADATA_DEPTH_MAX).ok_or(Refusal::Metadata)?,
         None => Map::new(),
@@ -147,12 +110,26 @@ pub fn read_node(node: Option<&Node>) -> Result<Hello, Refusal> {
         Some(text) => Some(read_dataplane(text)?),
     };
     if let Some(dataplane) = &dataplane {
-        let of_resource = ProxyId { mesh: dataplane.meta.mesh.clone(), name: dataplane.meta.name.clone() };
+        let of_resource = ProxyId::from(&dataplane.key());
         if of_resource != id {
             return Err(Refusal::Mismatch { node: id, dataplane: of_resource });
         }
     }
     Ok(Hello { id, node: facts, metadata, dataplane })
+}
+
+/// A node id is `<mesh>.<name>`, split at the first dot.
+fn read_node_id(node_id: &str) -> Result<ProxyId, Refusal> {
+    if node_id.len() > NODE_ID_BYTES_MAX {
+        return Err(Refusal::NodeId("it is too long"));
+    }
+    match node_id.split_once('.') {
+        _ if node_id.is_empty() => Err(Refusal::NodeId("it must not be empty")),
+        None => Err(Refusal::NodeId("the name should be provided after the dot")),
+        Some(("", _)) => Err(Refusal::NodeId("the mesh must not be empty")),
+        Some((_, "")) => Err(Refusal::NodeId("the name must not be empty")),
+        Some((mesh, name)) => Ok(ProxyId::new(mesh, name)),
+    }
 }
 
 fn to_map(object: &Struct, depth: usize) -> Option<Map<String, Value>> {

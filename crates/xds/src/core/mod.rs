@@ -10,6 +10,6 @@ mod stream;
 mod subscription;
 
 pub use contention::Contention;
-pub use hello::{DATAPLANE_BYTES_MAX, DataplaneError, Hello, ProxyId, Refusal, read_dataplane, read_node};
+pub use hello::{DATAPLANE_BYTES_MAX, DataplaneError, Hello, Refusal, read_dataplane, read_node};
 pub use kind::ResourceType;
 pub use stream::{Event, HOLD_MAX, Step, Stream, StreamError};

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use futures::Stream as FuturesStream;
+use graticule_policy::ProxyId;
 use tonic::{Status, Streaming};
 
 use super::deps::{ConnectError, End, Proxies, Snapshots, StreamId};
 use super::leases::Lease;
 use super::server::{Credential, FIRST_REQUEST_TIMEOUT, Shared};
-use crate::core::{Hello, ProxyId, Stream, read_node};
+use crate::core::{Hello, Stream, read_node};
 
 /// Operators search logs for this text.
 const ALREADY_ACTIVE: &str = "there is already an active stream from this node, try again later";

@@ -13,12 +13,13 @@ use base64::Engine;
 use graticule_envoygen::bootstrap::{BootstrapRequest, DataplaneFacts, bootstrap};
 use graticule_model::kinds::dataplane::Dataplane;
 use graticule_model::{Resource, Violations, labels, yaml};
+use graticule_policy::ProxyId;
 use graticule_runtime::tls::Sans;
 use serde_json::{Value, json};
 use x509_parser::pem::Pem;
 
 use super::server::Shared;
-use crate::core::{DataplaneError, ProxyId, read_dataplane};
+use crate::core::{DataplaneError, read_dataplane};
 
 /// Bytes of a request.
 const BODY_BYTES_MAX: usize = 1 << 20;

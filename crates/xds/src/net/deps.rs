@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use graticule_envoygen::Snapshot;
 use graticule_model::Resource;
+use graticule_policy::ProxyId;
 use graticule_runtime::{Clock, Random, ServerCert};
 use tokio::sync::watch;
 
 use crate::core::hds::HealthReport;
-use crate::core::{Event, Hello, ProxyId};
+use crate::core::{Event, Hello};
 
 /// The newest snapshot of one proxy; `None` until there is one.
 pub type Snapshots = watch::Receiver<Option<Arc<Snapshot>>>;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use graticule_policy::ProxyId;
 
 use super::server::{Credential, Shared};
-use crate::core::ProxyId;
 
 /// 204 when nobody is sent new requests any more; 401 and 404 as they say.
 pub(super) async fn serve(

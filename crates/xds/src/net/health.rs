@@ -10,12 +10,13 @@ use envoy_types::pb::envoy::service::health::v3::{
 use futures::Stream as FuturesStream;
 use graticule_model::Resource;
 use graticule_model::kinds::dataplane::Dataplane;
+use graticule_policy::ProxyId;
 use tokio::sync::watch;
 use tonic::{Status, Streaming};
 
 use super::server::{Credential, DATAPLANE_WAIT, FIRST_REQUEST_TIMEOUT, Shared};
 use crate::core::hds::{HealthReport, report, specifier};
-use crate::core::{Hello, ProxyId, read_node};
+use crate::core::{Hello, read_node};
 
 /// Serves a stream; see [`super::ads::serve`].
 pub(super) fn serve(

@@ -5,12 +5,13 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use graticule_policy::ProxyId;
 use graticule_runtime::Clock;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::deps::StreamId;
-use crate::core::{Contention, ProxyId};
+use crate::core::Contention;
 
 /// Streams of one proxy that may wait for their turn; more are refused.
 const WAITING_MAX: usize = 8;

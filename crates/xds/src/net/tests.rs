@@ -17,6 +17,7 @@ use envoy_types::pb::google::protobuf::{Struct, Value as ProtoValue, value::Kind
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_envoygen::{EnvoyResource, Snapshot};
 use graticule_model::{Resource, Timestamp};
+use graticule_policy::ProxyId;
 use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls, client_config};
 use graticule_runtime::{Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
 use http_body_util::{BodyExt, Full};
@@ -29,7 +30,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::*;
 use crate::core::hds::HealthReport;
-use crate::core::{Event, Hello, ProxyId, ResourceType, read_dataplane};
+use crate::core::{Event, Hello, ResourceType, read_dataplane};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const TOKEN: &str = "good-token";

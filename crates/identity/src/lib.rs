@@ -1,7 +1,7 @@
-//! SPIFFE ids, certificate authorities and certificates, token signing and checking.
+//! Certificate authorities and certificates, token signing and checking.
 //!
 //! Pure but for key generation: time, serial numbers and token ids are arguments. Contract:
-//! tokens-and-access.md §1–3, §8, §10 and xds.md §4.2, §4.3, §4.6. Certificates have P-256 keys; tokens are
+//! tokens-and-access.md §1–3, §8, §10 and xds.md §4.3, §4.6. Certificates have P-256 keys; tokens are
 //! signed with RSA keys, because they are RS256.
 //!
 //! ```
@@ -22,10 +22,10 @@ mod ca;
 mod cert;
 mod pem;
 pub mod rotation;
-pub mod spiffe;
+mod spiffe;
 pub mod tokens;
 
 pub use admin::AdminAuthority;
 pub use ca::{CaError, CertificateAuthority, Leaf};
 pub use cert::CertificateKey;
-pub use spiffe::{SpiffeError, SpiffeId, spiffe_id, trust_domain};
+pub use spiffe::{SpiffeError, SpiffeId};

@@ -116,3 +116,77 @@ pub(crate) fn certificates(pem: &str) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use graticule_model::Meta;
+    use graticule_model::kinds::mesh_identity::SpiffeId;
+
+    use super::*;
+
+    fn mk_labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn mk_spec(trust_domain: Option<&str>, path: Option<&str>) -> MeshIdentity {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let id = SpiffeId { trust_domain: text(trust_domain), path: text(path) };
+        MeshIdentity { spiffe_id: Some(id), ..MeshIdentity::default() }
+    }
+
+    fn check(
+        spec: &MeshIdentity,
+        identity_labels: &[(&str, &str)],
+        dataplane_labels: &[(&str, &str)],
+        expect: Result<&str, &str>,
+    ) {
+        let mut meta = Meta::new("default", "id");
+        meta.labels = mk_labels(identity_labels);
+        let template = IdentityTemplate::of(&Resource::new(meta, spec.clone()), "east");
+        let got = template.and_then(|template| template.render(&mk_labels(dataplane_labels)));
+        let got = got.map_err(|error| error.to_string());
+        assert_eq!(got.as_deref().map_err(String::as_str), expect);
+    }
+
+    #[test]
+    fn ids() {
+        let web = [(labels::WORKLOAD, "web")];
+        let default = MeshIdentity::default();
+        check(&default, &[], &web, Ok("spiffe://default.east.mesh.local/workload/web"));
+        check(&default, &[(labels::ZONE, "west")], &web, Ok("spiffe://default.west.mesh.local/workload/web"));
+        check(
+            &default,
+            &[],
+            &[],
+            Err(
+                "spec.spiffeID.path: \"spiffe://default.east.mesh.local/workload/\": path cannot have a trailing slash",
+            ),
+        );
+        let kubernetes = mk_spec(Some("td"), Some("/ns/{{ .Namespace }}/sa/{{ .ServiceAccount }}"));
+        let pod = [(labels::NAMESPACE, "shop"), (labels::SERVICE_ACCOUNT, "web")];
+        check(&kubernetes, &[], &pod, Ok("spiffe://td/ns/shop/sa/web"));
+        let labelled =
+            mk_spec(Some("{{ label \"team\" }}.x"), Some("/{{ .TrustDomain }}/{{ label \"app\" }}"));
+        check(&labelled, &[("team", "a")], &[("app", "b")], Ok("spiffe://a.x/a.x/b"));
+        check(&labelled, &[], &[("app", "b")], Err("spec.spiffeID.trustDomain: label \"team\" is not set"));
+        check(&labelled, &[("team", "a")], &[], Err("spec.spiffeID.path: label \"app\" is not set"));
+        check(
+            &mk_spec(Some("UPPER"), None),
+            &[],
+            &web,
+            Err(
+                "spec.spiffeID.trustDomain: trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores",
+            ),
+        );
+        let elsewhere = mk_spec(Some("a"), Some(".evil/{{ .Workload }}"));
+        check(&elsewhere, &[], &web, Err("spec.spiffeID.path: the path \".evil/web\" must start with /"));
+        check(
+            &mk_spec(Some("a/b"), None),
+            &[],
+            &web,
+            Err("spec.spiffeID.trustDomain: a trust domain has no path"),
+        );
+        let unknown = mk_spec(Some("{{ .Nope }}"), None);
+        check(&unknown, &[], &web, Err("spec.spiffeID.trustDomain: unknown field .Nope"));
+    }
+}

@@ -223,7 +223,7 @@ impl KeySource for Keys<'_> {
                 return PublicKey::from_pem(&data).map_err(unusable);
             }
         }
-        Err(TokenError::NoSigningKey { kid: kid.into(), secret: self.kind.describe(kid) })
+        Err(self.kind.no_signing_key(kid))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Names of the secrets that hold signing keys and revocation lists (tokens-and-access.md §2, §3).
 
+use super::TokenError;
+
 /// Which tokens a key signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind<'a> {
@@ -76,16 +78,17 @@ impl TokenKind<'_> {
         names.into_iter().filter_map(|name| Some((self.serial(name)?, name))).max()
     }
 
-    /// How errors call the secret.
-    pub(super) fn describe(self, serial: &str) -> String {
-        let name = match serial.parse() {
+    /// There is no key with this id; names the secret that should hold it.
+    pub fn no_signing_key(self, kid: &str) -> TokenError {
+        let name = match kid.parse() {
             Ok(serial) => self.secret_name(serial),
-            Err(_) => format!("{}-{serial}", self.prefix()),
+            Err(_) => format!("{}-{kid}", self.prefix()),
         };
-        match self.mesh() {
+        let secret = match self.mesh() {
             Some(mesh) => format!("Secret of name \"{name}\" in mesh \"{mesh}\""),
             None => format!("GlobalSecret of name \"{name}\""),
-        }
+        };
+        TokenError::NoSigningKey { kid: kid.into(), secret }
     }
 }
 

@@ -4,15 +4,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use graticule_identity::tokens::{self, Keys, Revocations, TokenKind, UserClaims};
-use graticule_model::{Key, Kind, Spec};
+use graticule_identity::tokens::UserClaims;
 use graticule_runtime::Peer;
-use graticule_store::Snapshot;
+use graticule_runtime::supervisor::chain;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
+use crate::Context;
 use crate::error::Error;
-use crate::{Context, Options};
 
 /// The administrator: name and group.
 pub const ADMIN: &str = "mesh-system:admin";
@@ -64,8 +63,7 @@ impl fmt::Display for User {
 /// Decides who calls, before the path is looked at. The index and the GUI ignore tokens.
 pub(crate) fn authenticate(context: &Context, parts: &Parts) -> Result<User, Error> {
     let peer = parts.extensions.get::<Peer>().map(|peer| peer.address.ip());
-    let options = &context.options;
-    if options.server.authn.localhost_is_admin
+    if context.options.server.authn.localhost_is_admin
         && peer.is_some_and(|peer| is_local_admin(peer, host(parts), &parts.headers))
     {
         return Ok(User::admin());
@@ -75,10 +73,11 @@ pub(crate) fn authenticate(context: &Context, parts: &Parts) -> Result<User, Err
         return Ok(User::anonymous());
     }
     let Some(token) = bearer(&parts.headers) else { return Ok(User::anonymous()) };
-    user_of_token(token, &context.store.snapshot(), options, context.clock.now()).map_err(|error| {
-        tracing::info!(%error, "a user token is refused");
+    let validated = context.token_keys.user(token, context.clock.now()).map_err(|error| {
+        tracing::info!(error = chain(&error), "a user token is refused");
         Error::new(StatusCode::UNAUTHORIZED, "Invalid authentication data", "Unauthenticated")
-    })
+    })?;
+    Ok(User::from_claims(validated.claims))
 }
 
 /// The host that the client asked for: the header of HTTP/1.1, the authority of HTTP/2.
@@ -90,35 +89,6 @@ pub(crate) fn host(parts: &Parts) -> &str {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     value.strip_prefix("Bearer ").filter(|token| !token.is_empty())
-}
-
-fn user_of_token(
-    token: &str,
-    snapshot: &Snapshot,
-    options: &Options,
-    now: graticule_model::Timestamp,
-) -> Result<User, tokens::TokenError> {
-    let secret = |name: &str| global_secret(snapshot, name);
-    let use_secrets = options.server.authn.tokens.validator.use_secrets;
-    let keys = Keys {
-        kind: TokenKind::User,
-        configured: &options.user_token_keys,
-        secret: use_secrets.then_some(&secret as &dyn Fn(&str) -> Option<Vec<u8>>),
-    };
-    let mut revocations = Revocations::default();
-    if let Some(list) = global_secret(snapshot, &TokenKind::User.revocations_name()) {
-        revocations.add(&list);
-    }
-    let token = tokens::validate::<UserClaims>(token, &keys, &revocations, now)?;
-    Ok(User::from_claims(token.claims))
-}
-
-pub(crate) fn global_secret(snapshot: &Snapshot, name: &str) -> Option<Vec<u8>> {
-    let resource = snapshot.get(&Key::new(Kind::GlobalSecret, "", name))?;
-    match &resource.spec {
-        Spec::GlobalSecret(secret) => Some(secret.data.0.clone()),
-        _ => None,
-    }
 }
 
 /// The rule "localhost is admin": a loopback peer, no proxy in between, and no page of another site that

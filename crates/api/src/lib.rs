@@ -25,6 +25,7 @@ mod access;
 pub mod auth;
 mod body;
 mod error;
+mod keys;
 pub mod options;
 mod query;
 mod read;
@@ -36,6 +37,7 @@ mod tokens;
 mod write;
 
 pub use auth::User;
+pub use keys::{TokenKeys, read_secret};
 pub use options::{Access, ApiServer, Options, Rules};
 pub use setup::MeshSetup;
 
@@ -101,6 +103,7 @@ impl Api {
 /// Everything that handlers share.
 pub(crate) struct Context {
     options: Options,
+    token_keys: TokenKeys,
     store: Arc<dyn Store>,
     soft: Arc<dyn Store>,
     mode: Mode,
@@ -115,7 +118,12 @@ pub(crate) struct Context {
 impl Context {
     fn new(options: Options, deps: Deps) -> Context {
         let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup } = deps;
-        Context { options, store, soft, mode, zone, clock, random, instance, config, mesh_setup }
+        let token_keys = TokenKeys::with_configured(
+            store.clone(),
+            options.user_token_keys.clone(),
+            options.server.authn.tokens.validator.use_secrets,
+        );
+        Context { options, token_keys, store, soft, mode, zone, clock, random, instance, config, mesh_setup }
     }
 
     fn site(&self) -> Site<'_> {

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::response::Response;
-use graticule_identity::tokens::{
-    self, DataplaneClaims, KeySource, Keys, SigningKey, TokenError, TokenKind, UserClaims, ZoneClaims,
-};
-use graticule_model::{GoDuration, Key, Kind, Spec, Violations};
+use graticule_identity::tokens::{DataplaneClaims, TokenError, TokenKind, UserClaims, ZoneClaims};
+use graticule_model::{GoDuration, Violations};
+use graticule_runtime::supervisor::chain;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -165,7 +164,7 @@ fn require_issuer(is_enabled: bool) -> Result<(), Error> {
     Err(Error::new(StatusCode::BAD_REQUEST, title::TOKEN, detail))
 }
 
-/// Signs with the newest key.
+/// Signs, and leaves a line in the audit log.
 fn sign<C: Serialize>(
     context: &Context,
     call: &Call,
@@ -173,28 +172,17 @@ fn sign<C: Serialize>(
     claims: &C,
     valid_for: GoDuration,
 ) -> Result<String, Error> {
-    let snapshot = context.store.snapshot();
-    let (secret_kind, mesh) = match kind.mesh() {
-        Some(mesh) => (Kind::Secret, mesh),
-        None => (Kind::GlobalSecret, ""),
-    };
-    let names = snapshot.list(secret_kind, Some(mesh)).map(|secret| secret.meta.name.as_str());
-    let Some((serial, name)) = kind.latest(names) else { return Err(no_signing_key(kind)) };
-    let data = snapshot.get(&Key::new(secret_kind, mesh, name)).and_then(|secret| match &secret.spec {
-        Spec::Secret(secret) => Some(secret.data.0.clone()),
-        Spec::GlobalSecret(secret) => Some(secret.data.0.clone()),
-        _ => None,
-    });
-    let Some(data) = data else { return Err(no_signing_key(kind)) };
-    let failed = |error: &dyn std::error::Error| {
-        tracing::error!(%error, secret = name, "cannot issue a token");
-        Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::TOKEN, "Internal Server Error")
-    };
-    let key = SigningKey::from_secret(&data).map_err(|error| failed(&error))?;
     let jti = context.random.uuid();
-    let now = context.clock.now();
-    let token = tokens::issue(claims, &key, &serial.to_string(), now, valid_for, &jti)
-        .map_err(|error| failed(&error))?;
+    let signed = context.token_keys.sign(kind, claims, context.clock.now(), valid_for, &jti);
+    let token = signed.map_err(|error| match error {
+        TokenError::NoSigningKey { .. } => {
+            Error::new(StatusCode::NOT_FOUND, "Signing Key not found", error.to_string())
+        }
+        error => {
+            tracing::error!(error = chain(&error), ?kind, "cannot issue a token");
+            Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::TOKEN, "Internal Server Error")
+        }
+    })?;
     let from = call.peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
     tracing::info!(
         target: "audit",
@@ -207,14 +195,4 @@ fn sign<C: Serialize>(
         "token issued"
     );
     Ok(token)
-}
-
-/// The error names the first key that could have been there.
-fn no_signing_key(kind: TokenKind<'_>) -> Error {
-    let none = Keys { kind, configured: &[], secret: None };
-    let detail = match none.public_key("1") {
-        Err(error @ TokenError::NoSigningKey { .. }) => error.to_string(),
-        _ => "there is no signing key".into(),
-    };
-    Error::new(StatusCode::NOT_FOUND, "Signing Key not found", detail)
 }

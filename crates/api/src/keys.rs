@@ -34,11 +34,17 @@ impl TokenKeys {
     }
 
     /// Checks a user token.
+    ///
+    /// # Errors
+    /// Why it is refused.
     pub fn user(&self, token: &str, now: Timestamp) -> Result<Validated<UserClaims>, TokenError> {
         self.check(TokenKind::User, token, now)
     }
 
     /// Checks a dataplane token with the keys of a mesh.
+    ///
+    /// # Errors
+    /// Why it is refused.
     pub fn dataplane(
         &self,
         mesh: &str,
@@ -49,6 +55,9 @@ impl TokenKeys {
     }
 
     /// Checks a zone token.
+    ///
+    /// # Errors
+    /// Why it is refused.
     pub fn zone(&self, token: &str, now: Timestamp) -> Result<Validated<ZoneClaims>, TokenError> {
         self.check(TokenKind::Zone, token, now)
     }
@@ -70,6 +79,9 @@ impl TokenKeys {
     }
 
     /// Signs claims with the newest key of their kind.
+    ///
+    /// # Errors
+    /// There is no key yet, or it cannot be used.
     pub fn sign<C: serde::Serialize>(
         &self,
         kind: TokenKind<'_>,
@@ -79,15 +91,11 @@ impl TokenKeys {
         jti: &str,
     ) -> Result<String, TokenError> {
         let snapshot = self.store.snapshot();
-        let names = secret_names(&snapshot, kind.mesh());
-        let missing = || TokenError::NoSigningKey {
-            kid: "1".into(),
-            secret: match kind.mesh() {
-                Some(mesh) => format!("Secret of name \"{}\" in mesh \"{mesh}\"", kind.secret_name(1)),
-                None => format!("GlobalSecret of name \"{}\"", kind.secret_name(1)),
-            },
-        };
-        let (serial, name) = kind.latest(names.iter().map(String::as_str)).ok_or_else(missing)?;
+        let secret_kind = if kind.mesh().is_some() { Kind::Secret } else { Kind::GlobalSecret };
+        let names = snapshot.list(secret_kind, kind.mesh()).map(|secret| secret.meta.name.as_str());
+        // The error names the first key that could have been there.
+        let missing = || kind.no_signing_key("1");
+        let (serial, name) = kind.latest(names).ok_or_else(missing)?;
         let data = read_secret(&snapshot, kind.mesh(), name).ok_or_else(missing)?;
         let kid = serial.to_string();
         let key = SigningKey::from_secret(&data)
@@ -106,11 +114,6 @@ fn revocations(snapshot: &Snapshot, kind: TokenKind<'_>) -> Revocations {
         }
     }
     revoked
-}
-
-fn secret_names(snapshot: &Snapshot, mesh: Option<&str>) -> Vec<String> {
-    let kind = if mesh.is_some() { Kind::Secret } else { Kind::GlobalSecret };
-    snapshot.list(kind, mesh).map(|resource| resource.meta.name.clone()).collect()
 }
 
 /// The bytes of a Secret of a mesh, or of a GlobalSecret.

@@ -68,7 +68,16 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
         // "=" makes the word a level position, so that the parser gives its own reason.
         return EnvFilter::builder().parse(format!("graticule={text}")).map_err(error);
     }
-    EnvFilter::builder().parse(text).map_err(error)
+    EnvFilter::builder().parse(quiet(text)).map_err(error)
+}
+
+/// The TLS library warns of every client that names an IP address as the server name, which every Envoy does
+/// that reaches its control plane by address. Who wants to see that says so with a directive.
+fn quiet(text: &str) -> String {
+    match text {
+        "warn" | "info" => format!("{text},rustls=error"),
+        other => other.to_owned(),
+    }
 }
 
 #[cfg(test)]

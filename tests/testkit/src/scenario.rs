@@ -85,8 +85,8 @@ impl Steps<'_> {
         self.routes().await.context("step: HTTP route")?;
         self.crash_of_an_instance().await.context("step: kill -9 of a server instance")?;
         self.graceful_stop().await.context("step: SIGTERM of a server instance")?;
-        self.nothing_rejected().await.context("step: Envoys accepted everything")?;
         self.memory();
+        self.nothing_rejected().await.context("step: Envoys accepted everything")?;
         if ending == Ending::KillGlobal {
             self.without_global().await.context("step: global killed")?;
         }

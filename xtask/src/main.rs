@@ -12,6 +12,7 @@ mod cargo;
 mod check;
 mod codegen;
 mod codegen_protos;
+mod conformance;
 mod demo;
 mod tidy;
 mod tools;
@@ -42,6 +43,20 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// The public conformance data at DIR against our programs and real Envoys.
+    Conformance {
+        /// The data set.
+        dir: PathBuf,
+        /// Only this suite.
+        #[arg(long)]
+        suite: Option<String>,
+        /// Only cases whose name contains this.
+        #[arg(long)]
+        case: Option<String>,
+        /// Also show the cases that passed, and the accepted differences with their reasons.
+        #[arg(long)]
+        show: bool,
+    },
     /// Formatting, lints and structure rules; writes nothing.
     Verify,
     /// Formats, and applies what clippy can fix.
@@ -59,6 +74,7 @@ fn main() -> ExitCode {
         Command::Demo { once, dir } => demo::run(once, dir),
         Command::Test => check::test(),
         Command::E2e { arguments } => check::e2e(&arguments),
+        Command::Conformance { dir, suite, case, show } => conformance::run(dir, suite, case, show),
         Command::Verify => check::verify(),
         Command::Fix => check::fix(),
         Command::Codegen => check::codegen(),

@@ -1,1 +1,46 @@
-//! Runs the public conformance data against our control planes.
+//! Runs the public conformance data against our programs.
+//!
+//! The data is not part of the workspace: its directory is an argument. Suites: [`SUITES`].
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use graticule_testkit::Binaries;
+
+pub mod accepted;
+pub mod compare;
+pub mod report;
+mod two_zones;
+
+pub use report::{CaseReport, SuiteReport};
+
+/// The suites that exist.
+pub const SUITES: [&str; 1] = ["two-zones"];
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data set.
+    pub data: PathBuf,
+    /// Our programs and Envoy.
+    pub binaries: Binaries,
+    /// Logs and work directories of the processes go here.
+    pub work: PathBuf,
+    /// Only this suite.
+    pub suite: Option<String>,
+    /// Only cases whose name contains this.
+    pub case: Option<String>,
+}
+
+/// Runs the suites; `done` hears of each case as it ends.
+///
+/// # Errors
+/// An unknown suite, missing data, or a program that does not start. Failed cases are no error.
+pub async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result<Vec<SuiteReport>> {
+    if let Some(suite) = &options.suite
+        && !SUITES.contains(&suite.as_str())
+    {
+        bail!("unknown suite {suite:?}; there are: {}", SUITES.join(", "));
+    }
+    Ok(vec![two_zones::run(options, done).await?])
+}

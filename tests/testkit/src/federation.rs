@@ -100,6 +100,8 @@ pub struct Federation {
     pub proxies: BTreeMap<String, Proxy>,
     /// REST client.
     pub rest: Client,
+    /// Environment variables of zones that are started from now on.
+    pub zone_environment: BTreeMap<String, String>,
     next_host: u8,
     drain_time: Duration,
 }
@@ -139,6 +141,7 @@ impl Federation {
             zones: BTreeMap::new(),
             proxies: BTreeMap::new(),
             rest,
+            zone_environment: BTreeMap::new(),
             next_host: 1,
             drain_time: Duration::from_secs(3),
         };
@@ -202,7 +205,8 @@ impl Federation {
             .env("GRATICULE_GENERAL_WORK_DIR", &workdir)
             .env("GRATICULE_API_SERVER_HTTP_PORT", api_port.to_string())
             .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("127.0.0.1")?.to_string())
-            .env("GRATICULE_DP_SERVER_PORT", port.to_string());
+            .env("GRATICULE_DP_SERVER_PORT", port.to_string())
+            .envs(&self.zone_environment);
         let process = Process::spawn(name, &self.dir, &mut command)?;
         let api = format!("http://127.0.0.1:{api_port}");
         self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });

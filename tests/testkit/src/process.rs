@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait;
 
+/// Asks a process to end.
+pub const TERM: Signal = Signal::TERM;
+
 /// A running child in a process group of its own.
 #[derive(Debug)]
 pub struct Process {

@@ -1,0 +1,88 @@
+//! Differences from the recordings that are meant: every one has its reason, and nothing else is let through.
+
+use serde_json::Value;
+
+use crate::compare::{Difference, Found};
+
+/// An accepted difference.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Glob over names of cases (`*` matches anything).
+    pub case: &'static str,
+    /// Glob over paths in the document.
+    pub path: &'static str,
+    /// What ours must be there.
+    pub ours: Ours,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// What is accepted as our value.
+#[derive(Debug)]
+pub enum Ours {
+    /// Exactly this JSON text.
+    Is(&'static str),
+    /// A string that matches this glob.
+    Like(&'static str),
+    /// Nothing: the recording has the member or item and we do not.
+    Absent,
+    /// A member or item that the recording does not have.
+    Additional,
+    /// The same certificate once, where the recording repeats it.
+    Deduplicated,
+}
+
+/// The reason for which a difference is accepted, if it is.
+pub fn reason(list: &'static [Accepted], case: &str, difference: &Difference) -> Option<&'static str> {
+    list.iter()
+        .find(|accepted| {
+            glob(accepted.case, case)
+                && glob(accepted.path, &difference.path)
+                && accepted.ours.covers(&difference.found)
+        })
+        .map(|accepted| accepted.reason)
+}
+
+impl Ours {
+    fn covers(&self, found: &Found) -> bool {
+        match (self, found) {
+            (Ours::Is(text), Found::Other { ours, .. }) => {
+                serde_json::from_str::<Value>(text).is_ok_and(|value| value == *ours)
+            }
+            (Ours::Like(pattern), Found::Other { ours: Value::String(ours), .. }) => glob(pattern, ours),
+            (Ours::Deduplicated, Found::Repeated) => true,
+            (Ours::Absent, Found::Missing(_)) | (Ours::Additional, Found::Extra(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// `*` matches any text, also `/`.
+fn glob(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| {
+            rest.is_empty()
+                || tail.char_indices().map(|(at, _)| at).chain([tail.len()]).any(|at| glob(rest, &tail[at..]))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::glob;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, matches) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/bc", false),
+            ("a/*/c", "a/x/y/c", true),
+            ("*", "", true),
+            ("*/c", "a/d", false),
+            ("a*b*c", "aXbYc", true),
+        ] {
+            assert_eq!(glob(pattern, text), matches, "{pattern} on {text}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask conformance`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use graticule_conformance::{CaseReport, Options, SUITES};
+use graticule_testkit::Binaries;
+
+use crate::{cargo, tools};
+
+/// Builds the programs and runs the data set at `dir` against them; fails when a case does.
+pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, show: bool) -> Result<()> {
+    ensure!(dir.is_dir(), "{} is no directory", dir.display());
+    if let Some(suite) = &suite {
+        ensure!(SUITES.contains(&suite.as_str()), "unknown suite {suite:?}; there are: {}", SUITES.join(", "));
+    }
+    let envoy = tools::envoy()?;
+    let bin_dir = cargo::build_programs()?;
+    let work = cargo::target_dir().join("conformance").join(std::process::id().to_string());
+    let binaries = Binaries { dir: bin_dir, envoy, root: cargo::root() };
+    let options = Options { data: dir, binaries, work: work.clone(), suite, case };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let reports = runtime
+        .block_on(graticule_conformance::run(&options, &mut |case| print(case, show)))
+        .with_context(|| format!("logs are in {}", work.display()))?;
+    for report in &reports {
+        println!("{}", report.summary());
+    }
+    if reports.iter().any(|report| report.failed() > 0) {
+        bail!("cases failed; logs are in {}", work.display());
+    }
+    std::fs::remove_dir_all(&work).with_context(|| work.display().to_string())
+}
+
+fn print(case: &CaseReport, show: bool) {
+    match &case.failure {
+        Some(failure) => println!("failed {}\n{}", case.name, failure.trim_end()),
+        None if show => println!("passed {}", case.name),
+        None => {}
+    }
+    for (difference, reason) in case.accepted.iter().filter(|_| show) {
+        println!("    accepted: {difference}\n              because {reason}");
+    }
+}

@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use graticule_model::{Kind, Resource};
 use serde_json::Value;
 
-use crate::client::{Client, documents, resource_path};
+use crate::client::{Client, NotFound, documents, resource_path};
+
+/// A kind that is at most this many edits away was probably meant.
+const NEAR: usize = 3;
+/// Longer names are cut before they are compared.
+const LONGEST_KIND: usize = 64;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -38,24 +43,31 @@ pub(crate) async fn run(client: &Client, arguments: &Arguments) -> Result<()> {
         for (source, text) in texts(path)? {
             let text = render(&text, &variables).with_context(|| source.clone())?;
             for document in documents(&text, &source)? {
-                resources.push(check(document).with_context(|| source.clone())?);
+                let (resource, document) = check(document).with_context(|| source.clone())?;
+                resources.push((resource, document, source.clone()));
             }
         }
     }
     if arguments.dry_run {
-        for (_, document) in &resources {
+        for (_, document, _) in &resources {
             println!("---\n{}", graticule_model::yaml::to_string(document)?.trim_end());
         }
         return Ok(());
     }
-    for (resource, document) in &resources {
+    for (resource, document, source) in &resources {
         let (kind, name) = (resource.kind(), &resource.meta.name);
         let path = resource_path(kind, &resource.meta.mesh, name);
-        let existed = client.exists(&path).await?;
-        let answer = client
-            .put(&path, document)
-            .await
-            .with_context(|| format!("{} {name} was not applied", kind.name()))?;
+        let not_applied = || format!("{source}: {} {name} was not applied", kind.name());
+        let existed = client.exists(&path).await.with_context(not_applied)?;
+        let answer = match client.put(&path, document).await {
+            Err(error) if error.is::<NotFound>() && !kind.descriptor().is_global_scoped() => {
+                let mesh = &resource.meta.mesh;
+                let hint =
+                    format!("is there a mesh \"{mesh}\"? Apply it first, or name another one in `mesh`");
+                Err::<Value, _>(error.context(hint)).with_context(not_applied)?
+            }
+            other => other.with_context(not_applied)?,
+        };
         println!("{} {name} {}", kind.name(), if existed { "updated" } else { "created" });
         for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             eprintln!("Warning: {warning}");
@@ -115,15 +127,55 @@ fn render(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
 
 /// A document that is a valid resource, with its mesh filled in.
 fn check(mut document: Value) -> Result<(Resource, Value)> {
-    let name = document["type"].as_str().context("`type` is missing: is this a resource?")?;
-    let kind = Kind::from_name(name)?;
-    let resource = Resource::from_rest(kind, &document).with_context(|| format!("{kind} is not valid"))?;
-    resource.validate().with_context(|| format!("{kind} {} is not valid", resource.meta.name))?;
+    let text = |field: &str| document[field].as_str().map(str::to_owned);
+    let Some(type_name) = text("type") else {
+        if document.get("apiVersion").is_some() {
+            bail!(
+                "`type` is missing: this is the form of Kubernetes; write `type`, `mesh`, `name` and `spec` at the top"
+            );
+        }
+        bail!("`type` is missing: a resource begins with `type: <kind>` and `name: <name>`");
+    };
+    let kind =
+        Kind::from_name(&type_name).map_err(|error| anyhow!("type: {error}{}", did_you_mean(&type_name)))?;
+    let what = || format!("{kind} {} is not valid", text("name").unwrap_or_default());
+    let resource = Resource::from_rest(kind, &document).with_context(what)?;
+    resource.validate().with_context(what)?;
     ensure!(!resource.meta.name.is_empty(), "{kind}: `name` is missing");
     if !kind.descriptor().is_global_scoped() {
         document["mesh"] = resource.meta.mesh.clone().into();
     }
     Ok((resource, document))
+}
+
+/// The kind that was probably meant; the list of all of them when none is near.
+fn did_you_mean(name: &str) -> String {
+    let kinds = || Kind::all().map(|kind| kind.descriptor().name);
+    let lower = name.to_ascii_lowercase();
+    let near = kinds()
+        .map(|known| (distance(&lower, &known.to_ascii_lowercase()), known))
+        .filter(|(distance, _)| *distance <= NEAR)
+        .min();
+    match near {
+        Some((_, known)) => format!("; did you mean {known}?"),
+        None => format!("; known are: {}", kinds().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Edit distance of two short texts.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(LONGEST_KIND).enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]
@@ -142,6 +194,22 @@ mod tests {
         let text = "type: MeshZoneAddress\nname: a\nspec: {address: '', port: 0}";
         let error = check(graticule_model::yaml::parse_one(text).expect("yaml")).expect_err("invalid");
         assert!(format!("{error:#}").contains("spec.address: must not be empty"), "{error:#}");
-        assert!(check(serde_json::json!({"type": "Nothing"})).is_err());
+    }
+
+    #[test]
+    fn errors_name_what_was_meant() {
+        for (text, expected) in [
+            ("type: MeshTimout\nname: a", "did you mean MeshTimeout?"),
+            ("type: meshtimeout\nname: a", "did you mean MeshTimeout?"),
+            ("type: Nothing\nname: a", "known are: Mesh"),
+            ("apiVersion: kuma.io/v1alpha1\nkind: Mesh", "form of Kubernetes"),
+            ("hello", "a resource begins with"),
+            ("[1]", "a resource begins with"),
+            ("type: MeshTimeout\nname: a\nspec: {to: 5}", "MeshTimeout a is not valid: spec.to"),
+        ] {
+            let document = graticule_model::yaml::parse_one(text).expect("yaml");
+            let error = format!("{:#}", check(document).expect_err(text));
+            assert!(error.contains(expected), "{text}: {error}");
+        }
     }
 }

@@ -47,6 +47,10 @@ impl Client {
             builder = builder.tls_certs_only(certificates);
         }
         let address = address.trim_end_matches('/').to_owned();
+        let url = reqwest::Url::parse(&address);
+        if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            bail!("--address {address:?} is not a URL such as http://localhost:5681");
+        }
         Ok(Client { http: builder.build()?, address, token })
     }
 
@@ -126,7 +130,7 @@ impl Client {
 
 /// Answer 404.
 #[derive(Debug)]
-struct NotFound(String);
+pub(crate) struct NotFound(String);
 
 impl std::fmt::Display for NotFound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -138,7 +142,11 @@ impl std::error::Error for NotFound {}
 
 fn explain(status: StatusCode, text: &str) -> anyhow::Error {
     let Ok(document) = serde_json::from_str::<Value>(text) else {
-        return anyhow!("the control plane answered {status}: {}", text.trim());
+        let text = text.trim();
+        return match text {
+            "" => anyhow!("{status} without a reason: is --address the REST API of a control plane?"),
+            _ => anyhow!("the control plane answered {status}: {text}"),
+        };
     };
     let field = |name: &str| document[name].as_str().unwrap_or_default().trim().to_owned();
     let mut message = format!("{} ({})", field("title"), field("detail"));

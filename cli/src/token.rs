@@ -57,7 +57,10 @@ pub(crate) async fn run(client: &Client, command: Command) -> Result<()> {
             client.post("/tokens/dataplane", &body).await?
         }
         Command::Zone { zone, valid_for } => {
-            ensure!(!zone.is_empty(), "--zone must not be empty");
+            ensure!(
+                graticule_model::name::is_dns1035_label(&zone),
+                "--zone {zone:?} is no name of a zone: lower-case letters, digits and '-', starting with a letter"
+            );
             client.post("/tokens/zone", &json!({"zone": zone, "scope": [], "validFor": valid_for})).await?
         }
         Command::User { name, groups, valid_for } => {

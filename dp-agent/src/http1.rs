@@ -85,11 +85,11 @@ pub(crate) struct Response {
 pub(crate) enum Error {
     #[error("cannot connect")]
     Connect(#[source] std::io::Error),
-    #[error("the TLS handshake failed")]
+    #[error("the TLS handshake failed{}", tls_hint(.0))]
     Tls(#[source] std::io::Error),
     #[error("{0:?} is neither a host name nor an address")]
     Host(String),
-    #[error("the exchange failed")]
+    #[error("the exchange failed{}", if .0.is_parse() { " (does the address need https:// instead of http://?)" } else { "" })]
     Http(#[source] hyper::Error),
     #[error("the answer cannot be read")]
     Body(#[source] BoxError),
@@ -128,6 +128,23 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
     let stream = TcpStream::connect((host, port)).await.map_err(Error::Connect)?;
     stream.set_nodelay(true).map_err(Error::Connect)?;
     Ok(stream)
+}
+
+/// What a failed handshake means for the flags.
+fn tls_hint(error: &std::io::Error) -> &'static str {
+    use tokio_rustls::rustls::{CertificateError, Error as Rustls};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Rustls>()) {
+        Some(Rustls::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            " (--ca-cert-file holds neither the certificate of this control plane nor its authority)"
+        }
+        Some(Rustls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => " (the control plane's certificate is not for the host of --cp-address)",
+        Some(Rustls::InvalidMessage(_)) => {
+            " (no TLS at --cp-address: is it the port of the data plane server, 5678 by default?)"
+        }
+        _ => "",
+    }
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, body_len_max: usize) -> Result<Response, Error>

@@ -17,7 +17,7 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Command line.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about = "A control plane of Graticule", long_about = None)]
 pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]

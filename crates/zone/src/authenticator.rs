@@ -30,18 +30,17 @@ impl Authenticator for TokenAuthenticator {
         if self.admits_everybody {
             return Ok(());
         }
-        let failed = |reason: String| AuthError(format!("authentication failed: {reason}"));
         let token = credential.filter(|token| !token.is_empty()).ok_or_else(|| {
-            failed("a dataplane token is required; make one with `grat generate dataplane-token`".into())
+            AuthError("a dataplane token is required; make one with `grat generate dataplane-token`".into())
         })?;
         let meta = &dataplane.meta;
         let validated = self
             .keys
             .dataplane(&meta.mesh, token, self.clock.now())
-            .map_err(|error| failed(chain(&error)))?;
+            .map_err(|error| AuthError(chain(&error)))?;
         let needs_workload = identity_needs_workload(&self.store.snapshot(), dataplane);
         check_dataplane(&validated.claims, &meta.name, &meta.mesh, &meta.labels, needs_workload)
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| AuthError(error.to_string()))
     }
 }
 

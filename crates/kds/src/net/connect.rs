@@ -11,6 +11,7 @@ use http::Uri;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{self, CertificateError};
 
 /// Largest token file that is read, in bytes.
 const TOKEN_LEN_MAX: u64 = 16 * 1024;
@@ -74,13 +75,36 @@ impl Dial {
                 stream.set_nodelay(true)?;
                 let io: Box<dyn Io> = match secure {
                     None => Box::new(stream),
-                    Some((connector, name)) => Box::new(connector.connect(name, stream).await?),
+                    Some((connector, name)) => {
+                        Box::new(connector.connect(name, stream).await.map_err(tls_failure)?)
+                    }
                 };
                 Ok(io)
             })
         });
         Ok(Dial { connector, authority, tls })
     }
+}
+
+/// What a failed handshake means for the settings of the zone.
+fn tls_failure(error: io::Error) -> io::Error {
+    let meaning = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(reason)) => match reason {
+            CertificateError::UnknownIssuer | CertificateError::Other(_) => {
+                "no authority of multizone.zone.kds.rootCaFile has signed global's certificate: give the zone \
+                 global's kuma-cp.crt or the authority of its certificate"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "global's certificate is not for the host of multizone.zone.globalAddress"
+            }
+            _ => "global's certificate cannot be accepted",
+        },
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "no TLS at multizone.zone.globalAddress: is it the port where global serves zones (5685 by default)?"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{meaning} ({error})"))
 }
 
 /// The zone token, read again for each connection.
@@ -96,6 +120,14 @@ pub enum ZoneToken {
 }
 
 impl ZoneToken {
+    /// Whether there is a token to send, where one was asked for.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is empty.
+    pub fn check(&self) -> io::Result<()> {
+        self.read().map(|_| ())
+    }
+
     pub(super) fn read(&self) -> io::Result<Option<String>> {
         match self {
             ZoneToken::None => Ok(None),
@@ -109,8 +141,29 @@ impl ZoneToken {
                 std::fs::File::open(path)
                     .and_then(|file| file.take(TOKEN_LEN_MAX).read_to_string(&mut text))
                     .map_err(failed)?;
-                Ok(Some(text.trim().to_owned()))
+                match text.trim() {
+                    "" => Err(failed(io::Error::other("is empty"))),
+                    token => Ok(Some(token.to_owned())),
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_handshakes_name_the_setting() {
+        for (error, setting) in [
+            (CertificateError::UnknownIssuer.into(), "rootCaFile"),
+            (CertificateError::NotValidForName.into(), "globalAddress"),
+            (rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType), "5685"),
+        ] {
+            let text = tls_failure(io::Error::new(io::ErrorKind::InvalidData, error)).to_string();
+            assert!(text.contains(setting), "{text}");
+        }
+        assert_eq!(tls_failure(io::Error::other("other")).to_string(), "other");
     }
 }

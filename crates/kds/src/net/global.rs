@@ -28,8 +28,10 @@ use super::registry::{Registry, ZoneReport};
 use super::{MESSAGE_LEN_MAX, describe};
 use crate::core::{Catalog, Direction, Plane, Source, StreamKind, TrustExchange};
 
+mod refusals;
 mod streams;
 
+use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
 
 /// Longest Zone token that is looked at, in bytes.
@@ -116,6 +118,7 @@ struct Shared {
     broker: AdminBroker,
     /// Two zones cannot claim one trust domain at the same time.
     trust_gate: tokio::sync::Mutex<()>,
+    refusals: parking_lot::Mutex<Refusals>,
     drain: CancellationToken,
 }
 
@@ -128,6 +131,7 @@ impl GlobalServer {
             registry: Arc::new(Registry::new(&deps.instance_id, options.subscriptions_max)),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
+            refusals: parking_lot::Mutex::default(),
             drain: CancellationToken::new(),
             options,
             deps,
@@ -213,8 +217,7 @@ impl Shared {
             if self.options.allow_zones_without_token {
                 return Ok(visitor(false));
             }
-            tracing::warn!(zone, "zone refused: it presented no token");
-            return Err(Status::unauthenticated("a zone token is required"));
+            return Err(self.refuse(zone, "a zone token is required, none was presented"));
         };
         let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let result = match token {
@@ -223,10 +226,19 @@ impl Shared {
             }
             _ => Err("the authorization header is not \"Bearer <zone token>\"".into()),
         };
-        result.map(|()| visitor(true)).map_err(|reason| {
-            tracing::warn!(zone, reason, "zone refused");
-            Status::unauthenticated("authentication failed")
-        })
+        result.map(|()| visitor(true)).map_err(|reason| self.refuse(zone, &reason))
+    }
+
+    /// The zone is told the reason as well: it is about its own token, and its operator has to act.
+    fn refuse(&self, zone: &str, reason: &str) -> Status {
+        if self.refusals.lock().is_news(zone, reason, self.deps.clock.monotonic()) {
+            tracing::warn!(
+                zone,
+                reason,
+                "zone refused; make a token with `grat generate zone-token --zone {zone}`"
+            );
+        }
+        Status::unauthenticated(format!("authentication failed: {reason}"))
     }
 
     async fn ensure_cluster_id(&self) -> Result<(), CommitError> {

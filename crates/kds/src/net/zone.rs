@@ -221,7 +221,21 @@ impl ZoneClient {
             status = stats => ("StreamStats", status),
             status = clusters => ("StreamClusters", status),
         };
-        Err(format!("{name}: {:?}: {}", status.code(), status.message()))
+        Err(format!("{name}: {:?}: {}{}", status.code(), status.message(), self.hint(status.code())))
+    }
+
+    /// What to do about an ended call.
+    fn hint(&self, code: Code) -> &'static str {
+        match code {
+            Code::Unauthenticated if matches!(self.options.token, ZoneToken::None) => {
+                "; name a zone token with multizone.zone.kds.tokenFile"
+            }
+            Code::Unauthenticated => "; put a good zone token into the file of multizone.zone.kds.tokenFile",
+            Code::Unknown | Code::Internal | Code::Cancelled if !self.options.dial.tls => {
+                "; multizone.zone.globalAddress says grpc:// (no TLS): does global expect grpcs://?"
+            }
+            _ => "",
+        }
     }
 
     async fn dial(&self) -> Result<Channel, String> {

@@ -18,7 +18,7 @@ pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
     let mut documents = Vec::new();
     for (index, part) in split_documents(text).into_iter().enumerate() {
         let value: Option<Value> = serde_saphyr::from_str(&part)
-            .map_err(|error| YamlError { document: index + 1, message: error.to_string() })?;
+            .map_err(|error| YamlError { document: index + 1, message: message(&error) })?;
         if let Some(value) = value
             && !value.is_null()
         {
@@ -26,6 +26,18 @@ pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
         }
     }
     Ok(documents)
+}
+
+/// The parser's message with the lines around the place; a broken budget needs no lines but the reason.
+fn message(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::Budget { location, .. } => format!(
+            "line {} column {}: too many or too deeply nested values; are aliases multiplied?",
+            location.line(),
+            location.column()
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// Reads exactly one document.
@@ -80,6 +92,17 @@ mod tests {
         assert_eq!(docs, vec![serde_json::json!({"a": 1}), serde_json::json!({"b": ["x"]})]);
         assert!(parse_one("a: [").is_err());
         assert!(parse_one("").is_err());
+    }
+
+    #[test]
+    fn hostile_documents_end_in_one_line() {
+        let row = |name: u32| {
+            format!("a{}: &a{} [{}]\n", name + 1, name + 1, vec![format!("*a{name}"); 9].join(","))
+        };
+        let bomb = format!("a0: &a0 [x]\n{}", (0..12).map(row).collect::<String>());
+        let error = parse_one(&bomb).expect_err("refused").to_string();
+        assert!(error.contains("aliases") && error.lines().count() == 1, "{error}");
+        assert!(parse_one(&"[".repeat(10_000)).is_err());
     }
 
     #[test]

@@ -52,7 +52,13 @@ fn merge_below(
         }
         match value {
             Value::Null => {}
-            Value::Object(below) => merge_below(schema, &path, child(target, &key), below, warnings)?,
+            Value::Object(below) => {
+                // Where nothing below means anything, the settings have no such section.
+                let has_own = schema.settings.iter().any(|setting| is_at_or_below(setting.path, &path));
+                let mut nowhere = Value::Null;
+                let section = if has_own { child(target, &key) } else { &mut nowhere };
+                merge_below(schema, &path, section, below, warnings)?;
+            }
             _ => return Err(Error::Value { name: path, reason: "must be a mapping of settings".into() }),
         }
     }

@@ -11,9 +11,7 @@ use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAu
 use graticule_model::Mode;
 use graticule_model::labels::Site;
 use graticule_runtime::supervisor::chain;
-use graticule_runtime::{
-    Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version,
-};
+use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
 use graticule_store::{MemoryStore, Store};
 
 use crate::settings::{Settings, names};
@@ -21,14 +19,14 @@ use crate::settings::{Settings, names};
 /// Loads settings, starts everything, runs until a signal.
 pub(crate) async fn run(arguments: &Run) -> Result<()> {
     let settings = command::load::<Settings>(&names(), arguments)?;
-    if arguments.check_config {
-        return Ok(());
-    }
     ensure!(
         settings.store.r#type == "memory",
         "store.type: {:?} is not supported by this version; use memory",
         settings.store.r#type
     );
+    if arguments.check_config {
+        return Ok(());
+    }
     let (clock, random) = (Clock::system(), Random::system());
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());

@@ -1,7 +1,7 @@
 //! Settings of global: Kuma's keys, variables and defaults (DESIGN decision 13).
 
 use graticule_api::{Access, ApiServer};
-use graticule_control_plane::settings::{API, Compat};
+use graticule_control_plane::settings::Compat;
 use graticule_kds::core::TrustExchange;
 use graticule_model::GoDuration;
 use graticule_runtime::config::{Schema, Setting};
@@ -136,7 +136,8 @@ pub(crate) fn names() -> Schema {
     let tables = [
         General::SETTINGS,
         StoreSettings::SETTINGS,
-        API,
+        ApiServer::SETTINGS,
+        Access::SETTINGS,
         Defaults::SETTINGS,
         Diagnostics::SETTINGS,
         Compat::SETTINGS,

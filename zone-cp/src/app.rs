@@ -9,6 +9,7 @@ use graticule_control_plane::command::{self, Run};
 use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
 use graticule_control_plane::{DefaultObjects, TokenKeys, mesh_setup};
 use graticule_envoygen::bootstrap::BootstrapSettings;
+use graticule_identity::tokens::{PublicKey, StaticKey};
 use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
 use graticule_model::labels::Site;
 use graticule_model::{Mode, name};
@@ -148,8 +149,9 @@ impl Parts {
         let token = match zone.kds.token_file.as_str() {
             "" => ZoneToken::None,
             file => {
-                std::fs::metadata(file).with_context(|| format!("multizone.zone.kds.tokenFile {file}"))?;
-                ZoneToken::File(file.into())
+                let token = ZoneToken::File(file.into());
+                token.check().context("multizone.zone.kds.tokenFile")?;
+                token
             }
         };
         let config = serde_json::json!({
@@ -254,7 +256,7 @@ impl Parts {
             self.clock.clone(),
         );
         let authenticator = TokenAuthenticator {
-            keys: TokenKeys::new(self.store.clone()),
+            keys: self.dataplane_token_keys()?,
             store: self.store.clone(),
             clock: self.clock.clone(),
             admits_everybody: options.authn.is_none(),
@@ -271,6 +273,23 @@ impl Parts {
         let server = DataplaneServer::new(options, deps, self.spawner.drain());
         self.spawner.essential("data plane server", async move { server.run(incoming).await });
         Ok(())
+    }
+
+    /// What dataplane tokens are checked with: configured keys, and keys of the meshes unless that is turned off.
+    fn dataplane_token_keys(&self) -> Result<TokenKeys> {
+        let validator = &self.settings.dp_server.authn.dp_proxy.dp_token.validator;
+        let mut configured = Vec::new();
+        for (index, public) in validator.public_keys.iter().enumerate() {
+            let name = format!("dpServer.authn.dpProxy.dpToken.validator.publicKeys[{index}]");
+            let pem = match (public.key.as_str(), public.key_file.as_str()) {
+                ("", "") => bail!("{name}: one of key and keyFile is required"),
+                ("", file) => std::fs::read(file).with_context(|| format!("{name}.keyFile {file}"))?,
+                (pem, _) => pem.into(),
+            };
+            let key = PublicKey::from_pem(&pem).with_context(|| name)?;
+            configured.push(StaticKey { kid: public.kid.clone(), mesh: public.mesh.clone(), key });
+        }
+        Ok(TokenKeys::with_configured(self.store.clone(), configured, validator.use_secrets))
     }
 
     fn bootstrap_settings(&self) -> Result<BootstrapSettings> {

@@ -1,7 +1,7 @@
 //! Settings of a zone: Kuma's keys, variables and defaults (DESIGN decision 13).
 
 use graticule_api::{Access, ApiServer};
-use graticule_control_plane::settings::{API, Compat};
+use graticule_control_plane::settings::Compat;
 use graticule_model::GoDuration;
 use graticule_runtime::config::{Schema, Setting};
 use graticule_runtime::settings::{Defaults, Diagnostics, General, StoreSettings, schema, setting};
@@ -18,7 +18,7 @@ pub(crate) struct Settings {
     pub(crate) defaults: Defaults,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) multizone: Multizone,
-    pub(crate) dp_server: graticule_xds::net::Options,
+    pub(crate) dp_server: graticule_xds::Options,
     pub(crate) bootstrap_server: BootstrapServer,
     pub(crate) xds_server: XdsServer,
     pub(crate) mesh_service: MeshService,
@@ -214,51 +214,6 @@ const OWN: &[Setting] = &[
         "file with the zone token; read for each connection",
     ),
     setting("multizone.zone.kds.maxMsgSize", "MULTIZONE_ZONE_KDS_MAX_MSG_SIZE", "largest message, in bytes"),
-    setting("dpServer.port", "DP_SERVER_PORT", "port that proxies connect to"),
-    setting("dpServer.tlsCertFile", "DP_SERVER_TLS_CERT_FILE", "PEM certificate; empty: general.tlsCertFile"),
-    setting("dpServer.tlsKeyFile", "DP_SERVER_TLS_KEY_FILE", "key of the certificate"),
-    setting("dpServer.tlsMinVersion", "DP_SERVER_TLS_MIN_VERSION", "lowest TLS version"),
-    setting("dpServer.tlsMaxVersion", "DP_SERVER_TLS_MAX_VERSION", "highest TLS version"),
-    setting("dpServer.readHeaderTimeout", "DP_SERVER_READ_HEADER_TIMEOUT", "time for the head of a request"),
-    setting(
-        "dpServer.authn.dpProxy.type",
-        "DP_SERVER_AUTHN_DP_PROXY_TYPE",
-        "dpToken, or none: everybody is admitted",
-    ),
-    setting(
-        "dpServer.authn.dpProxy.dpToken.enableIssuer",
-        "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_ENABLE_ISSUER",
-        "issue dataplane tokens",
-    ),
-    setting(
-        "dpServer.authn.dpProxy.dpToken.validator.useSecrets",
-        "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_VALIDATOR_USE_SECRETS",
-        "check dataplane tokens with keys of the mesh",
-    ),
-    setting(
-        "dpServer.authn.enableReloadableTokens",
-        "DP_SERVER_AUTHN_ENABLE_RELOADABLE_TOKENS",
-        "Envoy reads its token from the file for each call",
-    ),
-    setting("dpServer.hds.enabled", "DP_SERVER_HDS_ENABLED", "probe services through their proxies"),
-    setting("dpServer.hds.interval", "DP_SERVER_HDS_INTERVAL", "how often Envoy reports"),
-    setting("dpServer.hds.checkDefaults.timeout", "DP_SERVER_HDS_CHECK_TIMEOUT", "time of one probe"),
-    setting("dpServer.hds.checkDefaults.interval", "DP_SERVER_HDS_CHECK_INTERVAL", "between probes"),
-    setting(
-        "dpServer.hds.checkDefaults.noTrafficInterval",
-        "DP_SERVER_HDS_CHECK_NO_TRAFFIC_INTERVAL",
-        "between probes without traffic",
-    ),
-    setting(
-        "dpServer.hds.checkDefaults.healthyThreshold",
-        "DP_SERVER_HDS_CHECK_HEALTHY_THRESHOLD",
-        "successes in a row until healthy",
-    ),
-    setting(
-        "dpServer.hds.checkDefaults.unhealthyThreshold",
-        "DP_SERVER_HDS_CHECK_UNHEALTHY_THRESHOLD",
-        "failures in a row until unhealthy",
-    ),
     setting(
         "bootstrapServer.params.adminAddress",
         "BOOTSTRAP_SERVER_PARAMS_ADMIN_ADDRESS",
@@ -337,10 +292,12 @@ pub(crate) fn names() -> Schema {
     let tables = [
         General::SETTINGS,
         StoreSettings::SETTINGS,
-        API,
+        ApiServer::SETTINGS,
+        Access::SETTINGS,
         Defaults::SETTINGS,
         Diagnostics::SETTINGS,
         Compat::SETTINGS,
+        graticule_xds::Options::SETTINGS,
         OWN,
     ];
     schema(&tables, &["CONFORMANCE_DIR", "BIN_DIR"])

@@ -10,10 +10,7 @@ mod options;
 mod server;
 
 pub use deps::{AuthError, Authenticator, ConnectError, Deps, End, Proxies, Snapshots, StreamId};
-pub use options::{
-    Authn, CheckDefaultsOptions, DpProxyAuthn, DpToken, Hds, MEANINGLESS, Options, PublicKey, SETTINGS,
-    Validator,
-};
+pub use options::{Authn, CheckDefaultsOptions, DpProxyAuthn, DpToken, Hds, Options, PublicKey, Validator};
 pub use server::DataplaneServer;
 
 #[cfg(test)]

@@ -1,122 +1,11 @@
 //! Settings under `dpServer`, with Kuma's keys and defaults.
 
 use graticule_model::GoDuration;
-use graticule_runtime::config::{Meaningless, Setting};
+use graticule_runtime::config::Setting;
+use graticule_runtime::settings::setting;
 use serde::{Deserialize, Serialize};
 
 use crate::core::hds::CheckDefaults;
-
-/// What an operator may set under `dpServer`.
-pub const SETTINGS: &[Setting] = &[
-    Setting { path: "dpServer.port", env: "DP_SERVER_PORT", doc: "port of the data plane server" },
-    Setting {
-        path: "dpServer.tlsCertFile",
-        env: "DP_SERVER_TLS_CERT_FILE",
-        doc: "PEM chain; empty = general.tlsCertFile",
-    },
-    Setting {
-        path: "dpServer.tlsKeyFile",
-        env: "DP_SERVER_TLS_KEY_FILE",
-        doc: "PEM key; empty = general.tlsKeyFile",
-    },
-    Setting { path: "dpServer.tlsMinVersion", env: "DP_SERVER_TLS_MIN_VERSION", doc: "lowest TLS version" },
-    Setting {
-        path: "dpServer.tlsMaxVersion",
-        env: "DP_SERVER_TLS_MAX_VERSION",
-        doc: "highest TLS version; empty = no bound",
-    },
-    Setting {
-        path: "dpServer.tlsCipherSuites",
-        env: "DP_SERVER_TLS_CIPHER_SUITES",
-        doc: "cipher suites; empty = the library's",
-    },
-    Setting {
-        path: "dpServer.readHeaderTimeout",
-        env: "DP_SERVER_READ_HEADER_TIMEOUT",
-        doc: "time for the head of an HTTP/1.1 request",
-    },
-    Setting {
-        path: "dpServer.gracefulShutdownTimeout",
-        env: "DP_SERVER_GRACEFUL_SHUTDOWN_TIMEOUT",
-        doc: "time for requests in progress at shutdown",
-    },
-    Setting {
-        path: "dpServer.authn.dpProxy.type",
-        env: "DP_SERVER_AUTHN_DP_PROXY_TYPE",
-        doc: "dpToken, serviceAccountToken or none; empty = dpToken on Universal",
-    },
-    Setting {
-        path: "dpServer.authn.dpProxy.dpToken.enableIssuer",
-        env: "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_ENABLE_ISSUER",
-        doc: "whether the API issues Dataplane tokens",
-    },
-    Setting {
-        path: "dpServer.authn.dpProxy.dpToken.validator.useSecrets",
-        env: "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_VALIDATOR_USE_SECRETS",
-        doc: "whether signing keys in secrets are accepted",
-    },
-    Setting {
-        path: "dpServer.authn.enableReloadableTokens",
-        env: "DP_SERVER_AUTHN_ENABLE_RELOADABLE_TOKENS",
-        doc: "Envoy reads the token from its file again and again",
-    },
-    Setting { path: "dpServer.hds.enabled", env: "DP_SERVER_HDS_ENABLED", doc: "service probes" },
-    Setting { path: "dpServer.hds.interval", env: "DP_SERVER_HDS_INTERVAL", doc: "how often Envoy reports" },
-    Setting {
-        path: "dpServer.hds.checkDefaults.timeout",
-        env: "DP_SERVER_HDS_CHECK_TIMEOUT",
-        doc: "of one probe",
-    },
-    Setting {
-        path: "dpServer.hds.checkDefaults.interval",
-        env: "DP_SERVER_HDS_CHECK_INTERVAL",
-        doc: "between probes",
-    },
-    Setting {
-        path: "dpServer.hds.checkDefaults.noTrafficInterval",
-        env: "DP_SERVER_HDS_CHECK_NO_TRAFFIC_INTERVAL",
-        doc: "between probes while there is no traffic",
-    },
-    Setting {
-        path: "dpServer.hds.checkDefaults.healthyThreshold",
-        env: "DP_SERVER_HDS_CHECK_HEALTHY_THRESHOLD",
-        doc: "successes in a row until healthy",
-    },
-    Setting {
-        path: "dpServer.hds.checkDefaults.unhealthyThreshold",
-        env: "DP_SERVER_HDS_CHECK_UNHEALTHY_THRESHOLD",
-        doc: "failures in a row until unhealthy",
-    },
-    Setting {
-        path: "dpServer.authn.dpProxy.dpToken.validator.publicKeys",
-        env: "",
-        doc: "further keys that Dataplane tokens may be signed with",
-    },
-];
-
-/// What Kuma has under `dpServer` and nobody needs here.
-pub const MEANINGLESS: &[Meaningless] = &[
-    Meaningless {
-        path: "dpServer.hds.refreshInterval",
-        env: "DP_SERVER_HDS_REFRESH_INTERVAL",
-        instead: "probes follow a change of the Dataplane at once",
-    },
-    Meaningless {
-        path: "dpServer.authn.zoneProxy",
-        env: "DP_SERVER_AUTHN_ZONE_PROXY_TYPE",
-        instead: "zone proxies authenticate as every proxy does",
-    },
-    Meaningless {
-        path: "dpServer.authn.zoneProxy.zoneToken.enableIssuer",
-        env: "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_ENABLE_ISSUER",
-        instead: "zone proxies authenticate as every proxy does",
-    },
-    Meaningless {
-        path: "dpServer.authn.zoneProxy.zoneToken.validator.useSecrets",
-        env: "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_VALIDATOR_USE_SECRETS",
-        instead: "zone proxies authenticate as every proxy does",
-    },
-];
 
 /// `dpServer`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -132,12 +21,8 @@ pub struct Options {
     pub tls_min_version: String,
     /// Highest TLS version; empty = no bound.
     pub tls_max_version: String,
-    /// Cipher suites; empty = the library's.
-    pub tls_cipher_suites: Vec<String>,
     /// Time for the head of an HTTP/1.1 request. Default 5 s.
     pub read_header_timeout: GoDuration,
-    /// Time for requests in progress at shutdown. Default 10 s.
-    pub graceful_shutdown_timeout: GoDuration,
     /// How proxies prove who they are.
     pub authn: Authn,
     /// Service probes.
@@ -152,13 +37,79 @@ impl Default for Options {
             tls_key_file: String::new(),
             tls_min_version: "TLSv1_2".into(),
             tls_max_version: String::new(),
-            tls_cipher_suites: Vec::new(),
             read_header_timeout: GoDuration::from_secs(5),
-            graceful_shutdown_timeout: GoDuration::from_secs(10),
             authn: Authn::default(),
             hds: Hds::default(),
         }
     }
+}
+
+impl Options {
+    /// Table of settings.
+    pub const SETTINGS: &[Setting] = &[
+        setting("dpServer.port", "DP_SERVER_PORT", "port that proxies connect to"),
+        setting(
+            "dpServer.tlsCertFile",
+            "DP_SERVER_TLS_CERT_FILE",
+            "PEM certificate; empty: general.tlsCertFile",
+        ),
+        setting("dpServer.tlsKeyFile", "DP_SERVER_TLS_KEY_FILE", "key of the certificate"),
+        setting("dpServer.tlsMinVersion", "DP_SERVER_TLS_MIN_VERSION", "lowest TLS version"),
+        setting(
+            "dpServer.tlsMaxVersion",
+            "DP_SERVER_TLS_MAX_VERSION",
+            "highest TLS version; empty: no bound",
+        ),
+        setting(
+            "dpServer.readHeaderTimeout",
+            "DP_SERVER_READ_HEADER_TIMEOUT",
+            "time for the head of an HTTP/1.1 request",
+        ),
+        setting(
+            "dpServer.authn.dpProxy.type",
+            "DP_SERVER_AUTHN_DP_PROXY_TYPE",
+            "dpToken, or none: everybody is admitted",
+        ),
+        setting(
+            "dpServer.authn.dpProxy.dpToken.enableIssuer",
+            "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_ENABLE_ISSUER",
+            "issue dataplane tokens",
+        ),
+        setting(
+            "dpServer.authn.dpProxy.dpToken.validator.useSecrets",
+            "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_VALIDATOR_USE_SECRETS",
+            "check dataplane tokens with keys of the mesh",
+        ),
+        setting(
+            "dpServer.authn.dpProxy.dpToken.validator.publicKeys",
+            "",
+            "further keys that dataplane tokens may be signed with",
+        ),
+        setting(
+            "dpServer.authn.enableReloadableTokens",
+            "DP_SERVER_AUTHN_ENABLE_RELOADABLE_TOKENS",
+            "Envoy reads its token from the file for each call",
+        ),
+        setting("dpServer.hds.enabled", "DP_SERVER_HDS_ENABLED", "probe services through their proxies"),
+        setting("dpServer.hds.interval", "DP_SERVER_HDS_INTERVAL", "how often Envoy reports"),
+        setting("dpServer.hds.checkDefaults.timeout", "DP_SERVER_HDS_CHECK_TIMEOUT", "time of one probe"),
+        setting("dpServer.hds.checkDefaults.interval", "DP_SERVER_HDS_CHECK_INTERVAL", "between probes"),
+        setting(
+            "dpServer.hds.checkDefaults.noTrafficInterval",
+            "DP_SERVER_HDS_CHECK_NO_TRAFFIC_INTERVAL",
+            "between probes while there is no traffic",
+        ),
+        setting(
+            "dpServer.hds.checkDefaults.healthyThreshold",
+            "DP_SERVER_HDS_CHECK_HEALTHY_THRESHOLD",
+            "successes in a row until healthy",
+        ),
+        setting(
+            "dpServer.hds.checkDefaults.unhealthyThreshold",
+            "DP_SERVER_HDS_CHECK_UNHEALTHY_THRESHOLD",
+            "failures in a row until unhealthy",
+        ),
+    ];
 }
 
 /// `dpServer.authn`.
@@ -182,7 +133,7 @@ impl Authn {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct DpProxyAuthn {
-    /// `dpToken`, `serviceAccountToken` or `none`; empty = `dpToken` on Universal.
+    /// `dpToken` or `none`; empty = `dpToken`.
     pub r#type: String,
     /// Dataplane tokens.
     pub dp_token: DpToken,
@@ -293,21 +244,6 @@ impl CheckDefaultsOptions {
             no_traffic_interval: self.no_traffic_interval.to_std(),
             healthy_threshold: self.healthy_threshold,
             unhealthy_threshold: self.unhealthy_threshold,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every setting exists in the struct, under the name of the table.
-    #[test]
-    fn table_and_struct_agree() {
-        let defaults = serde_json::json!({"dpServer": Options::default()});
-        for setting in SETTINGS {
-            let pointer = format!("/{}", setting.path.replace('.', "/"));
-            assert!(defaults.pointer(&pointer).is_some(), "{}", setting.path);
         }
     }
 }

@@ -15,6 +15,7 @@ use graticule_policy::{NodeFacts, ProxyInputs};
 use graticule_runtime::{Clock, Drain, Random};
 use graticule_store::{Event, Feed, Store};
 use graticule_view::{Dirty, Index, ProxyId, Serving, ZoneSettings};
+use graticule_xds::net::StreamId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::authorities::Authorities;
@@ -37,11 +38,13 @@ pub struct EngineSettings {
 enum Request {
     Connect {
         proxy: ProxyId,
+        stream: StreamId,
         node: Box<NodeFacts>,
         reply: oneshot::Sender<watch::Receiver<Option<Arc<EnvoySnapshot>>>>,
     },
     Disconnect {
         proxy: ProxyId,
+        stream: StreamId,
     },
     Inspect {
         proxy: ProxyId,
@@ -62,22 +65,23 @@ pub struct EngineHandle(mpsc::Sender<Request>);
 pub(crate) struct Ended;
 
 impl EngineHandle {
-    /// A proxy connected: its snapshots from now on.
+    /// A proxy connected with a stream: its snapshots from now on.
     pub(crate) async fn connect(
         &self,
         proxy: ProxyId,
+        stream: StreamId,
         node: NodeFacts,
     ) -> Result<watch::Receiver<Option<Arc<EnvoySnapshot>>>, Ended> {
         let (reply, answer) = oneshot::channel();
-        let request = Request::Connect { proxy, node: Box::new(node), reply };
+        let request = Request::Connect { proxy, stream, node: Box::new(node), reply };
         self.0.send(request).await.map_err(|_| Ended)?;
         answer.await.map_err(|_| Ended)
     }
 
-    /// A proxy's last stream ended.
-    pub(crate) async fn disconnect(&self, proxy: ProxyId) {
+    /// A proxy's stream ended. Says nothing about a newer stream of the same proxy.
+    pub(crate) async fn disconnect(&self, proxy: ProxyId, stream: StreamId) {
         // The engine only ends with the process; then nobody needs to know.
-        let _ended = self.0.send(Request::Disconnect { proxy }).await;
+        let _ended = self.0.send(Request::Disconnect { proxy, stream }).await;
     }
 
     /// What a connected proxy is sent, without key material (`_config`).
@@ -90,6 +94,8 @@ impl EngineHandle {
 
 /// A connected proxy.
 struct Connected {
+    /// The newest stream.
+    stream: StreamId,
     publisher: watch::Sender<Option<Arc<EnvoySnapshot>>>,
     due: Option<Timestamp>,
 }
@@ -144,6 +150,7 @@ impl Engine {
     pub async fn run(mut self, drain: Drain) {
         let mut feed = self.store.watch(None);
         let mut observed = self.observations.changes();
+        let mut taken = *observed.borrow();
         let clock = self.clock.clone();
         let mut resolve = Box::pin(clock.sleep(Duration::ZERO));
         loop {
@@ -165,7 +172,11 @@ impl Engine {
                 }
             }
             self.take_queued(&mut *feed, &mut dirty).await;
-            dirty.merge(self.take_observations());
+            let newest = *observed.borrow();
+            if taken != newest {
+                taken = newest;
+                dirty.merge(self.take_observations());
+            }
             for proxy in dirty.proxies {
                 self.publish(&proxy);
             }
@@ -219,16 +230,21 @@ impl Engine {
 
     fn on_request(&mut self, request: Request) -> Dirty {
         match request {
-            Request::Connect { proxy, node, reply } => {
-                let connected = self
-                    .proxies
-                    .entry(proxy.clone())
-                    .or_insert_with(|| Connected { publisher: watch::Sender::new(None), due: None });
+            Request::Connect { proxy, stream, node, reply } => {
+                let connected = self.proxies.entry(proxy.clone()).or_insert_with(|| Connected {
+                    stream: stream.clone(),
+                    publisher: watch::Sender::new(None),
+                    due: None,
+                });
+                connected.stream = stream;
                 // A stream that is gone again does not matter: its end is reported apart.
                 let _gone = reply.send(connected.publisher.subscribe());
                 self.index.connect(proxy, *node)
             }
-            Request::Disconnect { proxy } => {
+            Request::Disconnect { proxy, stream } => {
+                if self.proxies.get(&proxy).is_none_or(|connected| connected.stream != stream) {
+                    return Dirty::default();
+                }
                 self.proxies.remove(&proxy);
                 self.warnings.remove(&proxy);
                 self.index.disconnect(&proxy)

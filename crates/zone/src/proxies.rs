@@ -1,6 +1,7 @@
 //! Life of proxies: registration, streams, health, drain, deregistration (dataplane-agent.md §5, DESIGN decision 16).
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::probe;
 
 /// Writes of one Dataplane that lose races before the writer gives up.
 const WRITE_ATTEMPTS: u32 = 8;
+/// Proxies that may come and go at the same time; the same proxy never does both at once.
+const GATES: usize = 64;
 
 /// Settings of proxies.
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ struct Shared {
     spawner: Spawner,
     clock: Clock,
     registrations: Mutex<BTreeMap<ProxyId, Registration>>,
+    /// Held while a proxy's Dataplane is stored or removed, so that a late removal never hits a proxy that is back.
+    gates: [tokio::sync::Mutex<()>; GATES],
 }
 
 /// What is remembered of a proxy while it is registered.
@@ -73,6 +78,7 @@ impl ZoneProxies {
         clock: Clock,
     ) -> ZoneProxies {
         let registrations = Mutex::default();
+        let gates = std::array::from_fn(|_| tokio::sync::Mutex::default());
         ZoneProxies(Arc::new(Shared {
             settings,
             store,
@@ -82,6 +88,7 @@ impl ZoneProxies {
             spawner,
             clock,
             registrations,
+            gates,
         }))
     }
 
@@ -128,42 +135,53 @@ impl ZoneProxies {
         Ok(())
     }
 
-    /// True if this is still the newest stream of the proxy.
-    fn is_newest(&self, proxy: &ProxyId, stream: &StreamId) -> bool {
-        self.0.registrations.lock().get(proxy).is_some_and(|registration| registration.stream == *stream)
+    /// Waits until nobody else lets this proxy in or out.
+    async fn gate(&self, proxy: &ProxyId) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        proxy.hash(&mut hasher);
+        let slot = usize::try_from(hasher.finish() % GATES as u64).unwrap_or_default();
+        self.0.gates[slot].lock().await
+    }
+
+    /// Does something if this is still the newest stream of the proxy, and nothing can change that meanwhile.
+    fn if_newest<T>(
+        &self,
+        proxy: &ProxyId,
+        stream: &StreamId,
+        act: impl FnOnce(&mut Registration) -> T,
+    ) -> Option<T> {
+        let mut registrations = self.0.registrations.lock();
+        let registration = registrations.get_mut(proxy)?;
+        (registration.stream == *stream).then(|| act(registration))
     }
 
     /// After a stream broke: asks whether the Envoy is still there, waits for a comeback, then removes what the
     /// proxy registered.
     async fn see_off(self, proxy: ProxyId, stream: StreamId) {
         let shared = &self.0;
-        shared.engine.disconnect(proxy.clone()).await;
-        if !self.is_newest(&proxy, &stream) {
-            return;
-        }
+        shared.engine.disconnect(proxy.clone(), stream.clone()).await;
         let addresses = self
             .dataplane(&proxy)
             .and_then(|stored| stored.spec_as::<Dataplane>().map(|spec| probe::addresses(spec.networking())))
             .unwrap_or_default();
-        if probe::is_gone(&addresses).await && self.is_newest(&proxy, &stream) {
-            tracing::info!(%proxy, "its stream broke and its ports refuse connections: no endpoint any more");
-            shared.observations.set_serving(&proxy, Serving::Gone);
+        if probe::is_gone(&addresses).await {
+            self.if_newest(&proxy, &stream, |_| {
+                tracing::info!(%proxy, "its stream broke and its ports refuse connections: no endpoint any more");
+                shared.observations.set_serving(&proxy, Serving::Gone);
+            });
         }
         shared.clock.sleep(shared.settings.deregistration_delay).await;
-        let is_self_registered = {
-            let mut registrations = shared.registrations.lock();
-            match registrations.get(&proxy) {
-                Some(registration) if registration.stream == stream => {
-                    registrations.remove(&proxy).is_some_and(|registration| registration.is_self_registered)
-                }
-                _ => return,
-            }
+        let _gate = self.gate(&proxy).await;
+        let Some(is_self_registered) = self.if_newest(&proxy, &stream, |newest| newest.is_self_registered)
+        else {
+            return;
         };
         if is_self_registered {
             self.deregister(&proxy).await;
         } else {
             shared.observations.set_serving(&proxy, Serving::Gone);
         }
+        shared.registrations.lock().remove(&proxy);
     }
 
     async fn deregister(&self, proxy: &ProxyId) {
@@ -175,7 +193,10 @@ impl ZoneProxies {
                 shared.observations.set_serving(proxy, Serving::Unknown);
                 shared.insights.forget(proxy);
             }
-            Err(error) => tracing::warn!(%proxy, %error, "Dataplane cannot be removed"),
+            Err(error) => {
+                tracing::warn!(%proxy, %error, "Dataplane cannot be removed");
+                shared.observations.set_serving(proxy, Serving::Gone);
+            }
         }
     }
 
@@ -250,28 +271,30 @@ impl Proxies for ZoneProxies {
         let shared = &self.0;
         let proxy = hello.id;
         let is_self_registered = hello.dataplane.is_some();
-        if let Some(brought) = hello.dataplane {
-            self.check_workload(&brought)?;
-            self.register(brought).await?;
+        if let Some(brought) = &hello.dataplane {
+            self.check_workload(brought)?;
         }
+        let _gate = self.gate(&proxy).await;
+        // Remembered before it is stored: whatever becomes of this future, the end of the stream cleans up.
         let registration = Registration { stream: stream.clone(), is_self_registered, was_healthy: false };
         shared.registrations.lock().insert(proxy.clone(), registration);
-        // A proxy whose connection merely broke goes on serving; any other one has to load its listeners first.
-        if shared.observations.serving(&proxy) != Serving::Serving {
-            shared.observations.set_serving(&proxy, Serving::Starting);
+        if let Some(brought) = hello.dataplane {
+            self.register(brought).await?;
         }
-        shared.observations.set_connected(&proxy, true);
+        self.if_newest(&proxy, stream, |_| {
+            // A proxy whose connection merely broke goes on serving; any other one has to load its listeners first.
+            if shared.observations.serving(&proxy) != Serving::Serving {
+                shared.observations.set_serving(&proxy, Serving::Starting);
+            }
+            shared.observations.set_connected(&proxy, true);
+        });
         shared.insights.open(&proxy, &stream.0, hello.metadata);
-        tracing::info!(%proxy, %stream, "proxy connected");
         let ended = |error: crate::engine::Ended| ConnectError::Unavailable(error.to_string());
-        shared.engine.connect(proxy, hello.node).await.map_err(ended)
+        shared.engine.connect(proxy, stream.clone(), hello.node).await.map_err(ended)
     }
 
     fn event(&self, proxy: &ProxyId, stream: &StreamId, event: Event) {
-        if !self.is_newest(proxy, stream) {
-            return;
-        }
-        match &event {
+        let recorded = self.if_newest(proxy, stream, |_| match &event {
             Event::Serving => {
                 if self.0.observations.serving(proxy) != Serving::Draining {
                     self.0.observations.set_serving(proxy, Serving::Serving);
@@ -281,17 +304,21 @@ impl Proxies for ZoneProxies {
                 tracing::warn!(%proxy, ?kind, ?names, message, "the proxy rejected configuration");
             }
             Event::Sent { .. } | Event::Acked { .. } | Event::Synced { .. } => {}
+        });
+        if recorded.is_some() {
+            self.0.insights.happened(proxy, &stream.0, event);
         }
-        self.0.insights.happened(proxy, &stream.0, event);
     }
 
     fn disconnected(&self, proxy: &ProxyId, stream: &StreamId, end: End) {
         self.0.insights.close(proxy, &stream.0);
-        if !self.is_newest(proxy, stream) || end == End::Shutdown || end == End::Replaced {
+        if end == End::Shutdown || end == End::Replaced {
             return;
         }
-        tracing::info!(%proxy, %stream, ?end, "proxy disconnected");
-        self.0.observations.set_connected(proxy, false);
+        let disconnect = |_: &mut Registration| self.0.observations.set_connected(proxy, false);
+        if self.if_newest(proxy, stream, disconnect).is_none() {
+            return;
+        }
         let name = format!("see off {proxy}");
         self.0.spawner.best_effort(name, self.clone().see_off(proxy.clone(), stream.clone()));
     }
@@ -347,3 +374,6 @@ impl Proxies for ZoneProxies {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Streams of one proxy that overlap, and Dataplanes that outlive them.
+
+use graticule_model::Timestamp;
+use graticule_runtime::{Random, Supervisor};
+use graticule_store::MemoryStore;
+use graticule_view::ZoneSettings;
+use serde_json::json;
+
+use super::*;
+use crate::{Authorities, Engine, EngineSettings, Insights};
+
+const DELAY: Duration = Duration::from_secs(10);
+
+struct Zone {
+    proxies: ZoneProxies,
+    store: Arc<MemoryStore>,
+    clock: Clock,
+    _supervisor: Supervisor,
+}
+
+fn resource(kind: Kind, value: serde_json::Value) -> Resource {
+    Resource::from_rest(kind, &value).expect("well-formed")
+}
+
+/// A zone with mesh `default`, on a clock that follows tokio's paused time.
+fn zone() -> Zone {
+    let clock = Clock::simulated("2026-01-01T00:00:00Z".parse().expect("a time"));
+    let store = Arc::new(MemoryStore::new({
+        let clock = clock.clone();
+        move || clock.now()
+    }));
+    let mesh = resource(Kind::Mesh, json!({"type": "Mesh", "name": "default"}));
+    store.commit_now(Txn::put(mesh)).expect("empty store");
+    let supervisor = Supervisor::new(Random::seeded(1));
+    let spawner = supervisor.spawner();
+    let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
+    let (insights, insights_handle) = Insights::new(soft, clock.clone(), "instance".into());
+    let observations = Observations::default();
+    let (engine, engine_handle) = Engine::new(
+        EngineSettings { zone: ZoneSettings::new("west") },
+        store.clone(),
+        observations.clone(),
+        insights_handle.clone(),
+        Authorities::default(),
+        clock.clone(),
+        Random::seeded(2),
+    );
+    spawner.best_effort("engine", engine.run(spawner.drain()));
+    spawner.best_effort("insights", insights.run(spawner.drain()));
+    let settings =
+        ProxySettings { mode: Mode::FederatedZone, zone: "west".into(), deregistration_delay: DELAY };
+    let proxies = ZoneProxies::new(
+        settings,
+        store.clone(),
+        engine_handle,
+        observations,
+        insights_handle,
+        spawner,
+        clock.clone(),
+    );
+    Zone { proxies, store, clock, _supervisor: supervisor }
+}
+
+fn id() -> ProxyId {
+    ProxyId::new("default", "echo-1")
+}
+
+/// A proxy that registers itself; without inbounds, so nobody asks whether its ports still answer.
+fn hello() -> Hello {
+    let dataplane = resource(
+        Kind::Dataplane,
+        json!({"type": "Dataplane", "mesh": "default", "name": "echo-1", "networking": {"address": "127.0.0.1"}}),
+    );
+    Hello {
+        id: id(),
+        node: graticule_policy::NodeFacts::default(),
+        metadata: serde_json::Map::new(),
+        dataplane: Some(dataplane),
+    }
+}
+
+fn stream(id: &str) -> StreamId {
+    StreamId(id.into())
+}
+
+impl Zone {
+    async fn connect(&self, name: &str) -> Snapshots {
+        self.proxies.connect(hello(), &stream(name)).await.expect("connects")
+    }
+
+    fn is_stored(&self) -> bool {
+        self.store.snapshot().contains(&id().key())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_late_leaves_the_next_one_alone() {
+    let zone = zone();
+    let mut first = zone.connect("first").await;
+    first.wait_for(Option::is_some).await.expect("a snapshot");
+
+    zone.proxies.disconnected(&id(), &stream("first"), End::Client);
+    let second = zone.connect("second").await;
+    zone.clock.sleep(DELAY * 2).await;
+
+    assert!(second.has_changed().is_ok(), "the engine gave up the proxy");
+    assert!(zone.is_stored());
+    assert_eq!(zone.proxies.0.observations.serving(&id()), Serving::Starting);
+    assert!(zone.proxies.0.observations.state().connected.contains(&id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_registered_goes_when_it_does_not_come_back() {
+    let zone = zone();
+    let snapshots = zone.connect("first").await;
+    zone.proxies.disconnected(&id(), &stream("first"), End::Client);
+    zone.clock.sleep(DELAY / 2).await;
+    assert!(zone.is_stored(), "too early");
+    assert!(snapshots.has_changed().is_err(), "the engine still works for a proxy that is gone");
+
+    zone.clock.sleep(DELAY).await;
+    assert!(!zone.is_stored());
+    assert!(!zone.proxies.0.observations.state().connected.contains(&id()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_keeps_what_proxies_registered() {
+    let zone = zone();
+    let _snapshots = zone.connect("first").await;
+    zone.proxies.disconnected(&id(), &stream("first"), End::Shutdown);
+    zone.clock.sleep(DELAY * 2).await;
+    assert!(zone.is_stored());
+}

@@ -3,7 +3,8 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use graticule_model::{DecodeError, Kind, Resource, Violations, name, yaml};
+use graticule_model::kinds::dataplane::Dataplane;
+use graticule_model::{DecodeError, Typed, Violations, name, yaml};
 
 use crate::template::{self, Variables};
 
@@ -123,7 +124,7 @@ fn parse(origin: &str, text: &str, variables: &Variables) -> Result<Proxy, Error
             return Err(Error::Kind { origin: origin(), found });
         }
     }
-    let resource = Resource::from_rest(Kind::Dataplane, &value).map_err(|source| match source {
+    let resource = Typed::<Dataplane>::from_rest(&value).map_err(|source| match source {
         DecodeError::Invalid(violations) => Error::Invalid { origin: origin(), violations },
         DecodeError::Malformed { ref path, .. } => {
             let path = if path.is_empty() { "document".to_owned() } else { path.clone() };

@@ -24,6 +24,7 @@ pub mod schema;
 mod sni;
 pub mod targetref;
 pub mod template;
+mod typed;
 mod validation;
 pub mod yaml;
 
@@ -31,9 +32,10 @@ pub use duration::GoDuration;
 pub use kind::{Capabilities, Descriptor, Family, KdsFlags, Kind, Scope, UnknownKind};
 pub use kri::{Kri, KriError};
 pub use meta::{Key, Meta, Timestamp};
-pub use resource::{DecodeError, NoStatus, Resource, Spec, Status, TypedSpec, body_error};
+pub use resource::{DecodeError, NoStatus, Resource, Spec, Status, TypedSpec};
 pub use sni::{SniError, sni};
 pub use targetref::TargetRef;
+pub use typed::Typed;
 pub use validation::{Violation, Violations};
 
 /// Which control plane a decision is made on.

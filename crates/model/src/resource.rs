@@ -1,11 +1,15 @@
 //! A resource, and its REST form (resources.md §2).
 
+use std::borrow::Cow;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::kinds::Validate;
 pub use crate::kinds::registry::{Spec, Status};
-use crate::{Family, Key, Kind, Kri, Meta, Violations, schema};
+use crate::schema::{self, Schema};
+use crate::{Descriptor, Family, Key, Kind, Kri, Meta, Violations};
 
 /// The status of kinds that have none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +64,13 @@ pub(crate) fn from_value<T: DeserializeOwned>(value: &Value) -> Result<T, Decode
         path: error.path().to_string(),
         message: error.inner().to_string(),
     })
+}
+
+/// Reads the JSON form of a spec and fills schema defaults in.
+pub(crate) fn read_spec<S: DeserializeOwned + Validate>(value: &Value) -> Result<S, DecodeError> {
+    let mut spec: S = from_value(value)?;
+    spec.apply_defaults();
+    Ok(spec)
 }
 
 pub(crate) fn to_value<T: Serialize>(spec: &T) -> Value {
@@ -129,7 +140,7 @@ impl Resource {
     /// The outer form or the spec breaks the schema ([`DecodeError::Invalid`], all violations, sorted), or a value
     /// cannot be read although its schema admits it ([`DecodeError::Malformed`], such as a bad duration).
     pub fn from_rest(kind: Kind, value: &Value) -> Result<Resource, DecodeError> {
-        Resource::of_members(kind, body_error(kind, value)?)
+        Resource::of_members(kind, checked_members(kind, kind.schema(), value)?)
     }
 
     /// Reads the REST form of a resource that was admitted before, maybe by another version: as
@@ -143,95 +154,35 @@ impl Resource {
             refuse(outer_errors(kind, members))?;
             Resource::of_members(kind, members)
         } else {
-            Resource::of_members(kind, body_error(kind, value)?)
+            Resource::of_members(kind, checked_members(kind, None, value)?)
         }
     }
 
     fn of_members(kind: Kind, members: &Map<String, Value>) -> Result<Resource, DecodeError> {
-        let descriptor = kind.descriptor();
-        let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mesh = if descriptor.is_global_scoped() {
-            String::new()
-        } else {
-            match members.get("mesh") {
-                None | Some(Value::Null) if descriptor.is_plugin() => "default".into(),
-                _ => text("mesh"),
+        let meta = read_meta(kind.descriptor(), members);
+        let spec = Spec::from_json(kind, &spec_of(kind.descriptor(), members))?;
+        let status = match members.get("status") {
+            Some(status @ Value::Object(_)) if kind.descriptor().is_plugin() => {
+                Status::from_json(kind, status)?
             }
-        };
-        let mut meta = Meta::new(mesh, text("name"));
-        if let Some(Value::Object(labels)) = members.get("labels") {
-            meta.labels =
-                labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect();
-        }
-        for (key, target) in
-            [("creationTime", &mut meta.creation_time), ("modificationTime", &mut meta.modification_time)]
-        {
-            if let Some(time) = members
-                .get(key)
-                .and_then(Value::as_str)
-                .filter(|t| *t != UNKNOWN_TIME)
-                .and_then(|t| t.parse().ok())
-            {
-                *target = time;
-            }
-        }
-        let (spec, status) = match descriptor.family {
-            Family::Plugin => {
-                let spec = Spec::from_json(kind, members.get("spec").unwrap_or(&Value::Null))?;
-                let status = match members.get("status") {
-                    Some(status @ Value::Object(_)) => Status::from_json(kind, status)?,
-                    _ => Status::empty(kind),
-                };
-                (spec, status)
-            }
-            Family::Proto => {
-                let flat: Map<String, Value> = members
-                    .iter()
-                    .filter(|(key, _)| !META_KEYS.contains(&key.as_str()))
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect();
-                (Spec::from_json(kind, &Value::Object(flat))?, Status::empty(kind))
-            }
+            _ => Status::empty(kind),
         };
         Ok(Resource { meta, spec, status })
     }
 
     /// The REST form, with KRI, SNIs and times.
     pub fn to_rest(&self) -> Value {
-        let kind = self.kind();
-        let descriptor = kind.descriptor();
-        let mut out = Map::new();
-        out.insert("type".into(), kind.name().into());
-        if !self.meta.mesh.is_empty() {
-            out.insert("mesh".into(), self.meta.mesh.clone().into());
-        }
-        out.insert("name".into(), self.meta.name.clone().into());
-        out.insert("creationTime".into(), rest_time(self.meta.creation_time).into());
-        out.insert("modificationTime".into(), rest_time(self.meta.modification_time).into());
-        if !self.meta.labels.is_empty() {
-            out.insert("labels".into(), to_value(&self.meta.labels));
-        }
-        if let Some(kri) = self.kri() {
-            out.insert("kri".into(), kri.to_string().into());
-        }
+        let descriptor = self.kind().descriptor();
+        let mut out = write_meta(self.kind(), &self.meta);
         let snis = self.snis();
         if !snis.is_empty() {
             let snis =
                 snis.into_iter().map(|(port, sni)| serde_json::json!({"port": port, "sni": sni})).collect();
             out.insert("snis".into(), Value::Array(snis));
         }
-        match descriptor.family {
-            Family::Plugin => {
-                out.insert("spec".into(), self.spec.to_json());
-                if descriptor.capabilities.has_status {
-                    out.insert("status".into(), self.status.to_json());
-                }
-            }
-            Family::Proto => {
-                if let Value::Object(spec) = self.spec.to_json() {
-                    out.extend(spec);
-                }
-            }
+        add_spec(&mut out, descriptor, self.spec.to_json());
+        if descriptor.is_plugin() && descriptor.capabilities.has_status {
+            out.insert("status".into(), self.status.to_json());
         }
         Value::Object(out)
     }
@@ -263,9 +214,85 @@ fn rest_time(time: crate::Timestamp) -> String {
     if time == crate::Timestamp::UNIX_EPOCH { UNKNOWN_TIME.into() } else { time.to_string() }
 }
 
+/// Metadata of the REST form.
+pub(crate) fn read_meta(descriptor: &Descriptor, members: &Map<String, Value>) -> Meta {
+    let text = |key: &str| members.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mesh = if descriptor.is_global_scoped() {
+        String::new()
+    } else {
+        match members.get("mesh") {
+            None | Some(Value::Null) if descriptor.is_plugin() => "default".into(),
+            _ => text("mesh"),
+        }
+    };
+    let mut meta = Meta::new(mesh, text("name"));
+    if let Some(Value::Object(labels)) = members.get("labels") {
+        meta.labels =
+            labels.iter().map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().into())).collect();
+    }
+    for (key, target) in
+        [("creationTime", &mut meta.creation_time), ("modificationTime", &mut meta.modification_time)]
+    {
+        if let Some(time) = members
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|t| *t != UNKNOWN_TIME)
+            .and_then(|t| t.parse().ok())
+        {
+            *target = time;
+        }
+    }
+    meta
+}
+
+/// The spec in the REST form: a member of plugin kinds, the members that are not metadata for proto kinds.
+pub(crate) fn spec_of<'a>(descriptor: &Descriptor, members: &'a Map<String, Value>) -> Cow<'a, Value> {
+    match descriptor.family {
+        Family::Plugin => Cow::Borrowed(members.get("spec").unwrap_or(&Value::Null)),
+        Family::Proto => {
+            let flat = members.iter().filter(|(key, _)| !META_KEYS.contains(&key.as_str()));
+            Cow::Owned(Value::Object(flat.map(|(key, value)| (key.clone(), value.clone())).collect()))
+        }
+    }
+}
+
+/// The members of the REST form that every kind has.
+pub(crate) fn write_meta(kind: Kind, meta: &Meta) -> Map<String, Value> {
+    let mut out = Map::new();
+    out.insert("type".into(), kind.name().into());
+    if !meta.mesh.is_empty() {
+        out.insert("mesh".into(), meta.mesh.clone().into());
+    }
+    out.insert("name".into(), meta.name.clone().into());
+    out.insert("creationTime".into(), rest_time(meta.creation_time).into());
+    out.insert("modificationTime".into(), rest_time(meta.modification_time).into());
+    if !meta.labels.is_empty() {
+        out.insert("labels".into(), to_value(&meta.labels));
+    }
+    if let Some(kri) = Kri::of(kind, meta) {
+        out.insert("kri".into(), kri.to_string().into());
+    }
+    out
+}
+
+/// The reverse of [`spec_of`].
+pub(crate) fn add_spec(out: &mut Map<String, Value>, descriptor: &Descriptor, spec: Value) {
+    match (descriptor.family, spec) {
+        (Family::Plugin, spec) => {
+            out.insert("spec".into(), spec);
+        }
+        (Family::Proto, Value::Object(spec)) => out.extend(spec),
+        (Family::Proto, _) => {}
+    }
+}
+
 /// The members of a document that has the form of its kind (resources.md §2.2), or what is wrong: for plugin kinds
 /// every violation of the outer form and of the spec's schema, sorted.
-pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, DecodeError> {
+pub(crate) fn checked_members<'a>(
+    kind: Kind,
+    schema: Option<&Schema>,
+    value: &'a Value,
+) -> Result<&'a Map<String, Value>, DecodeError> {
     let members = object(value)?;
     if !kind.descriptor().is_plugin() {
         for key in ["type", "mesh", "name"] {
@@ -293,7 +320,7 @@ pub fn body_error(kind: Kind, value: &Value) -> Result<&Map<String, Value>, Deco
         return Ok(members);
     }
     let mut errors = outer_errors(kind, members);
-    if let (Some(schema), Some(spec @ Value::Object(_))) = (kind.schema(), members.get("spec")) {
+    if let (Some(schema), Some(spec @ Value::Object(_))) = (schema, members.get("spec")) {
         errors.extend(schema.check("spec", spec));
     }
     refuse(errors)?;

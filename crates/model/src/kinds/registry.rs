@@ -117,11 +117,7 @@ macro_rules! registry {
         impl Spec {
             /// Reads the JSON form of a spec and fills schema defaults in.
             pub fn from_json(kind: Kind, value: &Value) -> Result<Spec, DecodeError> {
-                Ok(match kind { $(Kind::$kind => {
-                    let mut spec: $spec = crate::resource::from_value(value)?;
-                    spec.apply_defaults();
-                    Spec::$kind(Box::new(spec))
-                })* })
+                Ok(match kind { $(Kind::$kind => Spec::$kind(Box::new(crate::resource::read_spec(value)?)),)* })
             }
 
             /// The JSON form.

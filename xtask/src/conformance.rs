@@ -12,7 +12,11 @@ use crate::{cargo, tools};
 pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, show: bool) -> Result<()> {
     ensure!(dir.is_dir(), "{} is no directory", dir.display());
     if let Some(suite) = &suite {
-        ensure!(SUITES.contains(&suite.as_str()), "unknown suite {suite:?}; there are: {}", SUITES.join(", "));
+        ensure!(
+            SUITES.contains(&suite.as_str()),
+            "unknown suite {suite:?}; there are: {}",
+            SUITES.join(", ")
+        );
     }
     let envoy = tools::envoy()?;
     let bin_dir = cargo::build_programs()?;
@@ -38,7 +42,7 @@ fn print(case: &CaseReport, show: bool) {
         None if show => println!("passed {}", case.name),
         None => {}
     }
-    for (difference, reason) in case.accepted.iter().filter(|_| show) {
-        println!("    accepted: {difference}\n              because {reason}");
+    for (difference, entry) in case.accepted.iter().filter(|_| show) {
+        println!("    accepted: {difference}\n              because {}", entry.reason);
     }
 }

@@ -32,15 +32,13 @@ pub enum Ours {
     Deduplicated,
 }
 
-/// The reason for which a difference is accepted, if it is.
-pub fn reason(list: &'static [Accepted], case: &str, difference: &Difference) -> Option<&'static str> {
-    list.iter()
-        .find(|accepted| {
-            glob(accepted.case, case)
-                && glob(accepted.path, &difference.path)
-                && accepted.ours.covers(&difference.found)
-        })
-        .map(|accepted| accepted.reason)
+/// The entry that accepts a difference, if one does.
+pub fn find(list: &'static [Accepted], case: &str, difference: &Difference) -> Option<&'static Accepted> {
+    list.iter().find(|accepted| {
+        glob(accepted.case, case)
+            && glob(accepted.path, &difference.path)
+            && accepted.ours.covers(&difference.found)
+    })
 }
 
 impl Ours {

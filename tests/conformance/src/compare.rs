@@ -80,10 +80,16 @@ pub struct Bindings {
 impl Bindings {
     fn bind(&mut self, placeholder: &str, value: &str) -> Result<(), String> {
         if let Some(bound) = self.values.get(placeholder) {
-            return if bound == value { Ok(()) } else { Err(format!("<{placeholder}> is another value elsewhere")) };
+            return if bound == value {
+                Ok(())
+            } else {
+                Err(format!("<{placeholder}> is another value elsewhere"))
+            };
         }
         if let Some(other) = self.placeholders.get(value) {
-            return Err(format!("recorded <{placeholder}>, but ours is what is recorded as <{other}> elsewhere"));
+            return Err(format!(
+                "recorded <{placeholder}>, but ours is what is recorded as <{other}> elsewhere"
+            ));
         }
         self.values.insert(placeholder.into(), value.into());
         self.placeholders.insert(value.into(), placeholder.into());
@@ -210,8 +216,10 @@ impl Comparison<'_> {
 
 /// The items with their names, when all have different ones.
 fn named(items: &[Value]) -> Option<Vec<(&str, &Value)>> {
-    let named: Vec<(&str, &Value)> =
-        items.iter().map(|item| item.get("name")?.as_str().map(|name| (name, item))).collect::<Option<_>>()?;
+    let named: Vec<(&str, &Value)> = items
+        .iter()
+        .map(|item| item.get("name")?.as_str().map(|name| (name, item)))
+        .collect::<Option<_>>()?;
     let names: BTreeSet<&str> = named.iter().map(|(name, _)| *name).collect();
     (names.len() == named.len()).then_some(named)
 }
@@ -238,7 +246,8 @@ fn pem_blocks(text: &str) -> Option<Vec<String>> {
 
 /// Placeholders other than certificates, and what they match.
 static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"<(time|hash|count|text|(?:uuid|instance|jwt)-\d+|vip [^>]+)>").expect("a constant expression")
+    Regex::new(r"<(time|hash|count|text|(?:uuid|instance|jwt)-\d+|vip [^>]+)>")
+        .expect("a constant expression")
 });
 
 /// Placeholders that stand for any value of their form, each time another.

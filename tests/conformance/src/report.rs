@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::accepted::Accepted;
 use crate::compare::Difference;
 
 /// A case that ran.
@@ -11,8 +12,8 @@ pub struct CaseReport {
     pub name: String,
     /// Why it failed, readable; `None` when it passed.
     pub failure: Option<String>,
-    /// Differences that are listed as accepted, with their reasons.
-    pub accepted: Vec<(Difference, &'static str)>,
+    /// Differences that are listed as accepted, with the entry that does.
+    pub accepted: Vec<(Difference, &'static Accepted)>,
 }
 
 /// The cases of a suite.

@@ -14,9 +14,12 @@ fn equal_documents_have_no_differences() {
     for (recorded, ours) in [
         (json!({"a": 1, "b": [1, 2]}), json!({"b": [1.0, 2], "a": 1})),
         (json!("<time>"), json!("2026-08-01T10:00:00.123Z")),
-        (json!({"a": "<uuid-1>", "b": "<uuid-1>"}), json!({
-            "a": "0f6c1b57-5f5f-4d1e-9c29-7d9c4f4d8e11", "b": "0f6c1b57-5f5f-4d1e-9c29-7d9c4f4d8e11"
-        })),
+        (
+            json!({"a": "<uuid-1>", "b": "<uuid-1>"}),
+            json!({
+                "a": "0f6c1b57-5f5f-4d1e-9c29-7d9c4f4d8e11", "b": "0f6c1b57-5f5f-4d1e-9c29-7d9c4f4d8e11"
+            }),
+        ),
         (json!("<pem-1>"), json!(CA)),
         (json!("<pem-1>"), json!(STANDARD.encode(CA))),
         (json!("<pem-1>+<pem-2>"), json!(format!("{CA}{OTHER_CA}"))),
@@ -37,11 +40,7 @@ fn every_difference_is_found() {
         (json!("<time>"), json!("yesterday"), r#"/: recorded "<time>", ours "yesterday""#),
         (json!("<pem-1>"), json!("text"), r#"/: recorded "<pem-1>", ours "text""#),
         (json!("x <hash>."), json!("x 12."), r#"/: recorded "x <hash>.", ours "x 12.""#),
-        (
-            json!(["<pem-1>", "<pem-1>"]),
-            json!([CA, OTHER_CA]),
-            "/1: <pem-1> is another value elsewhere",
-        ),
+        (json!(["<pem-1>", "<pem-1>"]), json!([CA, OTHER_CA]), "/1: <pem-1> is another value elsewhere"),
         (
             json!(["<pem-1>", "<pem-2>"]),
             json!([CA, CA]),

@@ -11,8 +11,11 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// GET of an admin path.
 pub(super) async fn admin(socket: &Path, path: &str) -> Result<String> {
-    let client =
-        reqwest::Client::builder().no_proxy().timeout(ADMIN_TIMEOUT).unix_socket(socket.to_owned()).build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ADMIN_TIMEOUT)
+        .unix_socket(socket.to_owned())
+        .build()?;
     let response = client.get(format!("http://envoy{path}")).send().await?;
     let status = response.status();
     let body = response.text().await?;
@@ -31,7 +34,8 @@ pub(super) async fn counters(socket: &Path) -> Result<Value> {
     let text = admin(socket, "/stats?format=json&filter=update_success").await?;
     let document: Value = serde_json::from_str(&text)?;
     let all = document.get("stats").and_then(Value::as_array).context("no statistics")?;
-    let named = all.iter().filter_map(|one| Some((one.get("name")?.as_str()?.to_owned(), one.get("value")?.clone())));
+    let named =
+        all.iter().filter_map(|one| Some((one.get("name")?.as_str()?.to_owned(), one.get("value")?.clone())));
     Ok(Value::Object(named.collect()))
 }
 

@@ -1,6 +1,4 @@
-//! The network between one proxy and its zone: a TCP relay that can be cut.
-
-use std::net::SocketAddr;
+//! The network between the proxies of a zone and their control plane: a TCP relay that can be cut.
 
 use anyhow::Result;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,38 +9,51 @@ use tokio::task::JoinSet;
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) port: u16,
-    up: watch::Sender<bool>,
+    state: watch::Sender<State>,
     _tasks: JoinSet<()>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct State {
+    /// Where connections go, on loopback.
+    target: u16,
+    up: bool,
+}
+
 impl Link {
-    /// A relay to a port on loopback.
-    pub(super) async fn to(target: u16) -> Result<Link> {
+    /// A relay that leads nowhere yet.
+    pub(super) async fn open() -> Result<Link> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let (up, state) = watch::channel(true);
+        let (state, receiver) = watch::channel(State { target: 0, up: false });
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], target)), state));
-        Ok(Link { port, up, _tasks: tasks })
+        tasks.spawn(accept(listener, receiver));
+        Ok(Link { port, state, _tasks: tasks })
+    }
+
+    /// Leads to this port from now on.
+    pub(super) fn lead_to(&self, target: u16) {
+        self.state.send_replace(State { target, up: true });
     }
 
     /// Breaks every connection, and refuses new ones until [`Link::mend`].
     pub(super) fn cut(&self) {
-        self.up.send_replace(false);
+        self.state.send_modify(|state| state.up = false);
     }
 
     /// Lets connections through again.
     pub(super) fn mend(&self) {
-        self.up.send_replace(true);
+        self.state.send_modify(|state| state.up = true);
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, state: watch::Receiver<State>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                if let (Ok((stream, _)), true) = (accepted, *state.borrow()) {
+                let State { target, up } = *state.borrow();
+                if let (Ok((stream, _)), true) = (accepted, up) {
                     connections.spawn(relay(stream, target, state.clone()));
                 }
             }
@@ -51,10 +62,10 @@ async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Receive
     }
 }
 
-async fn relay(mut inner: TcpStream, target: SocketAddr, mut state: watch::Receiver<bool>) {
-    let Ok(mut outer) = TcpStream::connect(target).await else { return };
+async fn relay(mut inner: TcpStream, target: u16, mut state: watch::Receiver<State>) {
+    let Ok(mut outer) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     tokio::select! {
         _ended = tokio::io::copy_bidirectional(&mut inner, &mut outer) => {}
-        _cut = state.wait_for(|up| !up) => {}
+        _cut = state.wait_for(|state| !state.up) => {}
     }
 }

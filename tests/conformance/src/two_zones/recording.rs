@@ -15,7 +15,6 @@ pub(super) struct RecordedProxy {
     pub(super) name: String,
     pub(super) zone: String,
     pub(super) workload: String,
-    pub(super) address: String,
     /// Port that the application beside it listens on, with its address.
     pub(super) app: Option<(String, u16)>,
     pub(super) readiness_port: u16,
@@ -29,7 +28,12 @@ pub(super) struct RecordedProxy {
 impl Recording {
     pub(super) fn open(data: &Path) -> Result<Recording> {
         let dir = data.join("recordings/dataplane/two-zones");
-        anyhow::ensure!(dir.is_dir(), "{} is no directory: is {} the data set?", dir.display(), data.display());
+        anyhow::ensure!(
+            dir.is_dir(),
+            "{} is no directory: is {} the data set?",
+            dir.display(),
+            data.display()
+        );
         Ok(Recording(dir))
     }
 
@@ -44,7 +48,8 @@ impl Recording {
 
     /// The documents of an input file.
     pub(super) fn inputs(&self, file: &str) -> Result<Vec<Value>> {
-        graticule_model::yaml::parse_all(&self.text(&format!("inputs/{file}"))?).with_context(|| file.to_owned())
+        graticule_model::yaml::parse_all(&self.text(&format!("inputs/{file}"))?)
+            .with_context(|| file.to_owned())
     }
 
     /// The decoded bootstrap of a proxy.
@@ -74,7 +79,7 @@ impl Recording {
         let name = text(dataplane, "/name")?;
         let stored = self.json(&format!("proxies/{name}/zone/dataplane.json"))?;
         let request = self.json(&format!("proxies/{name}/bootstrap-request.json"))?;
-        let host = text(&request, "/headers/Host")?;
+        let bootstrap = self.bootstrap(&name)?;
         let inbound = dataplane.pointer("/networking/inbound/0");
         let app = inbound.and_then(|inbound| {
             let port = inbound.get("servicePort")?.as_u64()?;
@@ -83,15 +88,22 @@ impl Recording {
         Ok(RecordedProxy {
             zone: text(&stored, "/body/labels/kuma.io~1zone")?,
             workload: text(dataplane, "/labels/kuma.io~1workload")?,
-            address: text(dataplane, "/networking/address")?,
             app,
             readiness_port: number(&request, "/body/readinessPort")?,
-            server_port: host.rsplit(':').next().unwrap_or_default().parse().context("/headers/Host")?,
+            server_port: server_port(&bootstrap).context("the bootstrap names no port of system_ads")?,
             workdir: text(&request, "/body/workdir")?,
             dataplane_file,
             name,
         })
     }
+}
+
+/// Port of the data plane server in a bootstrap.
+fn server_port(bootstrap: &Value) -> Option<u16> {
+    let clusters = bootstrap.pointer("/staticResources/clusters")?.as_array()?;
+    let ads = clusters.iter().find(|cluster| cluster["name"] == "system_ads")?;
+    let pointer = "/loadAssignment/endpoints/0/lbEndpoints/0/endpoint/address/socketAddress/portValue";
+    u16::try_from(ads.pointer(pointer)?.as_u64()?).ok()
 }
 
 /// A string of a document.

@@ -3,14 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use x509_parser::time::ASN1Time;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::host;
 
@@ -43,7 +39,7 @@ pub(crate) enum Error {
     #[error("TLS cannot be set up")]
     Rustls(#[from] rustls::Error),
     #[error("TLS cannot verify certificates")]
-    Verifier(#[from] rustls::client::VerifierBuilderError),
+    Authorities(#[from] graticule_tls::Error),
 }
 
 impl Trust {
@@ -67,21 +63,12 @@ impl Trust {
     pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = match (self.skip_verify, self.given_pem()?) {
-            (true, _) => Arc::new(TrustEverybody(provider.clone())),
+            (true, _) => graticule_tls::anybody(provider.clone()),
             (false, Some(pem)) => {
                 let given = certificates("the given authority", pem.as_bytes())?;
-                let mut roots = RootCertStore::empty();
-                for certificate in &given {
-                    roots.add(certificate.clone())?;
-                }
-                let chain =
-                    WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone()).build()?;
-                Arc::new(GivenAuthority { given, chain })
+                graticule_tls::chains_or_given(given, provider.clone())?
             }
-            (false, None) => {
-                WebPkiServerVerifier::builder_with_provider(system_roots()?.into(), provider.clone())
-                    .build()?
-            }
+            (false, None) => graticule_tls::chains(system_roots()?, provider.clone())?,
         };
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -112,116 +99,4 @@ fn system_roots() -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(&origin, &pem)?);
     Ok(roots)
-}
-
-/// A chain up to a given certificate, or one of the given certificates itself: a control plane's self-signed
-/// certificate says of itself that it is an authority, and a plain chain check refuses that in a server.
-#[derive(Debug)]
-struct GivenAuthority {
-    given: Vec<CertificateDer<'static>>,
-    chain: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for GivenAuthority {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if !self.given.iter().any(|given| given == end_entity) {
-            let verified =
-                self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-            // Another control plane's self-signed certificate fails as "an authority used as a server".
-            return verified.map_err(|error| match error {
-                rustls::Error::InvalidCertificate(CertificateError::Other(_)) => {
-                    CertificateError::UnknownIssuer.into()
-                }
-                other => other,
-            });
-        }
-        check_validity(end_entity, now)?;
-        rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
-fn check_validity(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), rustls::Error> {
-    let bad = |error: CertificateError| rustls::Error::InvalidCertificate(error);
-    let (_, parsed) =
-        x509_parser::parse_x509_certificate(certificate).map_err(|_| bad(CertificateError::BadEncoding))?;
-    let now = i64::try_from(now.as_secs()).ok().and_then(|secs| ASN1Time::from_timestamp(secs).ok());
-    let now = now.ok_or(rustls::Error::FailedToGetCurrentTime)?;
-    if now < parsed.validity().not_before {
-        return Err(bad(CertificateError::NotValidYet));
-    }
-    if now > parsed.validity().not_after {
-        return Err(bad(CertificateError::Expired));
-    }
-    Ok(())
-}
-
-/// For `--skip-verify`: any certificate, but its key must be held by the server.
-#[derive(Debug)]
-struct TrustEverybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustEverybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -34,7 +34,7 @@ const ENVOY_INCLUDES: [&str; 8] = [
 ///
 /// # Errors
 /// A proto does not compile, or a file cannot be written.
-pub fn protos() -> anyhow::Result<()> {
+pub(crate) fn protos() -> anyhow::Result<()> {
     let out = gen_dir();
     std::fs::create_dir_all(&out)?;
     for (name, text) in generate()? {
@@ -47,7 +47,7 @@ pub fn protos() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// It is not.
-pub fn protos_fresh() -> anyhow::Result<()> {
+pub(crate) fn protos_fresh() -> anyhow::Result<()> {
     for (name, text) in generate()? {
         let found = std::fs::read_to_string(gen_dir().join(&name)).with_context(|| name.clone())?;
         ensure!(found == text, "proto/src/gen/{name} is stale; generate it again");

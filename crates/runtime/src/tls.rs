@@ -47,6 +47,9 @@ pub enum Error {
     /// A combination that the TLS library refuses.
     #[error("TLS configuration is refused")]
     Refused(#[source] rustls::Error),
+    /// The authorities that a client should trust cannot be used.
+    #[error("authorities")]
+    Authorities(#[source] graticule_tls::Error),
     /// A certificate cannot be made.
     #[error("cannot make a certificate")]
     Generate(#[source] rcgen::Error),

@@ -279,9 +279,9 @@ impl Engine {
 
     /// Builds and publishes what a connected proxy is sent; nothing when nothing differs.
     fn publish(&mut self, proxy: &ProxyId) {
-        if !self.proxies.contains_key(proxy) {
-            return;
-        }
+        let Some(connected) = self.proxies.get_mut(proxy) else { return };
+        // Without inputs there is nothing to renew; a moment that is past would wake the engine again and again.
+        connected.due = None;
         let Some(inputs) = self.inputs(proxy) else { return };
         let stored = self.store.snapshot();
         let identity = self.index.best_identity(&proxy.mesh, &inputs.labels).map(|best| best.resource);
@@ -383,3 +383,6 @@ fn differs(previous: &EnvoySnapshot, next: &EnvoySnapshot) -> bool {
         || previous.listeners != next.listeners
         || previous.secrets != next.secrets
 }
+
+#[cfg(test)]
+mod tests;

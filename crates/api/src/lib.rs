@@ -1,6 +1,6 @@
 //! The REST API of both control planes: resources, errors, authentication, tokens.
 //!
-//! Input: HTTP requests whose extensions carry the connection's [`Peer`](graticule_runtime::Peer); output: transactions on a
+//! Input: HTTP requests whose extensions carry the connection's [`Peer`]; output: transactions on a
 //! [`Store`] and answers. Routes come from the kind registry, so a new kind needs no change here. Contract:
 //! rest-api.md §2–§7, resources.md §2–§5, tokens-and-access.md §4–§6.
 //!

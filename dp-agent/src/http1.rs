@@ -134,7 +134,7 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, Error> {
 fn tls_hint(error: &std::io::Error) -> &'static str {
     use tokio_rustls::rustls::{CertificateError, Error as Rustls};
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Rustls>()) {
-        Some(Rustls::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        Some(Rustls::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_))) => {
             " (--ca-cert-file holds neither the certificate of this control plane nor its authority)"
         }
         Some(Rustls::InvalidCertificate(

@@ -30,7 +30,11 @@ pub fn parse_all(text: &str) -> Result<Vec<Value>, YamlError> {
 
 /// The parser's message with the lines around the place; a broken budget needs no lines but the reason.
 fn message(error: &serde_saphyr::Error) -> String {
-    match error.without_snippet() {
+    let mut cause = error.without_snippet();
+    while let serde_saphyr::Error::AliasError { error, .. } = cause {
+        cause = error.without_snippet();
+    }
+    match cause {
         serde_saphyr::Error::Budget { location, .. } => format!(
             "line {} column {}: too many or too deeply nested values; are aliases multiplied?",
             location.line(),

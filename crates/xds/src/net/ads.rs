@@ -106,7 +106,8 @@ impl Session {
         };
         let first = match first {
             Ok(Some(first)) => first,
-            Ok(None) | Err(_) => return Err(Ended::Quietly),
+            Ok(None) => return Err(Ended::Quietly),
+            Err(status) => return Err(unreadable("", status)),
         };
         let hello = read_node(first.node.as_ref())
             .map_err(|refusal| refused(first.node.as_ref().map_or("", |n| &n.id), &refusal.to_string()))?;
@@ -172,12 +173,15 @@ impl Open {
             }
             request = requests.message() => match request {
                 Ok(Some(request)) => self.take_request(&request)?,
-                Ok(None) | Err(_) => {
+                end => {
                     // A connection that is replaced and breaks at the same moment counts as replaced.
                     if self.lease.is_taken() {
                         self.registration.end = End::Replaced;
                     }
-                    return Err(Ended::Quietly);
+                    return Err(match end {
+                        Err(status) => unreadable(&self.registration.id.to_string(), status),
+                        _ => Ended::Quietly,
+                    });
                 }
             },
             changed = self.snapshots.changed() => {
@@ -244,6 +248,16 @@ enum Ended {
 
 fn shutting_down() -> Ended {
     Ended::With(Status::unavailable("the control plane is shutting down"))
+}
+
+/// What was received is no message: too large, or not of this protocol. A status with a source is a connection
+/// that broke, which nobody is left to be told.
+fn unreadable(node_id: &str, status: Status) -> Ended {
+    if std::error::Error::source(&status).is_some() {
+        return Ended::Quietly;
+    }
+    tracing::warn!(node = node_id, reason = status.message(), "xDS stream ended: unreadable request");
+    Ended::With(status)
 }
 
 /// Refusals are `UNKNOWN` with a text (xds.md §1.4).

@@ -193,6 +193,22 @@ impl Federation {
         let token_file = workdir.join("zone.token");
         std::fs::write(&token_file, &token.body)?;
         let (api_port, port) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
+        let mut command = self.zone_command(name, &workdir, &token_file, (api_port, port))?;
+        let process = Process::spawn(name, &self.dir, &mut command)?;
+        let api = format!("http://127.0.0.1:{api_port}");
+        self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });
+        self.wait_for_api(name).await
+    }
+
+    /// The command that starts a zone; `ports` = (API, data plane server).
+    pub fn zone_command(
+        &self,
+        name: &str,
+        workdir: &Path,
+        token_file: &Path,
+        ports: (u16, u16),
+    ) -> Result<Command> {
+        let (api_port, port) = ports;
         let mut command = Command::new(self.binaries.program("zone-cp")?);
         command
             .arg("run")
@@ -201,16 +217,13 @@ impl Federation {
             .env("GRATICULE_MULTIZONE_ZONE_NAME", name)
             .env("GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS", format!("grpcs://127.0.0.1:{}", self.global.port))
             .env("GRATICULE_MULTIZONE_ZONE_KDS_ROOT_CA_FILE", self.global.certificate())
-            .env("GRATICULE_MULTIZONE_ZONE_KDS_TOKEN_FILE", &token_file)
-            .env("GRATICULE_GENERAL_WORK_DIR", &workdir)
+            .env("GRATICULE_MULTIZONE_ZONE_KDS_TOKEN_FILE", token_file)
+            .env("GRATICULE_GENERAL_WORK_DIR", workdir)
             .env("GRATICULE_API_SERVER_HTTP_PORT", api_port.to_string())
             .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("127.0.0.1")?.to_string())
             .env("GRATICULE_DP_SERVER_PORT", port.to_string())
             .envs(&self.zone_environment);
-        let process = Process::spawn(name, &self.dir, &mut command)?;
-        let api = format!("http://127.0.0.1:{api_port}");
-        self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });
-        self.wait_for_api(name).await
+        Ok(command)
     }
 
     /// Waits until global shows the zone online and the zone has the default mesh.
@@ -227,7 +240,8 @@ impl Federation {
                 }
                 let answer = client.get(&overview).await.map_err(|error| error.to_string())?;
                 let document = answer.json().map_err(|error| error.to_string())?;
-                let subscriptions = document["zoneInsight"]["subscriptions"].as_array().cloned().unwrap_or_default();
+                let subscriptions =
+                    document["zoneInsight"]["subscriptions"].as_array().cloned().unwrap_or_default();
                 let online = subscriptions
                     .iter()
                     .any(|s| s.get("connectTime").is_some() && s.get("disconnectTime").is_none());
@@ -246,7 +260,12 @@ impl Federation {
     }
 
     /// PUTs a file of `deploy/demo`.
-    pub async fn apply_file(&mut self, target: &str, file: &str, variables: &[(&str, &str)]) -> Result<Value> {
+    pub async fn apply_file(
+        &mut self,
+        target: &str,
+        file: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Value> {
         let document = render(&self.binaries.demo_file(file), variables)?;
         self.apply(target, &document).await?;
         Ok(document)
@@ -269,7 +288,8 @@ impl Federation {
         };
         if role == Role::Ingress {
             let port_text = port.to_string();
-            self.apply_file(zone, "zone-address.yaml", &[("address", &address), ("port", &port_text)]).await?;
+            self.apply_file(zone, "zone-address.yaml", &[("address", &address), ("port", &port_text)])
+                .await?;
         }
         let app = if role == Role::Echo { Some(self.start_app(zone, name, &address)?) } else { None };
         let workdir = self.dir.join(name);
@@ -278,7 +298,17 @@ impl Federation {
         let agent = self.spawn_agent(zone, name, role, &address, port, readiness_port)?;
         self.proxies.insert(
             name.into(),
-            Proxy { name: name.into(), zone: zone.into(), role, agent, app, address, port, readiness_port, workdir },
+            Proxy {
+                name: name.into(),
+                zone: zone.into(),
+                role,
+                agent,
+                app,
+                address,
+                port,
+                readiness_port,
+                workdir,
+            },
         );
         Ok(())
     }
@@ -302,6 +332,20 @@ impl Federation {
         Ok(())
     }
 
+    /// The command that starts an agent at a zone, without Dataplane and token.
+    pub fn agent_command(&self, control_plane: &ControlPlane, name: &str) -> Result<Command> {
+        let mut command = Command::new(self.binaries.program("dp-agent")?);
+        command
+            .arg("run")
+            .arg(format!("--cp-address=https://127.0.0.1:{}", control_plane.port))
+            .arg(format!("--ca-cert-file={}", control_plane.certificate().display()))
+            .arg(format!("--binary-path={}", self.binaries.envoy.display()))
+            .arg(format!("--work-dir={}", self.dir.join(name).display()))
+            .arg(format!("--drain-time={}s", self.drain_time.as_secs()))
+            .args(["--dns-enabled=false", "--concurrency=1", "--envoy-log-level=warning"]);
+        Ok(command)
+    }
+
     fn spawn_agent(
         &self,
         zone: &str,
@@ -317,18 +361,18 @@ impl Federation {
             Role::Echo => "dp-echo.yaml",
             Role::Ingress => "dp-ingress.yaml",
         };
-        let mut command = Command::new(self.binaries.program("dp-agent")?);
+        let mut command = self.agent_command(control_plane, name)?;
         command
-            .arg("run")
-            .arg(format!("--cp-address=https://127.0.0.1:{}", control_plane.port))
-            .arg(format!("--ca-cert-file={}", control_plane.certificate().display()))
             .arg(format!("--dataplane-file={}", self.binaries.demo_file(file).display()))
-            .args(["-v", &format!("name={name}"), "-v", &format!("address={address}"), "-v", &format!("port={port}")])
+            .args([
+                "-v",
+                &format!("name={name}"),
+                "-v",
+                &format!("address={address}"),
+                "-v",
+                &format!("port={port}"),
+            ])
             .arg(format!("--dataplane-token-file={}", self.dir.join(format!("{name}.token")).display()))
-            .arg(format!("--binary-path={}", self.binaries.envoy.display()))
-            .arg(format!("--work-dir={}", self.dir.join(name).display()))
-            .arg(format!("--drain-time={}s", self.drain_time.as_secs()))
-            .args(["--dns-enabled=false", "--concurrency=1", "--envoy-log-level=warning"])
             .env("GRATICULE_READINESS_PORT", readiness_port.to_string());
         Process::spawn(name, &self.dir, &mut command)
     }
@@ -394,5 +438,11 @@ pub async fn start_global(
         .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("127.0.0.1")?.to_string())
         .env("GRATICULE_MULTIZONE_GLOBAL_KDS_GRPC_PORT", port.to_string());
     let process = Process::spawn(name, dir, &mut command)?;
-    Ok(ControlPlane { name: name.into(), process, api: format!("http://127.0.0.1:{api_port}"), port, workdir })
+    Ok(ControlPlane {
+        name: name.into(),
+        process,
+        api: format!("http://127.0.0.1:{api_port}"),
+        port,
+        workdir,
+    })
 }

@@ -50,7 +50,9 @@ impl Client {
         let headers = response
             .headers()
             .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .map(|(name, value)| {
+                (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+            })
             .collect();
         let body = response.text().await?;
         Ok(Answer { status, headers, body })
@@ -69,6 +71,20 @@ impl Client {
     /// POST of a JSON document.
     pub async fn post(&self, url: &str, body: &Value) -> Result<Answer> {
         self.send(self.0.post(url).json(body)).await
+    }
+
+    /// PUT of any bytes; without a content type when that is empty.
+    pub async fn put_bytes(&self, url: &str, content_type: &str, body: Vec<u8>) -> Result<Answer> {
+        let request = self.0.put(url).body(body);
+        let request =
+            if content_type.is_empty() { request } else { request.header("content-type", content_type) };
+        self.send(request).await
+    }
+
+    /// PUT of a JSON document with more headers.
+    pub async fn put_with(&self, url: &str, headers: &[(&str, &str)], body: &Value) -> Result<Answer> {
+        let request = self.0.put(url).json(body);
+        self.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
     }
 
     /// DELETE.

@@ -27,7 +27,11 @@ impl Process {
     /// Starts `command` with stdout and stderr appended to `<dir>/<name>.log`.
     pub fn spawn(name: &str, dir: &Path, command: &mut Command) -> Result<Process> {
         let log = dir.join(format!("{name}.log"));
-        let file = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| log.display().to_string())?;
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -65,12 +69,9 @@ impl Process {
     pub fn check_running(&mut self) -> Result<()> {
         match self.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!(
-                "{} ended with {status}; log {}:\n{}",
-                self.name,
-                self.log.display(),
-                self.log_tail(15)
-            ),
+            Some(status) => {
+                bail!("{} ended with {status}; log {}:\n{}", self.name, self.log.display(), self.log_tail(15))
+            }
         }
     }
 
@@ -83,6 +84,24 @@ impl Process {
 
     fn pid_handle(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
+    /// Waits until the log holds `text`; gives the first line with it.
+    pub async fn wait_for_log(&self, text: &str, limit: Duration) -> Result<String> {
+        self.wait_for_log_after(0, text, limit).await
+    }
+
+    /// Waits until the log holds `text` after its first `skip` bytes; gives the first such line.
+    pub async fn wait_for_log_after(&self, skip: usize, text: &str, limit: Duration) -> Result<String> {
+        let what = format!("{} logs {text:?}", self.name);
+        let (line, _) = wait::until(&what, limit, || {
+            let log = std::fs::read(&self.log).unwrap_or_default();
+            let log = String::from_utf8_lossy(log.get(skip..).unwrap_or_default()).into_owned();
+            let found = log.lines().find(|line| line.contains(text)).map(str::to_owned);
+            std::future::ready(found.ok_or_else(|| log.lines().last().unwrap_or_default().to_owned()))
+        })
+        .await?;
+        Ok(line)
     }
 
     /// `kill -9` of the process alone, as a crash would be.
@@ -143,6 +162,14 @@ impl Process {
             })
             .collect()
     }
+}
+
+/// Runs a command that should end by itself within `limit`: its exit code and everything that it said.
+pub async fn finish(name: &str, dir: &Path, command: &mut Command, limit: Duration) -> Result<(i32, String)> {
+    let mut process = Process::spawn(name, dir, command)?;
+    let status = process.wait_exit(limit).await?;
+    let said = std::fs::read_to_string(&process.log)?;
+    Ok((status.code().with_context(|| format!("{name} ended with {status}"))?, said))
 }
 
 /// Resident memory of any process in KiB.

@@ -156,7 +156,10 @@ impl Steps<'_> {
                 return Ok(start.elapsed());
             }
             if start.elapsed() > EFFECT_LIMIT {
-                bail!("requests reached only {:?} in {EFFECT_LIMIT:?}", &window[window.len().saturating_sub(20)..]);
+                bail!(
+                    "requests reached only {:?} in {EFFECT_LIMIT:?}",
+                    &window[window.len().saturating_sub(20)..]
+                );
             }
         }
     }
@@ -230,7 +233,11 @@ impl Steps<'_> {
                     return Ok::<Duration, anyhow::Error>(start.elapsed());
                 }
                 if start.elapsed() > EFFECT_LIMIT {
-                    bail!("no effect within {EFFECT_LIMIT:?}; last status {}: {}", answer.status, answer.body);
+                    bail!(
+                        "no effect within {EFFECT_LIMIT:?}; last status {}: {}",
+                        answer.status,
+                        answer.body
+                    );
                 }
             }
         };
@@ -246,7 +253,8 @@ impl Steps<'_> {
         self.report.millis("permission deleted at global → first refused request", denied);
         let allowed = self.effect("/allowed", Change::Put(&allow), |a| a.status == 200).await?;
         self.report.millis("permission applied at global → first admitted request", allowed);
-        self.progress.proved(&format!("deleted: 403 after {denied:.1?}; applied again: 200 after {allowed:.1?}"));
+        self.progress
+            .proved(&format!("deleted: 403 after {denied:.1?}; applied again: 200 after {allowed:.1?}"));
         Ok(())
     }
 
@@ -263,16 +271,21 @@ impl Steps<'_> {
         ensure!(location.ends_with("/new"), "/old is redirected to {location:?}");
         let off = self.effect("/", Change::Delete(&route), |answer| !marked(answer)).await?;
         self.report.millis("route deleted at global → first restored answer", off);
-        self.progress.proved(&format!("applied: header after {on:.1?}, /old → {location}; deleted: gone after {off:.1?}"));
+        self.progress.proved(&format!(
+            "applied: header after {on:.1?}, /old → {location}; deleted: gone after {off:.1?}"
+        ));
         let mut times = Vec::new();
         for _ in 0..10 {
             times.push(self.effect("/", Change::Put(&route), marked).await?);
             times.push(self.effect("/", Change::Delete(&route), |answer| !marked(answer)).await?);
         }
         times.sort();
-        self.report.millis("20 route changes at global → first changed answer: median", times[times.len() / 2]);
-        self.report.millis("20 route changes at global → first changed answer: slowest", times[times.len() - 1]);
-        self.progress.proved(&format!("20 more changes: median {:.1?}, slowest {:.1?}", times[10], times[19]));
+        self.report
+            .millis("20 route changes at global → first changed answer: median", times[times.len() / 2]);
+        self.report
+            .millis("20 route changes at global → first changed answer: slowest", times[times.len() - 1]);
+        self.progress
+            .proved(&format!("20 more changes: median {:.1?}, slowest {:.1?}", times[10], times[19]));
         Ok(())
     }
 
@@ -299,7 +312,11 @@ impl Steps<'_> {
         Ok(())
     }
 
-    async fn wait_for_instances_in(&mut self, load: &Load, enough: impl Fn(&[String]) -> bool) -> Result<Duration> {
+    async fn wait_for_instances_in(
+        &mut self,
+        load: &Load,
+        enough: impl Fn(&[String]) -> bool,
+    ) -> Result<Duration> {
         let start = wait::now();
         loop {
             let recent = load.recent(40);
@@ -369,8 +386,10 @@ impl Steps<'_> {
             file.display(),
             String::from_utf8_lossy(&output.stderr)
         );
-        let insight =
-            format!("{}/meshes/default/dataplanes/{name}/_overview", self.federation.control_plane(&zone)?.api);
+        let insight = format!(
+            "{}/meshes/default/dataplanes/{name}/_overview",
+            self.federation.control_plane(&zone)?.api
+        );
         let overview = self.federation.rest.get(&insight).await?.json()?;
         let rejected: Vec<&Value> = overview["dataplaneInsight"]["subscriptions"]
             .as_array()
@@ -448,7 +467,6 @@ impl Steps<'_> {
         self.progress.proved(&format!("{} requests answered without global, none failed", counts.answered));
         Ok(())
     }
-
 }
 
 /// A write at global.
@@ -466,7 +484,8 @@ fn static_bootstrap(mut bootstrap: Value, xds: &Value) -> Value {
     };
     let without_admin_tls = |listener: &Value| listener["name"] != "system_envoy_admin";
     if let Some(resources) = bootstrap.get_mut("staticResources").and_then(Value::as_object_mut) {
-        let listeners: Vec<Value> = of("listener.v3.Listener").into_iter().filter(without_admin_tls).collect();
+        let listeners: Vec<Value> =
+            of("listener.v3.Listener").into_iter().filter(without_admin_tls).collect();
         resources.insert("listeners".into(), Value::Array(listeners));
         for (member, suffix) in [("clusters", "cluster.v3.Cluster"), ("secrets", "tls.v3.Secret")] {
             let list = resources.entry(member).or_insert_with(|| Value::Array(Vec::new()));
@@ -509,7 +528,10 @@ impl Load {
         let shared = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let instances = Arc::new(tokio::sync::RwLock::new(Vec::new()));
         let (stopped, count, seen) = (stop.clone(), shared.clone(), instances.clone());
-        #[expect(clippy::disallowed_methods, reason = "a test load of its own; its handle is kept and awaited")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test load of its own; its handle is kept and awaited"
+        )]
         let task = tokio::spawn(async move {
             let mut counts = Counts::default();
             while !stopped.load(Ordering::Relaxed) {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use graticule_testkit::scenario::{self, Ending, Figure, Progress};
 use graticule_testkit::{Binaries, Federation};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cargo, tools};
 
@@ -21,7 +22,13 @@ pub(crate) fn run(once: bool, dir: Option<PathBuf>) -> Result<()> {
     let binaries = Binaries { dir: bin_dir, envoy, root: cargo::root() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let outcome = show(binaries, &dir, once).await;
+        // Interrupted or not, what was started ends with the federation.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let outcome = tokio::select! {
+            outcome = show(binaries, &dir, once) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow!("terminated")),
+        };
         outcome.with_context(|| format!("logs are in {}", dir.display()))
     })
 }
@@ -44,8 +51,7 @@ async fn show(binaries: Binaries, dir: &std::path::Path, once: bool) -> Result<(
         println!("  zone {name:<7} {}", zone.api);
     }
     println!("  the mesh     curl {}", federation.proxy("client-1")?.outbound_url("/hello"));
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    std::future::pending().await
 }
 
 /// Progress on a terminal.

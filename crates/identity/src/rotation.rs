@@ -20,7 +20,7 @@ pub fn at(generated: Timestamp, not_after: Timestamp, jitter: f64) -> Timestamp 
 
 /// Whether a certificate is due at `now`; see [`at`].
 pub fn due(generated: Timestamp, not_after: Timestamp, now: Timestamp, jitter: f64) -> bool {
-    now > at(generated, not_after, jitter)
+    now >= at(generated, not_after, jitter)
 }
 
 #[cfg(test)]
@@ -32,8 +32,8 @@ mod tests {
         let time = |second| Timestamp::from_second(second).expect("in range");
         let is_due = |now, jitter| due(time(1_000), time(2_000), time(now), jitter);
         for (now, jitter, expect) in [
-            (1_800, 0.0, false),
-            (1_801, 0.0, true),
+            (1_799, 0.0, false),
+            (1_800, 0.0, true),
             (1_749, 1.0, false),
             (1_751, 1.0, true),
             (900, 1.0, false),

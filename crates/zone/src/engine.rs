@@ -25,6 +25,8 @@ use crate::observations::Observations;
 
 /// Requests that wait; senders wait when there are more.
 const QUEUE_LEN_MAX: usize = 4_096;
+/// Requests, and changes of the store, that one round takes: under a steady stream of them proxies are served too.
+const ROUND_LEN_MAX: usize = 1_024;
 /// Between two looks at DNS names that are used as addresses.
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -185,10 +187,11 @@ impl Engine {
 
     /// Takes what queued up meanwhile, so that one build serves all of it.
     async fn take_queued(&mut self, feed: &mut dyn Feed, dirty: &mut Dirty) {
-        while let Ok(request) = self.requests.try_recv() {
+        for _ in 0..ROUND_LEN_MAX {
+            let Ok(request) = self.requests.try_recv() else { break };
             dirty.merge(self.on_request(request));
         }
-        loop {
+        for _ in 0..ROUND_LEN_MAX {
             tokio::select! {
                 biased;
                 event = feed.next() => match event {

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_model::kinds::dataplane::{Dataplane, Health, InboundState};
-use graticule_model::kinds::mesh_identity::MeshIdentity;
 use graticule_model::labels::{self, Site};
 use graticule_model::{Key, Kind, Mode, Resource, TypedSpec};
 use graticule_runtime::{Clock, Spawner};
 use graticule_store::{CommitError, Event as FeedEvent, Expect, Store, Txn, Write};
-use graticule_view::{ProxyId, Serving, identity};
+use graticule_view::{ProxyId, Serving};
 use graticule_xds::net::{ConnectError, End, Proxies, Snapshots, StreamId};
 use graticule_xds::{Event, HealthReport, Hello};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::authenticator::identity_needs_workload;
 use crate::engine::EngineHandle;
 use crate::insights::InsightsHandle;
 use crate::observations::Observations;
@@ -122,12 +122,7 @@ impl ZoneProxies {
 
     /// The stream may go on only if the label that the identity needs is there (xds.md §1.4).
     fn check_workload(&self, brought: &Resource) -> Result<(), ConnectError> {
-        let snapshot = self.0.store.snapshot();
-        let identities: Vec<_> =
-            snapshot.list(Kind::MeshIdentity, Some(&brought.meta.mesh)).cloned().collect();
-        let needs = identity::best(&identities, &brought.meta.labels)
-            .and_then(|best| best.spec_as::<MeshIdentity>())
-            .is_some_and(MeshIdentity::path_uses_workload);
+        let needs = identity_needs_workload(&self.0.store.snapshot(), brought);
         if needs && brought.meta.label(labels::WORKLOAD).is_none_or(str::is_empty) {
             let reason = format!("the label {} is required: the identity derives from it", labels::WORKLOAD);
             return Err(ConnectError::Refused(reason));

@@ -1,5 +1,7 @@
 //! The scenario of the demo, as a test.
 
+#![expect(clippy::print_stdout, reason = "the progress of a long test")]
+
 use anyhow::{Context as _, Result};
 use graticule_testkit::scenario::{self, Ending, Progress};
 use graticule_testkit::{Binaries, Federation};

@@ -3,6 +3,8 @@
 //! One federation of real processes serves all checks. A check names itself when it fails; all failures are shown
 //! together.
 
+#![expect(clippy::print_stdout, reason = "the progress of a long test")]
+
 #[path = "bad_input/agents.rs"]
 mod agents;
 #[path = "bad_input/control_planes.rs"]

@@ -79,7 +79,11 @@ pub(crate) async fn starts(bench: &mut Bench) -> Result<()> {
     command.args(with(&[])).env("GRATICULE_DATAPLANE_RUNTIME_TOKN_PATH", "x");
     let (code, said) = finish("bad-agent-variable", &bench.dir, &mut command, LIMIT).await?;
     let outcome = says(&said, &["did you mean GRATICULE_DATAPLANE_RUNTIME_TOKEN_PATH?"]);
-    bench.note("unknown variable", outcome.and_then(|()| Ok(ensure!(code == 1, "exit code {code}"))));
+    let outcome = outcome.and_then(|()| {
+        ensure!(code == 1, "exit code {code}");
+        Ok(())
+    });
+    bench.note("unknown variable", outcome);
 
     let rest = format!("--cp-address={}", bench.federation.zones["west"].api);
     let plain = format!("--cp-address=http://127.0.0.1:{}", bench.federation.zones["west"].port);

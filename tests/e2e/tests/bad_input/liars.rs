@@ -23,6 +23,9 @@ const SOTW: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/Strea
 const KDS: &str = "/kuma.mesh.v1alpha1.KDSSyncService/GlobalToZoneSync";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// One case: name, port, path, headers, body.
+type Call<'a> = (&'a str, u16, &'a str, &'a [(&'a str, &'a str)], Vec<u8>);
+
 /// Bytes without meaning, the same in every run.
 fn mk_noise(len: u32) -> Vec<u8> {
     (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 11) as u8).collect()
@@ -118,7 +121,7 @@ pub(crate) async fn lie(bench: &mut Bench) -> Result<()> {
     let as_west = [("client-id", "west"), as_nobody[0]];
     let huge = [&[0][..], &u32::MAX.to_be_bytes(), &[0; 64]].concat();
     let garbage = mk_frame(&mk_noise(512));
-    let cases: Vec<(&str, u16, &str, &[(&str, &str)], Vec<u8>)> = vec![
+    let cases: Vec<Call<'_>> = vec![
         ("oversized message at zone", zone, ADS, &with_token, huge.clone()),
         ("garbage protobuf at zone", zone, ADS, &with_token, garbage.clone()),
         ("no node", zone, ADS, &with_token, mk_hello(None)),

@@ -13,6 +13,9 @@ const YAML: &str = "application/yaml";
 /// Larger than the largest body that is taken.
 const TOO_MUCH: usize = 5 * 1024 * 1024;
 
+/// One case: name, path, content type, body, wanted status, what the answer says.
+type Put<'a> = (&'a str, &'a str, &'a str, Vec<u8>, u16, &'a [&'a str]);
+
 fn mk_timeout(name: &str, mesh: &str, connect: Value) -> Value {
     let to = json!([{"targetRef": {"kind": "Mesh"}, "default": {"connectionTimeout": connect}}]);
     json!({"type": "MeshTimeout", "name": name, "mesh": mesh, "spec": {"to": to}})
@@ -38,7 +41,7 @@ pub(crate) async fn rest(bench: &mut Bench) -> Result<()> {
     let body = |value: &Value| serde_json::to_vec(value);
     let good = mk_timeout("x", "default", json!("3s"));
     let good_bytes = body(&good)?;
-    let cases: Vec<(&str, &str, &str, Vec<u8>, u16, &[&str])> = vec![
+    let cases: Vec<Put<'_>> = vec![
         ("unknown kind", "/meshes/default/meshthings/x", JSON, good_bytes.clone(), 404, &["Not Found"]),
         (
             "unknown mesh",

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{Bench, LIMIT, says};
 
+/// One case: name, headers, wanted status, what the answer says.
+type Write<'a> = (&'a str, &'a [(&'a str, &'a str)], u16, &'a str);
+
 /// Asks a control plane for a token.
 async fn issue(bench: &mut Bench, control_plane: &str, kind: &str, body: &Value) -> Result<String> {
     let url = bench.url(control_plane, &format!("/tokens/{kind}"))?;
@@ -196,7 +199,7 @@ pub(crate) async fn users(bench: &mut Bench) -> Result<()> {
     let body = json!({"type": "Mesh", "name": "by-nobody"});
     // A request for another host name is not the administrator's, wherever it comes from.
     let host = ("host", "evil.example");
-    let cases: [(&str, &[(&str, &str)], u16, &str); 3] = [
+    let cases: [Write<'_>; 3] = [
         ("anonymous write", &[host], 403, "send a user token"),
         ("garbage", &[host, ("authorization", "Bearer garbage")], 401, "Invalid authentication data"),
         ("another page in the browser", &[("origin", "http://evil.example")], 403, "send a user token"),

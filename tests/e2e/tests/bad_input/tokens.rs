@@ -109,6 +109,7 @@ async fn refused_zone(bench: &mut Bench, index: usize, token: Option<String>, re
         std::future::ready(if count > 2 { Ok(()) } else { Err(format!("{count} times")) })
     })
     .await?;
+    zone.wait_for_log("zone control plane runs", LIMIT).await?;
     expect(bench.federation.rest.get(&api).await?, &[200], "its API")?;
     let log = std::fs::read_to_string(bench.federation.global.process.log())?;
     let lines = log.lines().filter(|line| line.contains(reason)).count();
@@ -124,6 +125,7 @@ async fn strange_global(
 ) -> Result<()> {
     let (mut zone, api) = start_north(bench, &format!("strange-{label}"), Some("a.b.c"), variables).await?;
     says(&zone.wait_for_log("not connected to global", LIMIT).await?, &[hint])?;
+    zone.wait_for_log("zone control plane runs", LIMIT).await?;
     expect(bench.federation.rest.get(&api).await?, &[200], "its API")?;
     zone.check_running()
 }

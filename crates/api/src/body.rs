@@ -1,7 +1,10 @@
 //! Request bodies: limits, then JSON or YAML.
 
-use axum::body::Body;
-use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
 use graticule_model::yaml;
 use http::StatusCode;
 use serde_json::Value;
@@ -11,20 +14,41 @@ use crate::Context;
 use crate::error::Error;
 use crate::respond::Format;
 
+/// How much of a body that is too large is read and thrown away, in bytes: a client that still sends when the
+/// connection ends sees a broken connection instead of the answer.
+const DISCARDED_LEN_MAX: usize = 16 * 1024 * 1024;
+
 /// Reads a body within the limits of size and time.
 pub(crate) async fn read(context: &Context, body: Body) -> Result<Bytes, Error> {
     let server = &context.options.server;
-    let reading = axum::body::to_bytes(body, server.max_body_bytes);
     tokio::select! {
-        read = reading => read.map_err(|error| {
-            tracing::debug!(%error, "a request body cannot be read");
-            let detail = format!("the body is cut short or larger than {} bytes", server.max_body_bytes);
-            Error::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large", detail)
-        }),
+        read = read_within(body, server.max_body_bytes) => read,
         () = context.clock.sleep(server.read_timeout.to_std()) => {
             Err(Error::new(StatusCode::REQUEST_TIMEOUT, "Request timeout", "the body did not arrive in time"))
         }
     }
+}
+
+async fn read_within(mut body: Body, len_max: usize) -> Result<Bytes, Error> {
+    let (mut read, mut len) = (BytesMut::new(), 0_usize);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| {
+            tracing::debug!(%error, "a request body cannot be read");
+            Error::new(StatusCode::BAD_REQUEST, "Bad Request", "the body is cut short")
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        len = len.saturating_add(data.len());
+        if len <= len_max {
+            read.extend_from_slice(&data);
+        } else if len > len_max.saturating_add(DISCARDED_LEN_MAX) {
+            break;
+        }
+    }
+    if len <= len_max {
+        return Ok(read.freeze());
+    }
+    let detail = format!("the body is larger than {len_max} bytes");
+    Err(Error::new(StatusCode::PAYLOAD_TOO_LARGE, "Request body too large", detail))
 }
 
 /// Reads one document; the error is its text.
@@ -74,6 +98,18 @@ fn char_at(bytes: &[u8], line: usize, column: usize) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::response::IntoResponse as _;
+
+    #[tokio::test]
+    async fn limits() {
+        let status = |read: Result<Bytes, Error>| {
+            read.map(|bytes| bytes.len()).map_err(|error| error.into_response().status())
+        };
+        assert_eq!(status(read_within(Body::from("1234"), 4).await), Ok(4));
+        assert_eq!(status(read_within(Body::from("12345"), 4).await), Err(StatusCode::PAYLOAD_TOO_LARGE));
+        let endless = vec![0; DISCARDED_LEN_MAX + 5];
+        assert_eq!(status(read_within(Body::from(endless), 4).await), Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
 
     #[test]
     fn json_errors() {

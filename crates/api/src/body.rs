@@ -98,7 +98,6 @@ fn char_at(bytes: &[u8], line: usize, column: usize) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::response::IntoResponse as _;
 
     #[tokio::test]
     async fn limits() {

@@ -5,13 +5,9 @@ mod settings;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use graticule_control_plane::command::{Command, CommandLine};
-
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = CommandLine::parse().command;
-    graticule_control_plane::command::main("global-cp", &arguments, app::run)
+    graticule_control_plane::command::main::<settings::Settings, _>("global-cp", &settings::names(), app::run)
 }

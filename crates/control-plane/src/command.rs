@@ -12,6 +12,8 @@ use graticule_runtime::{host, tls, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::list::List;
+
 /// Time that tasks have to finish after a signal.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Runs the control plane.
     Run(Run),
+    /// Lists all settings: key in the file, variable, default, meaning.
+    Settings(List),
 }
 
 /// Arguments of `run`.
@@ -57,8 +61,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// Does what the command line says: lists `schema` and the defaults of `T`, or runs `app`.
+pub fn main<T, F>(program: &str, schema: &Schema, app: F) -> ExitCode
+where
+    T: Serialize + Default,
+    F: AsyncFnOnce(&Run) -> Result<(), Failure>,
+{
+    match CommandLine::parse().command {
+        Command::Run(arguments) => run(program, &arguments, app),
+        Command::Settings(arguments) => {
+            match crate::list::write::<T>(schema, &arguments, &mut std::io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    report(program, &format!("settings cannot be listed: {failure:#}"));
+                    ExitCode::FAILURE
+                }
+            }
+        }
+    }
+}
+
 /// Sets the process up and runs `app`; a failure is logged with its causes and gives exit code 1.
-pub fn main<F>(program: &str, arguments: &Run, app: F) -> ExitCode
+fn run<F>(program: &str, arguments: &Run, app: F) -> ExitCode
 where
     F: AsyncFnOnce(&Run) -> Result<(), Failure>,
 {

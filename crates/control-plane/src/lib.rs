@@ -2,6 +2,7 @@
 
 pub mod command;
 mod defaults;
+mod list;
 pub mod serve;
 pub mod settings;
 

@@ -66,13 +66,16 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
         instance,
     };
     zone.default_objects().await?;
-    if is_federated {
-        zone.federate()?;
-    }
+    let federation = if is_federated { Some(zone.federation()?) } else { None };
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
     let addresses = zone.serve_api(&engine).await?;
     serve_diagnostics(&zone.settings.diagnostics, || true, &zone.spawner).await?;
+    // Last: a process that cannot have its ports must not show up at global.
+    if let Some(client) = federation {
+        let drain = zone.spawner.drain();
+        zone.spawner.essential("federation", async move { client.run(drain).await });
+    }
     tracing::info!(
         version = version::VERSION,
         instance = zone.instance,
@@ -132,8 +135,8 @@ impl Parts {
         .context("default objects")
     }
 
-    /// Connects to global, and again whenever the connection ends.
-    fn federate(&self) -> Result<()> {
+    /// What connects to global, and again whenever the connection ends.
+    fn federation(&self) -> Result<ZoneClient> {
         let zone = &self.settings.multizone.zone;
         let trust = if zone.kds.tls_skip_verify {
             ClientTrust::Anybody
@@ -174,10 +177,7 @@ impl Parts {
             instance_id: self.instance.clone(),
             admin: None,
         };
-        let client = ZoneClient::new(options, deps);
-        let drain = self.spawner.drain();
-        self.spawner.essential("federation", async move { client.run(drain).await });
-        Ok(())
+        Ok(ZoneClient::new(options, deps))
     }
 
     fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {

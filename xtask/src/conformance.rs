@@ -20,7 +20,7 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
     }
     let envoy = tools::envoy()?;
     let bin_dir = cargo::build_programs()?;
-    let work = cargo::target_dir().join("conformance").join(std::process::id().to_string());
+    let work = graticule_conformance::work_dir();
     let binaries = Binaries { dir: bin_dir, envoy, root: cargo::root() };
     let options = Options { data: dir, binaries, work: work.clone(), suite, case };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

@@ -17,6 +17,12 @@ pub use report::{CaseReport, SuiteReport};
 /// The suites that exist.
 pub const SUITES: [&str; 1] = ["two-zones"];
 
+/// A new work directory with a short path, wherever the checkout lies: the agent shortens the names of its sockets
+/// when the path of one would be longer than the system allows, and shortened names are not the recorded ones.
+pub fn work_dir() -> PathBuf {
+    std::env::temp_dir().join(format!("graticule-{}", std::process::id()))
+}
+
 /// What to run.
 #[derive(Debug, Clone)]
 pub struct Options {

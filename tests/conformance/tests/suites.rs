@@ -16,7 +16,7 @@ async fn every_case_of_every_suite_passes() -> Result<()> {
         println!("skipped: run it with `cargo xtask test`, which builds the programs and finds Envoy");
         return Ok(());
     };
-    let work = binaries.dir.join(format!("../conformance/test-{}", std::process::id()));
+    let work = graticule_conformance::work_dir();
     let options = Options { data, binaries, work: work.clone(), suite: None, case: None };
     let reports = graticule_conformance::run(&options, &mut |case| {
         if let Some(failure) = &case.failure {

@@ -119,7 +119,7 @@ impl Error {
                 Error::with_parameters(title, "Mesh is not found", violations)
             }
             CommitError::Invalid(_) => Error::bad_request(error),
-            CommitError::Unavailable(_) => {
+            CommitError::Unavailable(_) | CommitError::Fenced(_) | CommitError::Uncertain(_) => {
                 Error::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", error.to_string())
             }
         }

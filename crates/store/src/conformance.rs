@@ -12,7 +12,9 @@ use graticule_model::kinds::mesh_zone_address::MeshZoneAddress;
 use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::{Change, CommitError, Committed, Event, Expect, Feed, Revision, Snapshot, Store, Txn, Write};
+use crate::{
+    Change, CommitError, Committed, Event, Expect, Feed, Health, Revision, Snapshot, Store, Txn, Write,
+};
 
 /// A reader that waits longer than this has lost something.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -39,6 +41,7 @@ where
     feed_is_cancel_safe(&*open(HISTORY_LEN).await).await;
     feed_ends_with_the_store(open(HISTORY_LEN).await).await;
     concurrent_writers(open(HISTORY_LEN).await).await;
+    fences_former_leaders(&*open(HISTORY_LEN).await).await;
 }
 
 async fn creates_updates_deletes(store: &dyn Store) {
@@ -340,6 +343,23 @@ async fn concurrent_writers(store: Arc<dyn Store>) {
     }
     let want = (WRITERS * INCREMENTS).to_string();
     assert_eq!(get(&*store, &mesh_key("counter")).meta.label("n"), Some(want.as_str()));
+}
+
+/// A store of one replica leads; writes of other terms have no effect.
+async fn fences_former_leaders(store: &dyn Store) {
+    let mut leadership = store.leadership();
+    let leads = leadership.wait_for(|leadership| leadership.own_term().is_some());
+    let term = match tokio::time::timeout(DEADLINE, leads).await.expect("somebody leads in time") {
+        Ok(leadership) => leadership.term,
+        Err(_) => panic!("the only replica leads"),
+    };
+    let committed = store.commit_as(term, Txn::put(mk_mesh("m1"))).await.expect("the leader writes");
+    for other in [term - 1, term + 1] {
+        let error = store.commit_as(other, Txn::put(mk_mesh("m2"))).await.expect_err("fenced");
+        assert_eq!(error, CommitError::Fenced(other));
+    }
+    assert_eq!(store.snapshot().revision(), committed.revision);
+    assert_eq!(store.health(), Health::Ready);
 }
 
 fn at(second: i64) -> Timestamp {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use graticule_model::{Key, Resource, Timestamp};
+use tokio::sync::watch;
 
 /// Monotonic number of a committed batch; 0 = nothing was ever committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -96,6 +97,53 @@ pub enum CommitError {
     /// The store cannot write now; nothing was written.
     #[error("store unavailable: {0}")]
     Unavailable(String),
+    /// The leader of this term asked for the write, and the term is over; nothing was written.
+    #[error("leadership of term {0} is over")]
+    Fenced(u64),
+    /// The answer was lost: the write may have happened or may still happen, once. Read before writing again.
+    #[error("outcome of the write is unknown: {0}")]
+    Uncertain(String),
+}
+
+/// Who leads the replicas of a store. One leader runs what must run once (generators, federation).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leadership {
+    /// Grows with every change of leader and never goes back; the fencing token of [`Store::commit_as`].
+    pub term: u64,
+    /// The leader of the term, as far as this replica knows.
+    pub leader: Leader,
+}
+
+/// The leader of a term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leader {
+    /// An election is on, or this replica is cut off.
+    Unknown,
+    /// This replica.
+    Myself,
+    /// The replica of this name.
+    Other(String),
+}
+
+impl Leadership {
+    /// A store without other replicas leads for ever.
+    pub const ALONE: Leadership = Leadership { term: 1, leader: Leader::Myself };
+
+    /// The term, if this replica leads.
+    pub fn own_term(&self) -> Option<u64> {
+        (self.leader == Leader::Myself).then_some(self.term)
+    }
+}
+
+/// What a store can do now. Reads always work, on what this replica has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// Reads are current and writes are taken.
+    Ready,
+    /// Reads may be old: the replica has not caught up since it started, or sees no leader. The reason.
+    Stale(String),
+    /// Writes fail: disk full, no majority. The reason.
+    ReadOnly(String),
 }
 
 /// A committed transaction.
@@ -157,6 +205,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes after `from`; `None`, or a revision outside the kept history, starts with a [`Event::Resync`].
     fn watch(&self, from: Option<Revision>) -> Box<dyn Feed>;
+
+    /// As [`commit`](Self::commit), but only while the caller's leadership of `term` lasts: once another leader
+    /// was elected, the write fails with [`CommitError::Fenced`], however late it arrives.
+    async fn commit_as(&self, term: u64, txn: Txn) -> Result<Committed, CommitError> {
+        if self.leadership().borrow().own_term() != Some(term) {
+            return Err(CommitError::Fenced(term));
+        }
+        self.commit(txn).await
+    }
+
+    /// Who leads, now and later. When the sender is gone, it stays as it is.
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        watch::channel(Leadership::ALONE).1
+    }
+
+    /// What works now.
+    fn health(&self) -> Health {
+        Health::Ready
+    }
 }
 
 impl Txn {

@@ -163,8 +163,8 @@ impl Generators {
             let writes: Vec<Write> = derived.writes.into_iter().map(to_write).collect();
             match self.store.commit(Txn { at: Some(now), writes }).await {
                 Ok(_) => {}
-                Err(CommitError::Unavailable(reason)) => {
-                    tracing::warn!(reason, "derived resources cannot be stored now");
+                Err(error @ (CommitError::Unavailable(_) | CommitError::Uncertain(_))) => {
+                    tracing::warn!(error = chain(&error), "derived resources cannot be stored now");
                     return Err(STORE_RETRY);
                 }
                 Err(error) => {

@@ -55,7 +55,9 @@ pub(super) async fn apply(
 
 fn fatal(error: &CommitError) -> Result<(), Status> {
     match error {
-        CommitError::Unavailable(_) => Err(Status::unavailable(error.to_string())),
+        CommitError::Unavailable(_) | CommitError::Fenced(_) | CommitError::Uncertain(_) => {
+            Err(Status::unavailable(error.to_string()))
+        }
         CommitError::OwnerMissing { .. } => Err(Status::internal("stream failed: the Zone was deleted")),
         _ => Ok(()),
     }

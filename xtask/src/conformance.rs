@@ -18,16 +18,19 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
             SUITES.join(", ")
         );
     }
-    let envoy = tools::envoy()?;
-    let bin_dir = cargo::build_programs()?;
+    // Somebody may have built them already.
+    let binaries = match Binaries::from_env() {
+        Some(binaries) => binaries,
+        None => Binaries { envoy: tools::envoy()?, dir: cargo::build_programs()?, root: cargo::root() },
+    };
     let work = graticule_conformance::work_dir();
-    let binaries = Binaries { dir: bin_dir, envoy, root: cargo::root() };
     let options = Options { data: dir, binaries, work: work.clone(), suite, case };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let reports = runtime
         .block_on(graticule_conformance::run(&options, &mut |case| print(case, show)))
         .with_context(|| format!("logs are in {}", work.display()))?;
     for report in &reports {
+        print!("{}", report.deferred());
         println!("{}", report.summary());
     }
     if reports.iter().any(|report| report.failed() > 0) {
@@ -39,7 +42,10 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
 fn print(case: &CaseReport, show: bool) {
     match &case.failure {
         Some(failure) => println!("failed {}\n{}", case.name, failure.trim_end()),
-        None if show => println!("passed {}", case.name),
+        None if show => match &case.deferred {
+            Some(endpoint) => println!("needs the policy engine {} ({endpoint})", case.name),
+            None => println!("passed {}", case.name),
+        },
         None => {}
     }
     for (difference, entry) in case.accepted.iter().filter(|_| show) {

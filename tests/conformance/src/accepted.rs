@@ -30,6 +30,8 @@ pub enum Ours {
     Additional,
     /// The same certificate once, where the recording repeats it.
     Deduplicated,
+    /// The same items in another order.
+    Reordered,
 }
 
 /// The entry that accepts a difference, if one does.
@@ -48,7 +50,7 @@ impl Ours {
                 serde_json::from_str::<Value>(text).is_ok_and(|value| value == *ours)
             }
             (Ours::Like(pattern), Found::Other { ours: Value::String(ours), .. }) => glob(pattern, ours),
-            (Ours::Deduplicated, Found::Repeated) => true,
+            (Ours::Deduplicated, Found::Repeated) | (Ours::Reordered, Found::Order(..)) => true,
             (Ours::Absent, Found::Missing(_)) | (Ours::Additional, Found::Extra(_)) => true,
             _ => false,
         }
@@ -56,7 +58,7 @@ impl Ours {
 }
 
 /// `*` matches any text, also `/`.
-fn glob(pattern: &str, text: &str) -> bool {
+pub(crate) fn glob(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((head, rest)) => text.strip_prefix(head).is_some_and(|tail| {

@@ -1,7 +1,7 @@
 //! JSON comparison of the data set (README §2.1), with the placeholders of the recordings.
 //!
 //! A placeholder stands for one value for the whole run: the first match binds it, later ones must be the same, and
-//! two placeholders never stand for the same value.
+//! two placeholders never stand for the same value ([`Bindings::shared`]: they may).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -75,9 +75,26 @@ impl fmt::Display for Difference {
 pub struct Bindings {
     values: BTreeMap<String, String>,
     placeholders: BTreeMap<String, String>,
+    /// The placeholders of the REST recordings, of which several may stand for one value.
+    shared: bool,
 }
 
 impl Bindings {
+    /// With the placeholders of the REST recordings, of which several may stand for one value.
+    pub fn shared() -> Bindings {
+        Bindings { shared: true, ..Bindings::default() }
+    }
+
+    /// What a placeholder stands for; named without its brackets.
+    pub fn get(&self, placeholder: &str) -> Option<&str> {
+        self.values.get(placeholder).map(String::as_str)
+    }
+
+    /// Sets what a placeholder stands for.
+    pub fn set(&mut self, placeholder: &str, value: &str) {
+        self.values.insert(placeholder.into(), value.into());
+    }
+
     fn bind(&mut self, placeholder: &str, value: &str) -> Result<(), String> {
         if let Some(bound) = self.values.get(placeholder) {
             return if bound == value {
@@ -86,7 +103,7 @@ impl Bindings {
                 Err(format!("<{placeholder}> is another value elsewhere"))
             };
         }
-        if let Some(other) = self.placeholders.get(value) {
+        if let Some(other) = self.placeholders.get(value).filter(|_| !self.shared) {
             return Err(format!(
                 "recorded <{placeholder}>, but ours is what is recorded as <{other}> elsewhere"
             ));
@@ -181,14 +198,15 @@ impl Comparison<'_> {
             return;
         }
         let other = || Found::Other { recorded: recorded.into(), ours: ours.into() };
-        if let Some(placeholders) = pem_placeholders(recorded) {
+        if let Some(placeholders) = pem_placeholders(recorded).filter(|_| !self.bindings.shared) {
             match pem_blocks(ours) {
                 Some(blocks) => self.certificates(path, &placeholders, &blocks, other),
                 None => self.note(path, other()),
             }
             return;
         }
-        let Some(captures) = matches(recorded, ours) else { return self.note(path, other()) };
+        let pattern: &Regex = if self.bindings.shared { &REST_PLACEHOLDER } else { &PLACEHOLDER };
+        let Some(captures) = matches(pattern, recorded, ours) else { return self.note(path, other()) };
         for (placeholder, value) in captures {
             if let Err(text) = self.bindings.bind(&placeholder, &value) {
                 self.note(path, Found::Unbound(text));
@@ -250,16 +268,33 @@ static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a constant expression")
 });
 
+/// Placeholders of the REST recordings.
+static REST_PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"<(time|text|(?:time|uuid|instance|jwt|pem|base64-of-pem|base64-of-jwt)-\d+|instance|hostname|version|address|instance-address|work-dir|dp-work-dir|zone-config-json)>",
+    )
+    .expect("a constant expression")
+});
+
 /// Placeholders that stand for any value of their form, each time another.
 const ANY: [&str; 4] = ["time", "hash", "count", "text"];
 
 fn form(placeholder: &str) -> &'static str {
+    match placeholder.trim_end_matches(|c: char| c.is_ascii_digit()) {
+        "base64-of-pem-" => return r"(LS0tLS1CRUdJTi[A-Za-z0-9+/]+=*)",
+        "base64-of-jwt-" => return r"(ZXlK[A-Za-z0-9+/]+=*)",
+        "instance-address" => return r"([0-9A-Fa-f.:]*)",
+        "work-dir" | "dp-work-dir" => return r"(/[^\s,]+)",
+        _ => {}
+    }
     match placeholder.split(['-', ' ']).next().unwrap_or_default() {
         "time" => r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d+)?Z)",
         "hash" => r"([0-9a-f]{64})",
         "count" => r"(\d+)",
         "uuid" => r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
-        "instance" => r"([0-9A-Za-z][0-9A-Za-z.-]*)",
+        "instance" | "hostname" | "version" => r"([0-9A-Za-z][0-9A-Za-z.-]*)",
+        "address" => r"([0-9A-Za-z.\[\]:-]+:\d+)",
+        "pem" => r"(-----BEGIN [\s\S]+-----END [A-Z ]+-----\n?)",
         "jwt" => r"([\w-]+\.[\w-]+\.[\w-]+)",
         "vip" => r"([a-z]+ 24[1-3]\.\d+\.\d+\.\d+)",
         _ => r"([\s\S]*)",
@@ -267,9 +302,9 @@ fn form(placeholder: &str) -> &'static str {
 }
 
 /// What each placeholder that binds stands for, or `None` when the text does not match.
-fn matches(recorded: &str, ours: &str) -> Option<Vec<(String, String)>> {
+fn matches(placeholders: &Regex, recorded: &str, ours: &str) -> Option<Vec<(String, String)>> {
     let (mut pattern, mut names, mut end) = (String::from("^"), Vec::new(), 0);
-    for found in PLACEHOLDER.captures_iter(recorded) {
+    for found in placeholders.captures_iter(recorded) {
         let (whole, name) = (found.get(0)?, found.get(1)?.as_str());
         pattern.push_str(&regex::escape(&recorded[end..whole.start()]));
         pattern.push_str(form(name));

@@ -4,18 +4,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use graticule_testkit::Binaries;
 
 pub mod accepted;
 pub mod compare;
 pub mod report;
+mod rest_recordings;
 mod two_zones;
 
 pub use report::{CaseReport, SuiteReport};
 
 /// The suites that exist.
-pub const SUITES: [&str; 1] = ["two-zones"];
+pub const SUITES: [&str; 2] = ["rest-recordings", "two-zones"];
 
 /// A new work directory with a short path, wherever the checkout lies: the agent shortens the names of its sockets
 /// when the path of one would be longer than the system allows, and shortened names are not the recorded ones.
@@ -48,5 +49,18 @@ pub async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result
     {
         bail!("unknown suite {suite:?}; there are: {}", SUITES.join(", "));
     }
-    Ok(vec![two_zones::run(options, done).await?])
+    let wanted = |name: &str| options.suite.as_ref().is_none_or(|suite| suite == name);
+    let mut reports = Vec::new();
+    if wanted(rest_recordings::NAME) {
+        reports.push(rest_recordings::run(options, done).await?);
+    }
+    if wanted(two_zones::NAME) {
+        reports.push(two_zones::run(options, done).await?);
+    }
+    ensure!(
+        reports.iter().any(|report| !report.cases.is_empty()),
+        "no case has {:?} in its name",
+        options.case.as_deref().unwrap_or_default()
+    );
+    Ok(reports)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use graticule_api::{Api, Deps, Options, Rules};
+use graticule_api::{Api, Deps, NoInspector, Options, Rules};
 use graticule_control_plane::command::Run;
 use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
 use graticule_control_plane::{DefaultObjects, TokenKeys, command, mesh_setup};
@@ -74,6 +74,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
             instance: command::instance(&instance),
             config: serde_json::to_value(&settings)?,
             mesh_setup: mesh_setup(),
+            inspector: Arc::new(NoInspector),
         },
     );
     let addresses =

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
-use graticule_conformance::{CaseReport, Options, SUITES};
+use graticule_conformance::{CaseReport, Options, SUITES, needs_programs};
 use graticule_testkit::Binaries;
 
 use crate::{cargo, tools};
@@ -18,10 +18,14 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
             SUITES.join(", ")
         );
     }
-    // Somebody may have built them already.
-    let binaries = match Binaries::from_env() {
-        Some(binaries) => binaries,
-        None => Binaries { envoy: tools::envoy()?, dir: cargo::build_programs()?, root: cargo::root() },
+    let binaries = if suite.as_deref().is_none_or(needs_programs) {
+        // Somebody may have built them already.
+        Some(match Binaries::from_env() {
+            Some(binaries) => binaries,
+            None => Binaries { envoy: tools::envoy()?, dir: cargo::build_programs()?, root: cargo::root() },
+        })
+    } else {
+        None
     };
     let work = graticule_conformance::work_dir();
     let options = Options { data: dir, binaries, work: work.clone(), suite, case };
@@ -36,7 +40,10 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
     if reports.iter().any(|report| report.failed() > 0) {
         bail!("cases failed; logs are in {}", work.display());
     }
-    std::fs::remove_dir_all(&work).with_context(|| work.display().to_string())
+    if work.is_dir() {
+        std::fs::remove_dir_all(&work).with_context(|| work.display().to_string())?;
+    }
+    Ok(())
 }
 
 fn print(case: &CaseReport, show: bool) {

@@ -23,9 +23,10 @@ use graticule_view::{DeriveSettings, ZoneSettings};
 use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
 use graticule_zone::{
     Authorities, Engine, EngineHandle, EngineSettings, GeneratorSettings, Generators, Insights,
-    InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneProxies, inspect_routes,
+    InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneProxies,
 };
 
+use crate::inspect::EngineInspector;
 use crate::settings::{Settings, names};
 
 /// What every part is built from.
@@ -338,18 +339,12 @@ impl Parts {
                 instance: command::instance(&self.instance),
                 config: serde_json::to_value(settings)?,
                 mesh_setup: mesh_setup(),
+                inspector: Arc::new(EngineInspector(engine.clone())),
             },
         );
-        let router = api.merge(inspect_routes(engine.clone()));
-        let addresses = serve_api(
-            router,
-            &settings.api_server,
-            &settings.general,
-            &self.clock,
-            &self.random,
-            &self.spawner,
-        )
-        .await?;
+        let addresses =
+            serve_api(api, &settings.api_server, &settings.general, &self.clock, &self.random, &self.spawner)
+                .await?;
         Ok(addresses)
     }
 }

@@ -1,6 +1,7 @@
 //! The zone control plane.
 
 mod app;
+mod inspect;
 mod settings;
 
 use std::process::ExitCode;

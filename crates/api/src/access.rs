@@ -7,6 +7,9 @@ use crate::error::Error;
 use crate::options::Allowed;
 use crate::{Context, Options};
 
+/// What is denied to those who may not see a proxy's inside.
+const PROXY_INFO: &str = "envoy proxy info";
+
 fn require(allowed: &Allowed, user: &User, action: &str) -> Result<(), Error> {
     if allowed.allows(user) {
         return Ok(());
@@ -35,6 +38,21 @@ pub(crate) fn writer(options: &Options, user: &User, kind: Kind) -> Result<(), E
 /// `GET /config`.
 pub(crate) fn metadata(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.control_plane_metadata, user, "control-plane metadata")
+}
+
+/// Configuration of a proxy: `_config`, `xds`.
+pub(crate) fn config_dump(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.view_config_dump, user, PROXY_INFO)
+}
+
+/// Statistics of a proxy.
+pub(crate) fn stats(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.view_stats, user, PROXY_INFO)
+}
+
+/// Clusters of a proxy.
+pub(crate) fn clusters(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.view_clusters, user, PROXY_INFO)
 }
 
 /// `POST /tokens/dataplane`.

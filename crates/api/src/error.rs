@@ -24,6 +24,11 @@ pub(crate) enum Error {
     },
     /// A status and nothing else.
     Empty(StatusCode),
+    /// Too many requests at once.
+    Busy {
+        /// How many are too many.
+        limit: usize,
+    },
 }
 
 /// The parts of an error document that differ.
@@ -46,10 +51,23 @@ pub(crate) mod title {
     pub(crate) const FORMAT: &str = "Could not format a resource";
     pub(crate) const TOKEN: &str = "Could not issue a token";
     pub(crate) const REQUEST: &str = "Invalid request";
+    pub(crate) const MESH_CONTEXT: &str = "Failed to build MeshContext";
+    pub(crate) const LAYOUT_DATAPLANE: &str = "Failed to retrieve Dataplane";
+    pub(crate) const DATAPLANE: &str = "Could not retrieve Dataplane";
+    pub(crate) const MATCHED_POLICIES: &str = "Could not get MatchedPolicies";
+    pub(crate) const INSIGHT: &str = "Failed to fetch dataplane insight";
+    pub(crate) const ADMIN: &str = "Could not execute admin operation";
+    pub(crate) const ADMIN_DATAPLANE: &str = "Could not get dataplane resource";
+    pub(crate) const POLICY: &str = "Could not retrieve policy";
+    pub(crate) const SERVICE: &str = "could not retrieve service";
+    pub(crate) const NOT_IMPLEMENTED: &str = "Not implemented";
 }
 
 pub(crate) const PAGE_NOT_FOUND: Error =
     Error::Framework { status: StatusCode::NOT_FOUND, text: "404: Page Not Found", allow: None };
+/// A path that is not below the base path.
+pub(crate) const OUTSIDE_BASE_PATH: Error =
+    Error::Framework { status: StatusCode::NOT_FOUND, text: "404 page not found\n", allow: None };
 pub(crate) const UNSUPPORTED_MEDIA_TYPE: Error = Error::Framework {
     status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
     text: "415: Unsupported Media Type",
@@ -60,6 +78,9 @@ pub(crate) const NOT_ACCEPTABLE: Error = Error::Framework {
     text: "406: Not Acceptable\n\nAvailable representations: application/json",
     allow: None,
 };
+
+/// When a client that was refused for lack of capacity should come again, in seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
 
 impl Error {
     pub(crate) fn new(status: StatusCode, title: impl Into<String>, detail: impl Into<String>) -> Error {
@@ -74,6 +95,13 @@ impl Error {
     pub(crate) fn method_not_allowed(allow: &'static str) -> Error {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         Error::Framework { status, text: "405: Method Not Allowed", allow: Some(allow) }
+    }
+
+    /// `endpoint` is the template of the path.
+    pub(crate) fn needs_policy_engine(endpoint: &str) -> Error {
+        let detail =
+            format!("{endpoint} needs the policy engine, which this control plane does not have yet");
+        Error::new(StatusCode::NOT_IMPLEMENTED, title::NOT_IMPLEMENTED, detail)
     }
 
     pub(crate) fn not_found(title: &str) -> Error {
@@ -136,6 +164,16 @@ impl Error {
                 respond::text(status, "text/plain; charset=utf-8", headers, text.to_owned())
             }
             Error::Empty(status) => respond::empty(status),
+            Error::Busy { limit } => {
+                let detail = format!(
+                    "{limit} requests are being answered already (apiServer.maxConcurrentRequests): try again"
+                );
+                let error = Error::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable", detail);
+                let mut response = error.into_response();
+                let seconds = HeaderValue::from_static(RETRY_AFTER_SECONDS);
+                response.headers_mut().insert(header::RETRY_AFTER, seconds);
+                response
+            }
         }
     }
 }

@@ -14,34 +14,44 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use graticule_model::labels::Site;
-use graticule_model::{Mode, Violations};
+use graticule_model::{Key, Mode, Violations};
 use graticule_runtime::{Clock, Peer, Random};
 use graticule_store::Store;
 use http::request::Parts;
 use http::{Method, Request, StatusCode, header};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 mod access;
 pub mod auth;
 mod body;
+mod cors;
 mod error;
+mod gui;
+mod hostnames;
+mod insights;
+mod inspect;
+pub mod inspector;
 mod keys;
+mod layout;
 pub mod options;
 mod query;
 mod read;
 mod respond;
 mod route;
+mod service_insights;
 pub mod setup;
 mod system;
 mod tokens;
 mod write;
 
 pub use auth::User;
+pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
 pub use options::{Access, ApiServer, Options, Rules};
 pub use setup::MeshSetup;
 
-use crate::error::{Error, PAGE_NOT_FOUND};
+use crate::error::{Error, OUTSIDE_BASE_PATH, PAGE_NOT_FOUND};
 use crate::query::Query;
 use crate::respond::Format;
 use crate::route::{Form, Route, Target};
@@ -67,6 +77,8 @@ pub struct Deps {
     pub config: Value,
     /// What comes with a new Mesh.
     pub mesh_setup: MeshSetup,
+    /// Answers that need the policies of a proxy.
+    pub inspector: Arc<dyn Inspector>,
 }
 
 /// What the index says about this process (rest-api.md §6.1).
@@ -113,17 +125,36 @@ pub(crate) struct Context {
     instance: Instance,
     config: Value,
     mesh_setup: MeshSetup,
+    inspector: Arc<dyn Inspector>,
+    /// One permit per request that is being answered.
+    requests: Semaphore,
 }
 
 impl Context {
     fn new(options: Options, deps: Deps) -> Context {
-        let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup } = deps;
+        let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup, inspector } = deps;
         let token_keys = TokenKeys::with_configured(
             store.clone(),
             options.user_token_keys.clone(),
             options.server.authn.tokens.validator.use_secrets,
         );
-        Context { options, token_keys, store, soft, mode, zone, clock, random, instance, config, mesh_setup }
+        let requests =
+            Semaphore::new(options.server.max_concurrent_requests.clamp(1, Semaphore::MAX_PERMITS));
+        Context {
+            options,
+            token_keys,
+            store,
+            soft,
+            mode,
+            zone,
+            clock,
+            random,
+            instance,
+            config,
+            mesh_setup,
+            inspector,
+            requests,
+        }
     }
 
     fn site(&self) -> Site<'_> {
@@ -147,11 +178,26 @@ pub(crate) struct Call {
 }
 
 async fn handle(State(context): State<Arc<Context>>, request: Request<Body>) -> Response {
+    // Refused at once: a queue would only make every answer late.
+    let Ok(_permit) = context.requests.try_acquire() else {
+        return Error::Busy { limit: context.options.server.max_concurrent_requests }.into_response();
+    };
     let (parts, body) = request.into_parts();
-    match dispatch(&context, &parts, body).await {
-        Ok(response) => response,
-        Err(error) => error.into_response(),
+    let origin = cors::allowed_origin(&context.options.server.cors_allowed_domains, &parts.headers);
+    let is_preflight = origin.is_some() && cors::is_preflight(&parts);
+    let answer =
+        if is_preflight { preflight(&context, &parts) } else { dispatch(&context, &parts, body).await };
+    let mut response = answer.unwrap_or_else(Error::into_response);
+    if let Some(origin) = origin {
+        cors::mark(&mut response, origin);
     }
+    response
+}
+
+fn preflight(context: &Context, parts: &Parts) -> Result<Response, Error> {
+    auth::authenticate(context, parts)?;
+    let Route { target, .. } = find(&context.options.server.base_path, parts.uri.path())?;
+    Ok(cors::preflight(parts, target.allow()))
 }
 
 async fn dispatch(context: &Context, parts: &Parts, body: Body) -> Result<Response, Error> {
@@ -160,6 +206,12 @@ async fn dispatch(context: &Context, parts: &Parts, body: Body) -> Result<Respon
     let allow = target.allow();
     if !allow.split(", ").any(|method| method == parts.method.as_str()) {
         return Err(Error::method_not_allowed(allow));
+    }
+    // Browsers ask for pages with an `Accept` of their own.
+    match target {
+        Target::GuiRoot => return Ok(gui::root()),
+        Target::Gui => return Ok(gui::page()),
+        _ => {}
     }
     let body_format = if parts.method == Method::PUT || parts.method == Method::POST {
         let media_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -181,20 +233,24 @@ async fn dispatch(context: &Context, parts: &Parts, body: Body) -> Result<Respon
     perform(context, &call, &parts.method, target, body).await
 }
 
-/// `/tokens/user` is at the root whatever the base path is (rest-api.md §7).
+/// The route of a path. Below a base path is everything but `/gui` and `/tokens/user`, which stay at the root
+/// (rest-api.md §1.1, §7).
 fn find(base_path: &str, path: &str) -> Result<Route, Error> {
     let base = base_path.trim_matches('/');
-    let inner = if base.is_empty() || path.trim_end_matches('/') == "/tokens/user" {
-        path
-    } else {
-        let below = path.strip_prefix('/').and_then(|path| path.strip_prefix(base));
-        match below {
-            Some("") => "/",
-            Some(below) if below.starts_with('/') => below,
-            _ => return Err(PAGE_NOT_FOUND),
-        }
+    if base.is_empty() {
+        return route::resolve(path).ok_or(PAGE_NOT_FOUND);
+    }
+    let is_at_root = |target: &Target| {
+        matches!(target, Target::GuiRoot | Target::Gui | Target::Tokens(route::Tokens::User))
     };
-    route::resolve(inner).ok_or(PAGE_NOT_FOUND)
+    let below = path.strip_prefix('/').and_then(|path| path.strip_prefix(base));
+    match below {
+        Some("") => route::resolve("/").ok_or(PAGE_NOT_FOUND),
+        Some(below) if below.starts_with('/') => {
+            route::resolve(below).filter(|route| !is_at_root(&route.target)).ok_or(PAGE_NOT_FOUND)
+        }
+        _ => route::resolve(path).filter(|route| is_at_root(&route.target)).ok_or(OUTSIDE_BASE_PATH),
+    }
 }
 
 async fn perform(
@@ -210,16 +266,20 @@ async fn perform(
         Target::Config => system::config(context, &call.user)?,
         Target::Resources => system::resources(context),
         Target::Policies => system::policies(context),
-        Target::GlobalInsight => system::global_insight(context),
-        Target::GlobalInsights => system::global_insights(context),
-        Target::ServiceInsights { mesh } => read::service_insights(context, mesh.as_deref())?,
+        Target::GlobalInsight => insights::global_insight(context),
+        Target::GlobalInsights => insights::global_insights(context),
+        Target::ServiceInsights { mesh } => service_insights::list(context, call, mesh.as_deref())?,
         Target::ServiceInsight { .. } if *method != Method::GET => {
             return Err(access::derived("ServiceInsight"));
         }
-        Target::ServiceInsight { mesh } => {
-            read::require_mesh(context, Some(&mesh))?;
-            return Err(Error::not_found(error::title::GET));
+        Target::ServiceInsight { mesh, name } => service_insights::one(context, &mesh, &name)?,
+        Target::Proxy { mesh, name, view } => inspect::proxy(context, call, &mesh, &name, &view).await?,
+        Target::PolicyDataplanes { kind, mesh, name, shape } => {
+            inspect::policy_dataplanes(context, call, &Key::new(kind, mesh, name), shape)?
         }
+        Target::ServiceDataplanes { mesh, name } => inspect::service_dataplanes(context, call, &mesh, &name)?,
+        Target::Hostnames { mesh, path, name } => hostnames::hostnames(context, call, &mesh, &path, &name)?,
+        Target::GuiRoot | Target::Gui => return Ok(gui::page()),
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::List { kind, mesh, form } => read::list(context, call, kind, mesh.as_deref(), form)?,

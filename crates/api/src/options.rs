@@ -33,6 +33,10 @@ pub struct ApiServer {
     pub read_timeout: GoDuration,
     /// Largest request body, in bytes. Default 4 MiB.
     pub max_body_bytes: usize,
+    /// Requests that are answered at the same time; more are refused with 503. At least 1. Default 1,000.
+    pub max_concurrent_requests: usize,
+    /// Origins of pages that may use the API, such as `https://gui.example.com`; `*` admits all. Default: none.
+    pub cors_allowed_domains: Vec<String>,
     /// `apiServer.http`. (Read by the control plane, which opens the listeners.)
     pub http: Http,
     /// `apiServer.https`. (Read by the control plane, which opens the listeners.)
@@ -52,6 +56,16 @@ impl ApiServer {
             "time for a client to send a request body",
         ),
         setting("apiServer.maxBodyBytes", "API_SERVER_MAX_BODY_BYTES", "largest request body, in bytes"),
+        setting(
+            "apiServer.maxConcurrentRequests",
+            "API_SERVER_MAX_CONCURRENT_REQUESTS",
+            "requests that are answered at the same time; more are refused with 503",
+        ),
+        setting(
+            "apiServer.corsAllowedDomains",
+            "API_SERVER_CORS_ALLOWED_DOMAINS",
+            "origins of pages that may use the API; * admits all",
+        ),
         setting("apiServer.http.enabled", "API_SERVER_HTTP_ENABLED", "listen on HTTP"),
         setting("apiServer.http.interface", "API_SERVER_HTTP_INTERFACE", "address of the HTTP listener"),
         setting("apiServer.http.port", "API_SERVER_HTTP_PORT", "port of the HTTP listener"),
@@ -308,6 +322,8 @@ impl Default for ApiServer {
             base_path: "/".into(),
             read_timeout: GoDuration::from_secs(10),
             max_body_bytes: 4 << 20,
+            max_concurrent_requests: 1_000,
+            cors_allowed_domains: Vec::new(),
             http: Http::default(),
             https: Https::default(),
             authn: Authn::default(),

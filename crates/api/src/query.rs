@@ -92,6 +92,11 @@ impl Page {
         Ok(Page { size: page_size(query)?, offset: page_offset(query)? })
     }
 
+    /// Everything on one page.
+    pub(crate) fn all() -> Page {
+        Page { size: usize::MAX, offset: 0 }
+    }
+
     /// The query of the next page, if there is one.
     pub(crate) fn next(self, query: &Query, total: usize) -> Option<String> {
         let next = self.offset.saturating_add(self.size);

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use graticule_model::{Key, Kind, Kri, Mode, Resource, Violations};
 use graticule_store::{Snapshot, Store};
-use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, title};
 use crate::query::{Filter, Page};
 use crate::route::Form;
-use crate::{Call, Context, access};
+use crate::{Call, Context, access, insights};
 
 /// The store that holds a kind.
 pub(crate) fn store_of(context: &Context, kind: Kind) -> &Arc<dyn Store> {
@@ -29,7 +28,11 @@ pub(crate) fn require_mesh(context: &Context, mesh: Option<&str>) -> Result<(), 
 
 fn find(context: &Context, call: &Call, key: &Key) -> Result<Arc<Resource>, Error> {
     access::resources(&context.options, &call.user, key.kind)?;
-    store_of(context, key.kind).snapshot().get(key).ok_or_else(|| Error::not_found(title::GET))
+    let found = match key.kind {
+        Kind::MeshInsight => insights::one_mesh_insight(context, &key.name),
+        kind => store_of(context, kind).snapshot().get(key),
+    };
+    found.ok_or_else(|| Error::not_found(title::GET))
 }
 
 pub(crate) fn one(
@@ -41,18 +44,14 @@ pub(crate) fn one(
 ) -> Result<Value, Error> {
     require_mesh(context, mesh)?;
     let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name))?;
-    require_universal(call, title::GET)?;
-    Ok(resource.to_rest())
+    formatted(call, &resource, title::GET)
 }
 
-fn require_universal(call: &Call, title: &str) -> Result<(), Error> {
+/// The form that the parameter `format` asks for.
+fn formatted(call: &Call, resource: &Resource, title: &str) -> Result<Value, Error> {
     match call.query.get("format") {
-        None | Some("universal") => Ok(()),
-        Some("k8s" | "kubernetes") => {
-            let detail =
-                "the Kubernetes form of resources is not available yet: leave out the parameter format";
-            Err(Error::new(StatusCode::NOT_IMPLEMENTED, title, detail))
-        }
+        None | Some("universal") => Ok(resource.to_rest()),
+        Some("k8s" | "kubernetes") => Ok(resource.to_kubernetes(call.query.get("namespace"))),
         Some(_) => {
             let message = "\"format\" must be one of [\"k8s\", \"kubernetes\", \"universal\"]";
             Err(crate::violation(title, "", message))
@@ -72,23 +71,31 @@ pub(crate) fn list(
     let page = Page::parse(&call.query)?;
     let filter = Filter::parse(&call.query, &call.template, kind == Kind::Dataplane)?;
     let snapshot = store_of(context, kind).snapshot();
-    let insights = (form == Form::Overview).then(|| context.soft.snapshot());
+    let computed = if kind == Kind::MeshInsight { insights::mesh_insights(context) } else { Vec::new() };
+    let resources: Box<dyn Iterator<Item = &Arc<Resource>>> = match kind {
+        Kind::MeshInsight => Box::new(computed.iter()),
+        kind => Box::new(snapshot.list(kind, mesh)),
+    };
+    let observed = (form == Form::Overview).then(|| context.soft.snapshot());
     let mut total = 0;
     let mut items = Vec::new();
-    for resource in snapshot.list(kind, mesh).filter(|resource| filter.matches(resource)) {
+    for resource in resources.filter(|resource| filter.matches(resource)) {
         if total >= page.offset && items.len() < page.size {
-            items.push(match &insights {
-                Some(insights) => overview_of(resource, insight(insights, resource)),
+            items.push(match &observed {
+                Some(observed) => overview_of(resource, insight(observed, resource)),
                 None => resource.to_rest(),
             });
         }
         total += 1;
     }
-    let next = page.next(&call.query, total).map(|query| {
-        let scheme = if call.peer.as_ref().is_some_and(|peer| peer.tls) { "https" } else { "http" };
-        format!("{scheme}://{}{}?{query}", call.host, call.path)
-    });
-    Ok(json!({"total": total, "items": items, "next": next}))
+    Ok(json!({"total": total, "items": items, "next": next_page(call, page, total)}))
+}
+
+/// The address of the next page, if there is one.
+pub(crate) fn next_page(call: &Call, page: Page, total: usize) -> Option<String> {
+    let query = page.next(&call.query, total)?;
+    let scheme = if call.peer.as_ref().is_some_and(|peer| peer.tls) { "https" } else { "http" };
+    Some(format!("{scheme}://{}{}?{query}", call.host, call.path))
 }
 
 /// The kind of observation that belongs to a kind.
@@ -144,11 +151,6 @@ fn overview_of(resource: &Resource, insight: Option<Arc<Resource>>) -> Value {
     Value::Object(members)
 }
 
-pub(crate) fn service_insights(context: &Context, mesh: Option<&str>) -> Result<Value, Error> {
-    require_mesh(context, mesh)?;
-    Ok(json!({"total": 0, "items": [], "next": null}))
-}
-
 pub(crate) fn by_kri(context: &Context, call: &Call, text: &str) -> Result<Value, Error> {
     let kri = Kri::parse(text).map_err(Error::bad_request)?;
     access::resources(&context.options, &call.user, kri.kind)?;
@@ -156,8 +158,7 @@ pub(crate) fn by_kri(context: &Context, call: &Call, text: &str) -> Result<Value
     let found = kri_keys(context.mode, &context.zone, &kri).into_iter().find_map(|key| snapshot.get(&key));
     let resource =
         found.filter(|resource| is_named(resource, &kri)).ok_or_else(|| Error::not_found(title::GET))?;
-    require_universal(call, title::FORMAT)?;
-    Ok(resource.to_rest())
+    formatted(call, &resource, title::FORMAT)
 }
 
 /// Where a resource may be stored: the plain name if it is from here, else the name of a copy; the plain name

@@ -28,20 +28,29 @@ impl Format {
         }
     }
 
-    /// The first format that `Accept` names; JSON without the header. `None`: nothing that we have.
+    /// The format that `Accept` likes best, the first of equals; JSON without the header. `None`: nothing that we
+    /// have.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Format> {
         let mut values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).peekable();
         if values.peek().is_none() {
             return Some(Format::Json);
         }
-        values.flat_map(|value| value.split(',')).map(str::trim).find_map(|range| {
-            let essence = range.split(';').next().unwrap_or_default().trim();
-            match essence {
+        let mut best: Option<(Format, f32)> = None;
+        for range in values.flat_map(|value| value.split(',')).map(str::trim) {
+            let mut parts = range.split(';').map(str::trim);
+            let format = match parts.next().unwrap_or_default() {
                 "*/*" | "application/*" => Some(Format::Json),
-                "" => None,
-                _ => Format::of_media_type(essence),
+                essence => Format::of_media_type(essence),
+            };
+            let quality =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(1.0, |q| q.parse().unwrap_or(1.0));
+            if let Some(format) = format
+                && quality > best.map_or(0.0, |(_, quality)| quality)
+            {
+                best = Some((format, quality));
             }
-        })
+        }
+        best.map(|(format, _)| format)
     }
 }
 
@@ -92,4 +101,30 @@ fn build(status: StatusCode, media_type: &'static str, headers: HeaderMap, body:
     *response.headers_mut() = headers;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept() {
+        for (values, want) in [
+            (&[][..], Some(Format::Json)),
+            (&["*/*"], Some(Format::Json)),
+            (&["text/html, application/*;q=0.1"], Some(Format::Json)),
+            (&["application/yaml"], Some(Format::Yaml)),
+            (&["*/*;q=0.1, application/yaml"], Some(Format::Yaml)),
+            (&["application/yaml;q=0.2", "application/json;q=0.3"], Some(Format::Json)),
+            (&["application/json;q=0"], None),
+            (&["text/html"], None),
+            (&[""], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            assert_eq!(Format::accepted(&headers), want, "{values:?}");
+        }
+    }
 }

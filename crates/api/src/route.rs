@@ -40,7 +40,71 @@ pub(crate) enum Target {
     },
     ServiceInsight {
         mesh: String,
+        name: String,
     },
+    /// What concerns one proxy beyond its resource (rest-api.md §8).
+    Proxy {
+        mesh: String,
+        name: String,
+        view: ProxyView,
+    },
+    /// The Dataplanes that a policy selects.
+    PolicyDataplanes {
+        kind: Kind,
+        mesh: String,
+        name: String,
+        shape: PolicyDataplanes,
+    },
+    /// The Dataplanes behind a MeshService.
+    ServiceDataplanes {
+        mesh: String,
+        name: String,
+    },
+    /// The hostnames of a service; `path` is the segment of its kind, which may be wrong.
+    Hostnames {
+        mesh: String,
+        path: String,
+        name: String,
+    },
+    /// `/gui` itself, which redirects.
+    GuiRoot,
+    /// What is below `/gui/`.
+    Gui,
+}
+
+/// A view of one proxy; identifiers as they were sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ProxyView {
+    Layout,
+    Rules,
+    Policies,
+    InboundPolicies {
+        inbound: String,
+    },
+    OutboundPolicies {
+        outbound: String,
+    },
+    OutboundRoutes {
+        outbound: String,
+    },
+    RoutePolicies {
+        outbound: String,
+        route: String,
+    },
+    /// The form of older clients.
+    MatchedPolicies,
+    Config,
+    /// What its Envoy says: `xds`, `stats`, `clusters`, or a word that means nothing.
+    Admin(String),
+}
+
+/// How the Dataplanes of a policy are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PolicyDataplanes {
+    /// Paged metadata.
+    Paged,
+    /// The form of older clients.
+    Attachments,
 }
 
 /// How resources are shown.
@@ -73,6 +137,10 @@ impl Target {
 /// Finds the route of a path; segments are decoded, a slash at the end is ignored.
 pub(crate) fn resolve(path: &str) -> Option<Route> {
     let path = path.strip_prefix('/')?;
+    // Below the GUI the slash at the end matters.
+    if path.starts_with("gui/") {
+        return Some(Route { target: Target::Gui, template: "/gui/{path}".into() });
+    }
     let path = path.strip_suffix('/').unwrap_or(path);
     if path.is_empty() {
         return Some(Route { target: Target::Index, template: "/".into() });
@@ -82,7 +150,7 @@ pub(crate) fn resolve(path: &str) -> Option<Route> {
     if segments.contains(&"") {
         return None;
     }
-    system(&segments).or_else(|| resources(&segments))
+    system(&segments).or_else(|| inspection(&segments)).or_else(|| resources(&segments))
 }
 
 fn system(segments: &[&str]) -> Option<Route> {
@@ -99,10 +167,56 @@ fn system(segments: &[&str]) -> Option<Route> {
         ["tokens", "user"] => Target::Tokens(Tokens::User),
         ["service-insights"] => Target::ServiceInsights { mesh: None },
         ["meshes", mesh, "service-insights"] => Target::ServiceInsights { mesh: Some(mesh.into()) },
-        ["meshes", mesh, "service-insights", _] => Target::ServiceInsight { mesh: mesh.into() },
+        ["meshes", mesh, "service-insights", name] => {
+            Target::ServiceInsight { mesh: mesh.into(), name: name.into() }
+        }
+        ["gui"] => Target::GuiRoot,
         _ => return None,
     };
     Some(Route { target, template: format!("/{}", segments.join("/")) })
+}
+
+/// Answers about resources that are made of more than the resource.
+fn inspection(segments: &[&str]) -> Option<Route> {
+    let ["meshes", mesh, path, name, rest @ ..] = segments else { return None };
+    let (mesh, path, name) = ((*mesh).to_owned(), *path, (*name).to_owned());
+    let kind = Kind::from_path(path);
+    let is_policy = kind.is_some_and(|kind| kind.descriptor().is_policy());
+    let target = match (rest, kind) {
+        (["_hostnames"], _) => Target::Hostnames { mesh, path: path.to_owned(), name },
+        (["_dataplanes"], Some(Kind::MeshService)) => Target::ServiceDataplanes { mesh, name },
+        // The dash is what the `--new-api` of stock kumactl asks for (rest-api.md §8.6).
+        (["_resources" | "-resources", "dataplanes"], Some(kind)) if is_policy => {
+            Target::PolicyDataplanes { kind, mesh, name, shape: PolicyDataplanes::Paged }
+        }
+        (["dataplanes"], Some(kind)) if is_policy => {
+            Target::PolicyDataplanes { kind, mesh, name, shape: PolicyDataplanes::Attachments }
+        }
+        (_, Some(Kind::Dataplane)) => Target::Proxy { mesh, name, view: proxy_view(rest)? },
+        _ => return None,
+    };
+    let rest = rest.join("/");
+    Some(Route { target, template: format!("/meshes/{{mesh}}/{path}/{{name}}/{rest}") })
+}
+
+fn proxy_view(rest: &[&str]) -> Option<ProxyView> {
+    Some(match *rest {
+        ["_layout"] => ProxyView::Layout,
+        ["_rules"] => ProxyView::Rules,
+        ["_policies"] => ProxyView::Policies,
+        ["_inbounds", inbound, "_policies"] => ProxyView::InboundPolicies { inbound: inbound.into() },
+        ["_outbounds", outbound, "_policies"] => ProxyView::OutboundPolicies { outbound: outbound.into() },
+        ["_outbounds", outbound, "_routes"] => ProxyView::OutboundRoutes { outbound: outbound.into() },
+        ["_outbounds", outbound, "_routes", route, "_policies"] => {
+            ProxyView::RoutePolicies { outbound: outbound.into(), route: route.into() }
+        }
+        ["policies"] => ProxyView::MatchedPolicies,
+        ["_config"] => ProxyView::Config,
+        // The overview is a form of the resource.
+        ["_overview"] => return None,
+        [word] => ProxyView::Admin(word.into()),
+        _ => return None,
+    })
 }
 
 fn resources(segments: &[&str]) -> Option<Route> {
@@ -157,6 +271,13 @@ mod tests {
             name: name.into(),
             form,
         };
+        let proxy = |view| Target::Proxy { mesh: "m".into(), name: "d".into(), view };
+        let selected = |shape| Target::PolicyDataplanes {
+            kind: Kind::MeshTimeout,
+            mesh: "m".into(),
+            name: "d".into(),
+            shape,
+        };
         use Form::{Overview, Plain};
         for (path, want) in [
             ("/", Some(Target::Index)),
@@ -177,6 +298,24 @@ mod tests {
             ("/meshes/m/dataplanes+insights", Some(list(Kind::Dataplane, Some("m"), Overview))),
             ("/meshes/m/dataplanes/d/_overview", Some(one(Kind::Dataplane, Some("m"), "d", Overview))),
             ("/meshes/m/meshtimeouts/d/_overview", None),
+            ("/meshes/m/dataplanes/d/_layout", Some(proxy(ProxyView::Layout))),
+            ("/meshes/m/dataplanes/d/policies", Some(proxy(ProxyView::MatchedPolicies))),
+            ("/meshes/m/dataplanes/d/xds", Some(proxy(ProxyView::Admin("xds".into())))),
+            ("/meshes/m/dataplanes/d/_inbounds", Some(proxy(ProxyView::Admin("_inbounds".into())))),
+            ("/meshes/m/dataplanes/d/_inbounds/k/nope", None),
+            (
+                "/meshes/m/dataplanes/d/_outbounds/o/_routes/r/_policies",
+                Some(proxy(ProxyView::RoutePolicies { outbound: "o".into(), route: "r".into() })),
+            ),
+            ("/meshes/m/meshtimeouts/d/_resources/dataplanes", Some(selected(PolicyDataplanes::Paged))),
+            ("/meshes/m/meshtimeouts/d/-resources/dataplanes", Some(selected(PolicyDataplanes::Paged))),
+            ("/meshes/m/meshtimeouts/d/dataplanes", Some(selected(PolicyDataplanes::Attachments))),
+            ("/meshes/m/meshtimeouts/d/_resources", None),
+            ("/meshes/m/meshidentities/d/dataplanes", None),
+            ("/meshes/m/secrets/d/_resources/dataplanes", None),
+            ("/gui", Some(Target::GuiRoot)),
+            ("/gui/", Some(Target::Gui)),
+            ("/gui/a//b", Some(Target::Gui)),
             ("/_kri/kri_m____a_", Some(Target::Kri("kri_m____a_".into()))),
             ("/meshes//meshtimeouts", None),
             ("/configs", None),

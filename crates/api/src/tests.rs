@@ -18,6 +18,8 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod views;
+
 struct Server {
     router: Router,
     store: Arc<MemoryStore>,
@@ -70,6 +72,7 @@ fn mk_server(mode: Mode, change: impl FnOnce(&mut Options)) -> Server {
         instance: Instance { hostname: "cp".into(), product: "Graticule".into(), ..Instance::default() },
         config: json!({"mode": "x"}),
         mesh_setup: MeshSetup::default(),
+        inspector: Arc::new(NoInspector),
     };
     store.commit_now(Txn::put(Resource::new(Meta::new("", "default"), Mesh::default()))).unwrap();
     Server { router: Api::new(options, deps), store, soft }
@@ -367,6 +370,7 @@ async fn a_mesh_brings_its_policies_and_key() {
         instance: Instance::default(),
         config: Value::Null,
         mesh_setup: MeshSetup { policies: true, signing_key: Some(Arc::new(|| Ok("pem".into()))) },
+        inspector: Arc::new(NoInspector),
     };
     let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let server = Server { router: Api::new(Options::default(), deps), store: store.clone(), soft };
@@ -441,10 +445,13 @@ async fn lists() {
         server.admin("GET", "/_kri/kri_mt_default___a_", Value::Null).await.json()["name"],
         json!("a")
     );
-    assert_eq!(
-        server.admin("GET", "/meshes/default?format=k8s", Value::Null).await.status,
-        StatusCode::NOT_IMPLEMENTED
-    );
+    let kubernetes =
+        server.admin("GET", "/_kri/kri_mt_default___a_?format=k8s&namespace=ns1", Value::Null).await;
+    assert_eq!(kubernetes.json()["metadata"]["namespace"], "ns1");
+    assert_eq!(kubernetes.json()["metadata"]["labels"]["even"], "false");
+    let mesh = server.admin("GET", "/meshes/default?format=kubernetes", Value::Null).await.json();
+    assert_eq!((&mesh["kind"], &mesh["spec"]), (&json!("Mesh"), &json!({})));
+    server.check("GET", "/meshes/default?format=x", Value::Null, expect![[r#"400 Could not retrieve a resource: Resource is not valid ["" "\"format\" must be one of [\"k8s\", \"kubernetes\", \"universal\"]"]"#]]).await;
 }
 
 #[test]
@@ -458,6 +465,11 @@ fn base_path() {
         ("/api", "/apiwho-am-i", None),
         ("/api", "/who-am-i", None),
         ("/api", "/tokens/user", Some(Target::Tokens(route::Tokens::User))),
+        ("/api", "/tokens/zone", None),
+        ("/api", "/api/tokens/zone", Some(Target::Tokens(route::Tokens::Zone))),
+        ("/api", "/api/tokens/user", None),
+        ("/api", "/gui/x", Some(Target::Gui)),
+        ("/api", "/api/gui/", None),
     ] {
         assert_eq!(target(base, path), want, "{base} {path}");
     }

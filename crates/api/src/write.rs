@@ -40,13 +40,16 @@ pub(crate) async fn put(
     let stored = snapshot.get(&key);
     check_request(context, &key, &value, &resource)?;
     access::resources(&context.options, &call.user, kind)?;
+    resource.meta.labels = computed_labels(context, &resource);
+    let warnings = resource.warnings();
     let (status, committed) = match stored {
         Some(stored) => (StatusCode::OK, update(context, &stored, resource).await?),
         None => (StatusCode::CREATED, create(context, &snapshot, resource).await?),
     };
     let action = if status == StatusCode::CREATED { "create" } else { "update" };
     audit(call, action, &key, &committed);
-    Ok(respond::value(status, call.format, &json!({})))
+    let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
+    Ok(respond::value(status, call.format, &body))
 }
 
 /// Schema, types and the meaning of the spec.
@@ -137,7 +140,6 @@ async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) 
     read::check(title::CREATE, spec_violations(&resource, true))?;
     check_workload(context, &resource)?;
     check_own_zone(context, kind, &resource.meta.name, title::CREATE)?;
-    resource.meta.labels = computed_labels(context, &resource);
     if !kind.descriptor().is_global_scoped() {
         resource.meta.owner = Some(Key::new(Kind::Mesh, "", resource.meta.mesh.clone()));
     }
@@ -159,7 +161,6 @@ async fn update(
     stored: &Arc<Resource>,
     mut resource: Resource,
 ) -> Result<Committed, Error> {
-    resource.meta.labels = computed_labels(context, &resource);
     check_zone_label(stored, &resource)?;
     if is_foreign(context, stored) {
         return Err(violation(title::UPDATE, ORIGIN_FIELD, foreign_message(context)));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use graticule_api::{Api, Deps, Instance, MeshSetup, Options};
+use graticule_api::{Api, Deps, Instance, MeshSetup, NoInspector, Options};
 use graticule_identity::tokens::SigningKey;
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
@@ -284,6 +284,7 @@ async fn fresh(site: Site<'_>, keys: &[&str]) -> Router {
         instance,
         config: Value::Null,
         mesh_setup,
+        inspector: Arc::new(NoInspector),
     };
     Api::new(Options::default(), deps)
 }

@@ -42,6 +42,17 @@ pub struct Resource {
     pub status: Status,
 }
 
+/// A port of a destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DestinationPort {
+    /// Section of KRIs and SNIs: the name, or the decimal port.
+    pub section: String,
+    /// Port on the virtual address.
+    pub number: u32,
+    /// Protocol on the wire, such as `http`; `tcp` where none is declared.
+    pub protocol: String,
+}
+
 /// Why a document is no resource of its kind.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DecodeError {
@@ -187,20 +198,34 @@ impl Resource {
         Value::Object(out)
     }
 
+    /// Ports of a destination in their order; none for other kinds.
+    pub fn ports(&self) -> Vec<DestinationPort> {
+        let port = |number: u32, section: String, protocol: &str| DestinationPort {
+            section,
+            number,
+            protocol: if protocol.is_empty() { "tcp".into() } else { protocol.into() },
+        };
+        match &self.spec {
+            Spec::MeshService(service) => {
+                service.ports.iter().map(|p| port(p.port, p.section(), &p.app_protocol)).collect()
+            }
+            Spec::MeshMultiZoneService(service) => {
+                service.ports.iter().map(|p| port(p.port, p.section(), &p.app_protocol)).collect()
+            }
+            Spec::MeshExternalService(service) => {
+                vec![port(service.r#match.port, service.section(), service.r#match.protocol.name())]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Ports and SNIs of a destination, ascending by port; ports that cannot be encoded are left out.
     pub fn snis(&self) -> Vec<(u32, String)> {
         let Some(kri) = self.kri() else { return Vec::new() };
-        let ports: Vec<(u32, String)> = match &self.spec {
-            Spec::MeshService(service) => service.ports.iter().map(|p| (p.port, p.section())).collect(),
-            Spec::MeshMultiZoneService(service) => {
-                service.ports.iter().map(|p| (p.port, p.section())).collect()
-            }
-            Spec::MeshExternalService(service) => vec![(service.r#match.port, service.section())],
-            _ => Vec::new(),
-        };
-        let mut snis: Vec<(u32, String)> = ports
+        let mut snis: Vec<(u32, String)> = self
+            .ports()
             .into_iter()
-            .filter_map(|(port, section)| Some((port, crate::sni(&kri.clone().with_section(section)).ok()?)))
+            .filter_map(|port| Some((port.number, crate::sni(&kri.clone().with_section(port.section)).ok()?)))
             .collect();
         snis.sort();
         snis

@@ -87,7 +87,7 @@ impl EngineHandle {
     }
 
     /// What a connected proxy is sent, without key material (`_config`).
-    pub(crate) async fn inspect(&self, proxy: ProxyId) -> Option<serde_json::Value> {
+    pub async fn inspect(&self, proxy: ProxyId) -> Option<serde_json::Value> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Request::Inspect { proxy, reply }).await.ok()?;
         answer.await.ok()?

@@ -4,10 +4,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use graticule_testkit::Binaries;
 
 pub mod accepted;
+mod api;
 pub mod compare;
 pub mod report;
 mod rest_recordings;
@@ -16,7 +17,12 @@ mod two_zones;
 pub use report::{CaseReport, SuiteReport};
 
 /// The suites that exist.
-pub const SUITES: [&str; 2] = ["rest-recordings", "two-zones"];
+pub const SUITES: [&str; 4] = ["api", "label-validation", rest_recordings::NAME, two_zones::NAME];
+
+/// Whether a suite runs our programs, rather than parts of them in this process.
+pub fn needs_programs(suite: &str) -> bool {
+    [rest_recordings::NAME, two_zones::NAME].contains(&suite)
+}
 
 /// A new work directory with a short path, wherever the checkout lies: the agent shortens the names of its sockets
 /// when the path of one would be longer than the system allows, and shortened names are not the recorded ones.
@@ -29,8 +35,8 @@ pub fn work_dir() -> PathBuf {
 pub struct Options {
     /// The data set.
     pub data: PathBuf,
-    /// Our programs and Envoy.
-    pub binaries: Binaries,
+    /// Our programs and Envoy, for the suites that [need](needs_programs) them.
+    pub binaries: Option<Binaries>,
     /// Logs and work directories of the processes go here.
     pub work: PathBuf,
     /// Only this suite.
@@ -42,20 +48,25 @@ pub struct Options {
 /// Runs the suites; `done` hears of each case as it ends.
 ///
 /// # Errors
-/// An unknown suite, missing data, or a program that does not start. Failed cases are no error.
+/// An unknown suite, missing data, or a program that is not given or does not start. Failed cases are no error.
 pub async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result<Vec<SuiteReport>> {
     if let Some(suite) = &options.suite
         && !SUITES.contains(&suite.as_str())
     {
         bail!("unknown suite {suite:?}; there are: {}", SUITES.join(", "));
     }
-    let wanted = |name: &str| options.suite.as_ref().is_none_or(|suite| suite == name);
     let mut reports = Vec::new();
-    if wanted(rest_recordings::NAME) {
-        reports.push(rest_recordings::run(options, done).await?);
-    }
-    if wanted(two_zones::NAME) {
-        reports.push(two_zones::run(options, done).await?);
+    for suite in SUITES.into_iter().filter(|suite| options.suite.as_deref().is_none_or(|one| one == *suite)) {
+        if !needs_programs(suite) {
+            reports.push(api::run(suite, options, done).await?);
+            continue;
+        }
+        let binaries =
+            options.binaries.as_ref().with_context(|| format!("{suite} needs our programs and Envoy"))?;
+        reports.push(match suite {
+            rest_recordings::NAME => rest_recordings::run(options, binaries, done).await?,
+            _ => two_zones::run(options, binaries, done).await?,
+        });
     }
     ensure!(
         reports.iter().any(|report| !report.cases.is_empty()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use futures::StreamExt as _;
-use graticule_testkit::wait;
+use graticule_testkit::{Binaries, wait};
 use regex::Regex;
 use serde_json::Value;
 
@@ -52,12 +52,16 @@ static MATCHING: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Runs the suite.
-pub(crate) async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result<SuiteReport> {
+pub(crate) async fn run(
+    options: &Options,
+    binaries: &Binaries,
+    done: &mut dyn FnMut(&CaseReport),
+) -> Result<SuiteReport> {
     let groups = transcript::groups(&options.data, options.case.as_deref())?;
     let dir = options.work.join("rest");
     let runs = groups.into_iter().enumerate().map(|(number, group)| {
         let dir = dir.join(number.to_string());
-        Box::pin(async move { run_group(options, &dir, &group).await })
+        Box::pin(async move { run_group(options, binaries, &dir, &group).await })
     });
     let mut runs = futures::stream::iter(runs).buffered(PARALLEL);
     let mut cases = Vec::new();
@@ -91,9 +95,9 @@ fn stale(cases: &[CaseReport]) -> CaseReport {
     CaseReport { name: format!("{NAME}/accepted-differences"), failure, ..CaseReport::default() }
 }
 
-async fn run_group(options: &Options, dir: &Path, group: &Group) -> Vec<CaseReport> {
+async fn run_group(options: &Options, binaries: &Binaries, dir: &Path, group: &Group) -> Vec<CaseReport> {
     let first = group.transcripts.first().map(|transcript| transcript.name.clone()).unwrap_or_default();
-    let mut site = match Site::start(&options.binaries, dir, group).await {
+    let mut site = match Site::start(binaries, dir, group).await {
         Ok(site) => site,
         Err(error) => {
             let text = format!("    the processes do not start: {error:#}\n");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use graticule_testkit::wait;
+use graticule_testkit::{Binaries, wait};
 use serde_json::{Value, json};
 
 use crate::accepted::Accepted;
@@ -78,9 +78,13 @@ enum Check {
 }
 
 /// Runs the suite.
-pub(crate) async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result<SuiteReport> {
+pub(crate) async fn run(
+    options: &Options,
+    binaries: &Binaries,
+    done: &mut dyn FnMut(&CaseReport),
+) -> Result<SuiteReport> {
     let recording = Recording::open(&options.data)?;
-    let mut suite = Suite { options, recording, cases: Vec::new(), done };
+    let mut suite = Suite { options, binaries, recording, cases: Vec::new(), done };
     suite.exchange().await.context("our processes do not start")?;
     suite.balanced().await.context("our processes do not start")?;
     if options.case.is_none() {
@@ -91,6 +95,7 @@ pub(crate) async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) ->
 
 struct Suite<'a> {
     options: &'a Options,
+    binaries: &'a Binaries,
     recording: Recording,
     cases: Vec<CaseReport>,
     done: &'a mut dyn FnMut(&CaseReport),
@@ -177,8 +182,7 @@ impl Suite<'_> {
         let environment =
             BTreeMap::from([("GRATICULE_CROSS_ZONE_BALANCE_REQUESTS".to_owned(), balance.to_owned())]);
         let dir = self.options.work.join(variant);
-        let mut site =
-            Site::start(self.recording.clone(), self.options.binaries.clone(), &dir, environment).await?;
+        let mut site = Site::start(self.recording.clone(), self.binaries.clone(), &dir, environment).await?;
         site.start_proxies().await?;
         site.wait_for_status(200, REQUEST_LIMIT).await?;
         Ok(site)

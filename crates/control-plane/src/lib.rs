@@ -2,6 +2,7 @@
 
 pub mod command;
 mod defaults;
+pub mod diagnostics;
 mod list;
 pub mod serve;
 pub mod settings;

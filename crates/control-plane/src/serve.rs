@@ -4,15 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use axum::Router;
-use axum::http::StatusCode;
-use axum::routing::get;
 use graticule_api::ApiServer;
+use graticule_runtime::logging::levels;
 use graticule_runtime::settings::{Diagnostics, General};
 use graticule_runtime::tls::{CertOptions, ServerTls};
 use graticule_runtime::{
     BindError, Clock, HttpLimits, ListenLimits, Random, ServerCert, Spawner, TcpAcceptor, host, serve_http,
     tls,
 };
+
+use crate::diagnostics;
 
 /// Why a listener cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +122,7 @@ pub async fn serve_api(
     Ok(bound)
 }
 
-/// Starts `/healthy` (the process runs) and `/ready` (`ready` says so).
+/// Starts the [diagnostics](crate::diagnostics); `ready` says what `/ready` answers.
 ///
 /// # Errors
 /// The listener cannot start.
@@ -133,12 +134,7 @@ pub async fn serve_diagnostics(
     let address = address("diagnostics", "0.0.0.0", settings.server_port)?;
     let acceptor = TcpAcceptor::bind(address, "diagnostics.serverPort", ListenLimits::default()).await?;
     let bound = acceptor.local_addr();
-    let answer = move || {
-        let status = if ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        std::future::ready(status)
-    };
-    let router =
-        Router::new().route("/ready", get(answer)).route("/healthy", get(|| async { StatusCode::OK }));
+    let router = diagnostics::router(ready, levels::of_process());
     let (incoming, drain) = (acceptor.plain(), spawner.drain());
     spawner.essential("diagnostics", async move {
         serve_http(router, incoming, HttpLimits::default(), drain).await;

@@ -2,7 +2,12 @@
 
 use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, reload};
+
+pub mod levels;
+
+use levels::Levels;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -50,13 +55,21 @@ impl FromStr for Format {
 
 /// Sets logging up for the whole process. `level` is a level or a list of `target=level`.
 pub fn init(level: &str, format: Format) -> Result<(), Error> {
-    let filter = filter(level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let registry = tracing_subscriber::registry();
     let done = match format {
-        Format::Text => builder.with_ansi(false).try_init(),
-        Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        Format::Text => registry.with(layer.with_ansi(false).with_filter(filter)).try_init(),
+        Format::Json => {
+            let layer = layer.json().flatten_event(true).with_current_span(false);
+            registry.with(layer.with_filter(filter)).try_init()
+        }
     };
-    done.map_err(|_| Error::AlreadySet)
+    done.map_err(|_| Error::AlreadySet)?;
+    let base = quiet(if level.is_empty() { "info" } else { level });
+    let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
+    levels::set_of_process(Levels::new(base, apply));
+    Ok(())
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {

@@ -32,6 +32,10 @@ pub enum Ours {
     Deduplicated,
     /// The same items in another order.
     Reordered,
+    /// A number that is smaller by one.
+    OneLess,
+    /// A value of the right form, where the recording has the same one as elsewhere.
+    Another,
 }
 
 /// The entry that accepts a difference, if one does.
@@ -50,6 +54,10 @@ impl Ours {
                 serde_json::from_str::<Value>(text).is_ok_and(|value| value == *ours)
             }
             (Ours::Like(pattern), Found::Other { ours: Value::String(ours), .. }) => glob(pattern, ours),
+            (Ours::OneLess, Found::Other { recorded, ours }) => {
+                recorded.as_i64().zip(ours.as_i64()).is_some_and(|(recorded, ours)| recorded - ours == 1)
+            }
+            (Ours::Another, Found::Unbound(_)) => true,
             (Ours::Deduplicated, Found::Repeated) | (Ours::Reordered, Found::Order(..)) => true,
             (Ours::Absent, Found::Missing(_)) | (Ours::Additional, Found::Extra(_)) => true,
             _ => false,

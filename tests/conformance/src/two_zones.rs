@@ -513,7 +513,7 @@ impl Site {
 
 /// What means the same becomes the same, in both documents: counters (how often something was sent depends on the
 /// moment), the order of features, and the Dataplane that a proxy sent, which is JSON in a string.
-fn loosen(document: &mut Value) {
+pub(crate) fn loosen(document: &mut Value) {
     match document {
         Value::Object(members) => {
             for (key, value) in members.iter_mut() {

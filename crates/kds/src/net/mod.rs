@@ -40,7 +40,13 @@ fn members<const N: usize>(members: [(&str, Value); N]) -> Struct {
 /// How this control plane describes itself in requests (federation.md §1.6).
 fn describe(zone: &str, instance_id: &str, version: &str, config: &str) -> Node {
     let features = NODE_FEATURES.into_iter().map(text).collect();
-    let kuma_cp = members([("version", text(version))]);
+    let kuma_cp = members([
+        ("version", text(version)),
+        ("gitTag", text(&format!("v{version}"))),
+        // Builds do not know their commit.
+        ("gitCommit", text("unknown")),
+        ("buildDate", text("unknown")),
+    ]);
     let version = members([("kumaCp", Value { kind: Some(ValueKind::StructValue(kuma_cp)) })]);
     Node {
         id: zone.into(),

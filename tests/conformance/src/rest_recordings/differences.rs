@@ -3,11 +3,179 @@
 use crate::accepted::{Accepted, Ours};
 
 const YAML: &str = "YAML is taken and given (deviations: REST)";
+const NAMES: &str = "what this product and its builds are called (deviations: REST)";
+const NO_INTER_CP: &str = "replicas need no authority of their own, so none is made (deviations: REST)";
+const ZONELESS_TOKEN: &str = "a zone token for no zone is refused (deviations: REST)";
+const ANONYMOUS: &str = "writes need a credential (deviations: REST)";
+const COPIES: &str = "copies are read-only by what is stored, so they stay as they are (deviations: REST)";
+const MESH_SECRETS: &str = "Secrets of a deleted mesh are deleted with it (deviations: REST)";
+const OWN_ZONE: &str = "a zone keeps its own Zone and has no other (deviations: REST)";
+const PATHS: &str = "the field as it is written in the resource (deviations: REST)";
+const AT_ONCE: &str =
+    "what is derived is there at once; the recorded answer came before it (deviations: REST)";
+const ALL_REASONS: &str = "everything that is wrong is said (deviations: REST)";
+const ZONE_LABELS: &str =
+    "the Zone that global makes is labelled like one that a person makes (deviations: Federation)";
+const ZONE_TOKEN: &str = "zones show a token (deviations: Federation)";
+const HEALTH: &str = "a zone says at once that it is alive (deviations: Federation)";
+const OWN_SETTINGS: &str = "own settings are shown with the others (deviations: REST)";
+const AS_SET: &str = "settings are shown as they were set; empty: the general ones (deviations: REST)";
+const HARNESS: &str = "the suite listens on this address only";
+const KRI_ZONE: &str = "a KRI without zone names what is no zone's own (deviations: REST)";
+const SPIRE: &str = "SPIRE is not there yet (deviations: Not there yet)";
+const NO_CA: &str =
+    "no authority is made for an identity that may not use it (deviations: Generated resources)";
+const SERVICES: &str =
+    "status of external and multi-zone services is not there yet (deviations: Not there yet)";
+const ADMIN_STREAMS: &str = "no Envoy admin streams yet (deviations: Not there yet)";
+const AGENT: &str =
+    "what dp-agent says of itself: its own version, and no OpenTelemetry pipe (deviations: Proxies)";
+const HEALED: &str = "the zone's stream never broke, so it has one subscription (deviations: REST)";
 
 /// Every one is in `docs/deviations.md`.
 pub(super) static ACCEPTED: &[Accepted] = &[
     differs("04-mesh-global#3* PUT /meshes/m4", "/status", Ours::Is("201"), YAML),
     differs("01-index-*#51 GET /meshes", "/status", Ours::Is("200"), YAML),
+    // Names.
+    differs("*", "/body/product", Ours::Is(r#""Graticule""#), NAMES),
+    differs("*", "/body/basedOnKuma", Ours::Additional, NAMES),
+    differs("*", "*/version/kumaCp/gitTag", Ours::Like("v*"), NAMES),
+    // Secrets that control planes make.
+    differs("*", "/body/items/inter-cp-ca", Ours::Absent, NO_INTER_CP),
+    differs("*secrets*", "/body/total", Ours::OneLess, NO_INTER_CP),
+    differs("*", "/body/resources/GlobalSecret/total", Ours::OneLess, NO_INTER_CP),
+    // Access.
+    differs("16-tokens-*#* POST /tokens/zone", "/status", Ours::Is("400"), ZONELESS_TOKEN),
+    differs("17-authn-global#27 PUT /meshes/mm", "/status", Ours::Is("403"), ANONYMOUS),
+    differs("17-authn-global#28 DELETE /meshes/mm", "/status", Ours::Is("403"), ANONYMOUS),
+    // Copies of global's resources in a zone.
+    differs("21-federation#32 *", "/status", Ours::Is("400"), COPIES),
+    differs("21-federation#34 *", "/status", Ours::Is("400"), COPIES),
+    differs("21-federation#35 *", "/status", Ours::Is("200"), COPIES),
+    differs("21-federation#41 *", "/status", Ours::Is("400"), COPIES),
+    differs("21-federation#*9 *secrets/sec", "/body/data", Ours::Is(r#""dGVzdA==""#), COPIES),
+    differs("21-federation#*9 *secrets/sec", "/body/labels/kuma.io/env", Ours::Absent, COPIES),
+    differs("21-federation#*9 *secrets/sec", "/body/labels/kuma.io/origin", Ours::Is(r#""global""#), COPIES),
+    differs("21-federation#*9 *secrets/sec", "/body/labels/kuma.io/zone", Ours::Absent, COPIES),
+    differs("21-federation#60 *", "/body/items/from-global-5v2w92dw68c84zz2", Ours::Additional, COPIES),
+    differs("21-federation#60 *", "/body/total", Ours::Is("4"), COPIES),
+    differs("21-federation#110 *", "/body/items/*/modificationTime", Ours::Another, COPIES),
+    differs("28-origin-validation-off#7 *", "/status", Ours::Is("400"), COPIES),
+    differs("28-origin-validation-off#8 *", "/status", Ours::Is("400"), COPIES),
+    differs("28-origin-validation-off#9 *", "/status", Ours::Is("400"), COPIES),
+    differs("30-*#2 *", "/status", Ours::Is("400"), COPIES),
+    differs("30-*p-fdz957892fv4w48v", "/body/kri", Ours::Is(r#""kri_mt_default___p_""#), COPIES),
+    differs("30-*p-fdz957892fv4w48v", "/body/labels/kuma.io/display-name", Ours::Is(r#""p""#), COPIES),
+    differs("30-*p-fdz957892fv4w48v", "/body/labels/kuma.io/env", Ours::Absent, COPIES),
+    differs("30-*p-fdz957892fv4w48v", "/body/labels/kuma.io/origin", Ours::Is(r#""global""#), COPIES),
+    differs("30-*p-fdz957892fv4w48v", "/body/labels/kuma.io/zone", Ours::Absent, COPIES),
+    differs("30-*#3 *", "/body/spec/to/0/default/idleTimeout", Ours::Is(r#""5s""#), COPIES),
+    differs("30-*#8 *", "/body/spec/to/0/default/idleTimeout", Ours::Is(r#""11s""#), COPIES),
+    differs("30-*#4 *", "/body/items/p-fdz957892fv4w48v-74d6b8z66x8b8f9v", Ours::Absent, COPIES),
+    differs("30-*#4 *", "/body/total", Ours::Is("0"), COPIES),
+    differs("30-*#11 *", "/body/zoneInsight/subscriptions/0/disconnectTime", Ours::Absent, HEALED),
+    differs("30-*#11 *", "/body/zoneInsight/subscriptions/1", Ours::Absent, HEALED),
+    // Meshes and zones.
+    differs("29-*#9 *", "/body/items/mine", Ours::Absent, MESH_SECRETS),
+    differs("29-*#18 *", "/body/items/mine", Ours::Absent, MESH_SECRETS),
+    differs("15-dataplanes-zone#117 DELETE /zones/zone-1", "/status", Ours::Is("400"), OWN_ZONE),
+    differs("15-dataplanes-zone#118 GET /zones", "/body/items/zone-1", Ours::Additional, OWN_ZONE),
+    differs("15-dataplanes-zone#118 GET /zones", "/body/total", Ours::Is("1"), OWN_ZONE),
+    differs("15-dataplanes-zone#119 PUT /zones/other", "/status", Ours::Is("400"), OWN_ZONE),
+    differs("15-dataplanes-zone#120 GET /zones", "/body/items/zone-1", Ours::Additional, OWN_ZONE),
+    differs("15-dataplanes-zone#120 GET /zones", "/body/items/other", Ours::Absent, OWN_ZONE),
+    differs("21-federation#61 GET /zones", "/body/items/zone-1/labels", Ours::Additional, ZONE_LABELS),
+    differs("21-federation#86 *", "/body/labels", Ours::Additional, ZONE_LABELS),
+    differs("30-*#11 *", "/body/labels", Ours::Additional, ZONE_LABELS),
+    differs("*", "*/subscriptions/*/authTokenProvided", Ours::Additional, ZONE_TOKEN),
+    differs("22-*", "*healthCheck", Ours::Additional, HEALTH),
+    differs("*", "*nvoyAdminStreams/*GlobalInstanceId", Ours::Absent, ADMIN_STREAMS),
+    differs("*", "*/kdsStreams/clusters", Ours::Absent, ADMIN_STREAMS),
+    differs("*", "*/kdsStreams/configDump", Ours::Absent, ADMIN_STREAMS),
+    differs("*", "*/kdsStreams/stats", Ours::Absent, ADMIN_STREAMS),
+    differs("06-kind-meshmultizoneservice-zone#11 *", "/status", Ours::Is("200"), KRI_ZONE),
+    // Fields of violations.
+    differs("05-policy-meshcircuitbreaker#14 *", "*/0/field", Ours::Is(r#""spec.rules[0].default""#), PATHS),
+    differs(
+        "05-policy-meshfaultinjection#12 *",
+        "*/field",
+        Ours::Like("spec.rules[0].default.http[*"),
+        PATHS,
+    ),
+    differs(
+        "05-policy-meshmetric#12 *",
+        "*/0/field",
+        Ours::Is(r#""spec.default.backends[0].prometheus""#),
+        PATHS,
+    ),
+    differs("05-policy-meshretry#12 *", "*/0/field", Ours::Is(r#""spec.to[0].default""#), PATHS),
+    differs(
+        "05-policy-meshretry#13 *",
+        "*/0/field",
+        Ours::Is(r#""spec.to[0].default.tcp.maxConnectAttempt""#),
+        PATHS,
+    ),
+    differs(
+        "05-policy-meshretry#13 *",
+        "*/1/field",
+        Ours::Is(r#""spec.to[0].default.http.retryOn[0]""#),
+        PATHS,
+    ),
+    differs("05-policy-meshretry#14 *", "*/0/field", Ours::Is(r#""spec.to[0].default.http""#), PATHS),
+    differs("05-policy-meshretry#14 *", "*/1/field", Ours::Is(r#""spec.to[0].default.grpc""#), PATHS),
+    differs(
+        "05-policy-meshtrafficpermission#14 *",
+        "*/field",
+        Ours::Like("spec.rules[0].default.allow[*].spiffeID*"),
+        PATHS,
+    ),
+    differs(
+        "15-dataplanes-zone#24 *",
+        "*/field",
+        Ours::Like("networking.transparentProxying.reachableBackends.refs[0].*"),
+        PATHS,
+    ),
+    differs("15-dataplanes-zone#20 *", "/body/detail*", Ours::Is(r#""Resource is not valid""#), ALL_REASONS),
+    differs(
+        "15-dataplanes-zone#20 *",
+        "/body/title",
+        Ours::Is(r#""Could not process a resource""#),
+        ALL_REASONS,
+    ),
+    differs("15-dataplanes-zone#20 *", "/body/causes", Ours::Additional, ALL_REASONS),
+    differs("15-dataplanes-zone#20 *", "/body/invalid_parameters", Ours::Additional, ALL_REASONS),
+    // Derived state.
+    differs("06-kind-meshidentity-zone#*", "*/status/conditions", Ours::Additional, AT_ONCE),
+    differs("06-kind-meshservice-zone#*", "*/spec/state", Ours::Is(r#""Unavailable""#), AT_ONCE),
+    differs("06-kind-meshservice-zone#*", "*/status/*", Ours::Additional, AT_ONCE),
+    differs("15-dataplanes-zone#* GET *meshservices*", "*/spec/state", Ours::Additional, AT_ONCE),
+    differs("15-dataplanes-zone#* GET *meshservices*", "*/status/*", Ours::Additional, AT_ONCE),
+    differs("27-*#15 *", "/body/items/no-self-signed-*", Ours::Absent, NO_CA),
+    differs("27-*#18 *", "/body/items/no-self-signed-*", Ours::Absent, NO_CA),
+    differs("27-*#15 *", "/body/total", Ours::Is("3"), NO_CA),
+    differs("27-*#18 *", "/body/total", Ours::Is("1"), NO_CA),
+    differs("27-*#13 *", "/body/status/conditions/*/status", Ours::Is(r#""False""#), SPIRE),
+    differs("27-*#13 *", "/body/status/conditions/0/reason", Ours::Is(r#""ProviderNotFoundError""#), SPIRE),
+    differs("27-*#13 *", "/body/status/conditions/1/reason", Ours::Is(r#""Failure""#), SPIRE),
+    differs("27-*#13 *", "/body/status/conditions/*/message", Ours::Like("*"), SPIRE),
+    differs("*mesh*services*", "*/status/addresses", Ours::Absent, SERVICES),
+    differs("*mesh*services*", "*/status/hostnameGenerators", Ours::Absent, SERVICES),
+    differs("*meshexternalservices*", "*/status/vip/ip", Ours::Absent, SERVICES),
+    differs("*meshmultizoneservices*", "*/status/vips", Ours::Absent, SERVICES),
+    differs("*meshmultizoneservices*", "*/status/conditions", Ours::Absent, SERVICES),
+    differs("*meshmultizoneservices*", "*/status/meshServices", Ours::Absent, SERVICES),
+    // The configuration.
+    differs("*GET */config", "/body/apiServer/http*/interface", Ours::Is(r#""127.0.0.1""#), HARNESS),
+    differs("*GET */config", "*/tlsCertFile", Ours::Is(r#""""#), AS_SET),
+    differs("*GET */config", "*/tlsKeyFile", Ours::Is(r#""""#), AS_SET),
+    differs("*GET */config", "*/tlsMinVersion", Ours::Is(r#""""#), AS_SET),
+    differs("*GET */config", "/body/dpServer/authn/dpProxy/type", Ours::Is(r#""""#), AS_SET),
+    differs("*GET */config", "/body/*", Ours::Additional, OWN_SETTINGS),
+    // The connected proxy.
+    differs("23-*", "*/metadata/features/feature-otel-via-kuma-dp", Ours::Absent, AGENT),
+    differs("23-*", "*/metadata/otelEnvInventory", Ours::Absent, AGENT),
+    differs("23-*", "*/version/kumaDp/gitTag", Ours::Like("v*"), AGENT),
+    differs("23-*", "*/version/envoy/kumaDpCompatible", Ours::Additional, AGENT),
 ];
 
 const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {

@@ -120,6 +120,8 @@ fn body(
                     settings(&mut wanted, &mut ours);
                 }
                 loosen(&mut wanted, &mut ours);
+                crate::two_zones::loosen(&mut wanted);
+                crate::two_zones::loosen(&mut ours);
                 if is_refused_write {
                     free_wording(&mut wanted, &mut ours);
                 }

@@ -84,6 +84,8 @@ struct Setup {
 const SETUPS: &[Setup] = &[
     together("05-policy-*", None),
     together("06-kind-*-global", None),
+    // In ours the MeshIdentities of another file have MeshTrusts at once.
+    alone("06-kind-meshtrust-zone", None, &[]),
     together("06-kind-*-zone", None),
     alone("17-authn-*", None, &[("API_SERVER_AUTHN_LOCALHOST_IS_ADMIN", "false")]),
     alone("20-read-only-*", None, &[("API_SERVER_READ_ONLY", "true")]),

@@ -21,13 +21,14 @@ const HEALTH: &str = "a zone says at once that it is alive (deviations: Federati
 const OWN_SETTINGS: &str = "own settings are shown with the others (deviations: REST)";
 const AS_SET: &str = "settings are shown as they were set; empty: the general ones (deviations: REST)";
 const HARNESS: &str = "the suite listens on this address only";
-const KRI_ZONE: &str = "a KRI without zone names what is no zone's own (deviations: REST)";
+const OWN_KRI: &str = "a resource is found by the KRI that it shows (deviations: REST)";
 const SPIRE: &str = "SPIRE is not there yet (deviations: Not there yet)";
 const NO_CA: &str =
     "no authority is made for an identity that may not use it (deviations: Generated resources)";
 const SERVICES: &str =
     "status of external and multi-zone services is not there yet (deviations: Not there yet)";
 const ADMIN_STREAMS: &str = "no Envoy admin streams yet (deviations: Not there yet)";
+const NO_GUI: &str = "there is no GUI yet, and the page says so (deviations: Not there yet)";
 const AGENT: &str =
     "what dp-agent says of itself: its own version, and no OpenTelemetry pipe (deviations: Proxies)";
 const HEALED: &str = "the zone's stream never broke, so it has one subscription (deviations: REST)";
@@ -93,7 +94,15 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("*", "*/kdsStreams/clusters", Ours::Absent, ADMIN_STREAMS),
     differs("*", "*/kdsStreams/configDump", Ours::Absent, ADMIN_STREAMS),
     differs("*", "*/kdsStreams/stats", Ours::Absent, ADMIN_STREAMS),
-    differs("06-kind-meshmultizoneservice-zone#11 *", "/status", Ours::Is("200"), KRI_ZONE),
+    differs("06-kind-meshmultizoneservice-zone#11 *", "/status", Ours::Is("200"), OWN_KRI),
+    differs("11-lists-global#79 *", "/status", Ours::Is("200"), OWN_KRI),
+    differs("*/xds*", "/status", Ours::Is("501"), ADMIN_STREAMS),
+    differs("*/stats*", "/status", Ours::Is("501"), ADMIN_STREAMS),
+    differs("*/clusters*", "/status", Ours::Is("501"), ADMIN_STREAMS),
+    // Pages.
+    differs("*", "/body/gui", Ours::Is(r#""""#), NO_GUI),
+    differs("*", "/kuma_config", Ours::Is("null"), NO_GUI),
+    differs("19-gui-*#2 GET /gui/index.html", "/status", Ours::Is("200"), NO_GUI),
     // Fields of violations.
     differs("05-policy-meshcircuitbreaker#14 *", "*/0/field", Ours::Is(r#""spec.rules[0].default""#), PATHS),
     differs(

@@ -38,7 +38,8 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
         println!("{}", report.summary());
     }
     if reports.iter().any(|report| report.failed() > 0) {
-        bail!("cases failed; logs are in {}", work.display());
+        let logs = if work.is_dir() { format!("; logs are in {}", work.display()) } else { String::new() };
+        bail!("cases failed{logs}");
     }
     if work.is_dir() {
         std::fs::remove_dir_all(&work).with_context(|| work.display().to_string())?;

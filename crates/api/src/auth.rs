@@ -69,7 +69,8 @@ pub(crate) fn authenticate(context: &Context, parts: &Parts) -> Result<User, Err
         return Ok(User::admin());
     }
     let path = parts.uri.path();
-    if path == "/" || path == "/gui" || path.starts_with("/gui/") {
+    let is_index = path.trim_matches('/') == context.options.server.base_path.trim_matches('/');
+    if is_index || path == "/gui" || path.starts_with("/gui/") {
         return Ok(User::anonymous());
     }
     let Some(token) = bearer(&parts.headers) else { return Ok(User::anonymous()) };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use graticule_model::kinds::dataplane::{Dataplane, InboundState, ListenerState};
 use graticule_model::kinds::dataplane_insight::{DataplaneInsight, DiscoverySubscription};
 use graticule_model::kinds::mesh_insight::{DataplaneStat, MeshInsight, ResourceStat};
-use graticule_model::kinds::mesh_service::{MeshService, State};
+use graticule_model::kinds::mesh_service::MeshService;
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Meta, Resource, labels};
 use graticule_store::Snapshot;
@@ -186,13 +186,14 @@ pub(crate) fn global_insight(context: &Context) -> Value {
             resources.insert(kind.name(), total);
         }
     }
-    let zones = state.list(Kind::Zone, None).count();
-    let online = soft.list(Kind::ZoneInsight, None).filter_map(|insight| insight.spec_as::<ZoneInsight>());
-    let online = online.filter(|insight| insight.is_online()).count();
+    // A zone counts once it was seen.
+    let zones: Vec<&ZoneInsight> =
+        soft.list(Kind::ZoneInsight, None).filter_map(|insight| insight.spec_as()).collect();
+    let online = zones.iter().filter(|insight| insight.is_online()).count();
     json!({
         "createdAt": context.clock.now().to_string(),
         "zones": {
-            "controlPlanes": {"online": online, "total": zones},
+            "controlPlanes": {"online": online, "total": zones.len()},
             "zoneIngresses": {"online": 0, "total": 0},
             "zoneEgresses": {"online": 0, "total": 0},
         },
@@ -217,12 +218,18 @@ fn totals<'a>(totals: impl IntoIterator<Item = (&'a str, u32)>) -> Value {
     Value::Object(totals.collect::<Map<String, Value>>())
 }
 
+/// A service is as online as the proxies behind it.
 fn internal_services(state: &Snapshot) -> DataplaneStat {
     let mut stat = DataplaneStat::default();
-    for service in state.list(Kind::MeshService, None).filter_map(|service| service.spec_as::<MeshService>())
-    {
-        let is_available = service.state == Some(State::Available);
-        if is_available { Health::Online } else { Health::Offline }.add_to(&mut stat);
+    for service in state.list(Kind::MeshService, None) {
+        let proxies = service.status_of::<MeshService>().map(|status| status.dataplane_proxies);
+        let proxies = proxies.unwrap_or_default();
+        let health = match proxies.connected.min(proxies.healthy) {
+            0 => Health::Offline,
+            working if working < proxies.total => Health::PartiallyDegraded,
+            _ => Health::Online,
+        };
+        health.add_to(&mut stat);
     }
     stat
 }

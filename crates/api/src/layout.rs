@@ -73,23 +73,37 @@ fn spiffe_id(state: &Snapshot, zone: &str, proxy: &Resource) -> Option<String> {
     IdentityTemplate::of(identity, zone).ok()?.render(&proxy.meta.labels).ok()
 }
 
-/// Destination ports that the proxy can call, by KRI: those of its explicit outbounds, else those that it limits
-/// itself to, else all (policy-engine.md §4.4).
+/// Destination ports that the proxy can call, by KRI: those of its explicit outbounds if they lead anywhere, else
+/// those that it limits itself to, else all (policy-engine.md §4.4).
 fn outbounds(state: &Snapshot, proxy: &Resource, networking: &Networking) -> Vec<Value> {
-    let wanted = wanted(proxy, networking);
-    let mut found: BTreeMap<String, DestinationPort> = BTreeMap::new();
+    let explicit = reachable(state, proxy, Some(&explicit(proxy, networking)));
+    let found = if explicit.is_empty() {
+        reachable(state, proxy, limits(proxy, networking).as_deref())
+    } else {
+        explicit
+    };
+    let outbound = |(kri, port): (String, DestinationPort)| json!({"port": port.number, "protocol": port.protocol, "proxyResourceName": kri, "kri": kri});
+    found.into_iter().map(outbound).collect()
+}
+
+/// Destination ports of the mesh that are wanted, by KRI; `None` wants all.
+fn reachable(
+    state: &Snapshot,
+    proxy: &Resource,
+    wanted: Option<&[Wanted]>,
+) -> BTreeMap<String, DestinationPort> {
+    let mut found = BTreeMap::new();
     for kind in DESTINATIONS {
         for destination in state.list(kind, Some(&proxy.meta.mesh)) {
             let Some(kri) = destination.kri() else { continue };
             for port in destination.ports() {
-                if wanted.as_ref().is_none_or(|all| all.iter().any(|one| one.covers(destination, &port))) {
+                if wanted.is_none_or(|all| all.iter().any(|one| one.covers(destination, &port))) {
                     found.insert(kri.clone().with_section(port.section.clone()).to_string(), port);
                 }
             }
         }
     }
-    let outbound = |(kri, port): (String, DestinationPort)| json!({"port": port.number, "protocol": port.protocol, "proxyResourceName": kri, "kri": kri});
-    found.into_iter().map(outbound).collect()
+    found
 }
 
 /// A reference to destinations, normalised.
@@ -100,10 +114,10 @@ struct Wanted {
     port: Option<u32>,
 }
 
-/// What the proxy limits itself to; `None`: nothing is excluded.
-fn wanted(proxy: &Resource, networking: &Networking) -> Option<Vec<Wanted>> {
+/// What the explicit outbounds refer to.
+fn explicit(proxy: &Resource, networking: &Networking) -> Vec<Wanted> {
     let own_namespace = proxy.meta.namespace().unwrap_or_default();
-    let explicit: Vec<Wanted> = networking
+    networking
         .outbound
         .iter()
         .filter_map(|outbound| outbound.backend_ref.as_ref())
@@ -111,10 +125,12 @@ fn wanted(proxy: &Resource, networking: &Networking) -> Option<Vec<Wanted>> {
             let port = Some(backend.port).filter(|port| *port > 0);
             Wanted::new(&backend.kind, &backend.name, own_namespace, &backend.labels, port)
         })
-        .collect();
-    if !explicit.is_empty() {
-        return Some(explicit);
-    }
+        .collect()
+}
+
+/// What the proxy limits itself to; `None`: nothing is excluded.
+fn limits(proxy: &Resource, networking: &Networking) -> Option<Vec<Wanted>> {
+    let own_namespace = proxy.meta.namespace().unwrap_or_default();
     let reachable = networking.transparent_proxying.as_ref()?.reachable_backends.as_ref()?;
     let refs = reachable.refs.iter().map(|backend| {
         let namespace = if backend.namespace.is_empty() { own_namespace } else { &backend.namespace };
@@ -239,6 +255,7 @@ spec: {ports: [{port: 80}]}
         check(reachable(json!([{"kind": "MeshService", "name": "a_shop_svc_80"}])), &[HTTP]);
         check(reachable(json!([{"kind": "MeshExternalService", "labels": {"team": "x"}}])), &[EXTERNAL]);
         check(outbound(json!({"kind": "MeshMultiZoneService", "name": "z", "port": 82})), &[MULTI]);
-        check(outbound(json!({"kind": "MeshMultiZoneService", "name": "a", "port": 82})), &[]);
+        let nowhere = outbound(json!({"kind": "MeshMultiZoneService", "name": "a", "port": 82}));
+        check(nowhere, &[HTTP, PLAIN, EXTERNAL, MULTI]);
     }
 }

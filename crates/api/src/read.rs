@@ -156,8 +156,9 @@ pub(crate) fn by_kri(context: &Context, call: &Call, text: &str) -> Result<Value
     access::resources(&context.options, &call.user, kri.kind)?;
     let snapshot = store_of(context, kri.kind).snapshot();
     let found = kri_keys(context.mode, &context.zone, &kri).into_iter().find_map(|key| snapshot.get(&key));
-    let resource =
-        found.filter(|resource| is_named(resource, &kri)).ok_or_else(|| Error::not_found(title::GET))?;
+    let resource = found
+        .filter(|resource| is_named(resource, &kri, &context.zone))
+        .ok_or_else(|| Error::not_found(title::GET))?;
     formatted(call, &resource, title::FORMAT)
 }
 
@@ -173,10 +174,11 @@ fn kri_keys(mode: Mode, zone: &str, kri: &Kri) -> Vec<Key> {
     }
 }
 
-/// Guards against a namesake from another zone.
-fn is_named(resource: &Resource, kri: &Kri) -> bool {
+/// Guards against a namesake from another zone. What a zone made itself may lack the label of its zone.
+fn is_named(resource: &Resource, kri: &Kri, own_zone: &str) -> bool {
     resource.kri().is_some_and(|own| own == kri.clone().without_section())
-        || resource.meta.zone().is_none_or(|zone| zone == kri.zone)
+        || kri.zone == own_zone
+            && resource.meta.zone().is_none_or(|zone| zone == own_zone)
             && resource.meta.display_name() == kri.name
 }
 

@@ -445,6 +445,14 @@ async fn lists() {
         server.admin("GET", "/_kri/kri_mt_default___a_", Value::Null).await.json()["name"],
         json!("a")
     );
+    server
+        .check(
+            "GET",
+            "/_kri/kri_mt_default_east__a_",
+            Value::Null,
+            expect!["404 Could not retrieve a resource: Not found"],
+        )
+        .await;
     let kubernetes =
         server.admin("GET", "/_kri/kri_mt_default___a_?format=k8s&namespace=ns1", Value::Null).await;
     assert_eq!(kubernetes.json()["metadata"]["namespace"], "ns1");

@@ -22,6 +22,9 @@ pub struct HttpLimits {
     pub header_read_timeout: Duration,
     /// Bytes of one request head. Default 64 KiB.
     pub max_header_bytes: usize,
+    /// Header lines of one request (HTTP/1.1; of HTTP/2 the bytes are limited). More are answered with 431.
+    /// Default 100.
+    pub max_headers: usize,
     /// Requests in progress on one HTTP/2 connection. Default 1,000.
     pub max_streams: u32,
     /// HTTP/2 pings on a quiet connection, and the time for their answer. Default 20 s.
@@ -33,6 +36,7 @@ impl Default for HttpLimits {
         HttpLimits {
             header_read_timeout: Duration::from_secs(60),
             max_header_bytes: 64 * 1024,
+            max_headers: 100,
             max_streams: 1_000,
             keep_alive: Duration::from_secs(20),
         }
@@ -86,6 +90,7 @@ fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_read_timeout)
+        .max_headers(limits.max_headers)
         // hyper refuses less than 8 KiB.
         .max_buf_size(limits.max_header_bytes.max(8 * 1024));
     builder

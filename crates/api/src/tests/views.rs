@@ -50,6 +50,7 @@ mesh: default
 name: web
 labels: {kuma.io/zone: east}
 spec: {state: Available, selector: {dataplaneLabels: {matchLabels: {app: web}}}, ports: [{port: 80}]}
+status: {dataplaneProxies: {connected: 1, healthy: 1, total: 1}}
 ---
 type: MeshTimeout
 mesh: default
@@ -257,6 +258,7 @@ async fn insights() {
     let stat = |online: u32, offline: u32| json!({"online": online, "offline": offline, "partiallyDegraded": 0, "total": online + offline});
     assert_eq!(all["dataplanes"], json!({"standard": stat(1, 1), "gatewayDelegated": stat(0, 1)}));
     assert_eq!(all["services"]["internal"], stat(1, 0));
+    assert_eq!(all["zones"]["controlPlanes"], json!({"online": 0, "total": 0}));
     assert_eq!(all["services"]["gatewayDelegated"], stat(0, 1));
     let bad = server.admin("GET", "/service-insights?type=internal,x", Value::Null).await;
     assert_eq!(bad.brief(), "400 Bad Request: bad request: unsupported service type");

@@ -65,7 +65,12 @@ pub(crate) fn start(suite: &str, dir: &Path, case: &Case) -> Result<Router> {
 /// The default access settings with those of the case merged in.
 fn access(case: &Case) -> Result<Access> {
     let Some(given) = &case.server.access else { return Ok(Access::default()) };
-    let given = if given.get("static").is_some() { given.clone() } else { json!({"static": given}) };
+    let mut given = given.clone();
+    if let Value::Object(members) = &mut given {
+        // Names the only sort of access control that there is.
+        members.remove("type");
+    }
+    let given = if given.get("static").is_some() { given } else { json!({"static": given}) };
     let mut settings = serde_json::to_value(Access::default())?;
     merge(&mut settings, given);
     serde_json::from_value(settings).context("server.access")

@@ -63,7 +63,7 @@ async fn send(router: &Router, dir: &Path, step: &Step) -> Result<(StatusCode, S
     if !given("host") {
         request = request.header("host", &address);
     }
-    if step.request.is_some() && !given("content-type") {
+    if step.method != "GET" && !given("content-type") {
         request = request.header("content-type", "application/json");
     }
     for (name, value) in &step.headers {

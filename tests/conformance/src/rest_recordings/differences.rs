@@ -95,7 +95,6 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("*", "*/kdsStreams/configDump", Ours::Absent, ADMIN_STREAMS),
     differs("*", "*/kdsStreams/stats", Ours::Absent, ADMIN_STREAMS),
     differs("06-kind-meshmultizoneservice-zone#11 *", "/status", Ours::Is("200"), OWN_KRI),
-    differs("11-lists-global#79 *", "/status", Ours::Is("200"), OWN_KRI),
     differs("*/xds*", "/status", Ours::Is("501"), ADMIN_STREAMS),
     differs("*/stats*", "/status", Ours::Is("501"), ADMIN_STREAMS),
     differs("*/clusters*", "/status", Ours::Is("501"), ADMIN_STREAMS),

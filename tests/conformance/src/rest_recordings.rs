@@ -242,7 +242,9 @@ impl Run<'_> {
         let found = expect::differences(step, &as_recorded, &see, bindings)?;
         let (mut accepted, mut unlisted) = (Vec::new(), Vec::new());
         for difference in found {
-            match accepted::find(differences::ACCEPTED, case, &difference) {
+            let entry = accepted::find(differences::ACCEPTED, case, &difference)
+                .or_else(|| accepted::find(differences::RACES, case, &difference));
+            match entry {
                 Some(entry) => accepted.push((difference, entry)),
                 None => unlisted.push(difference),
             }

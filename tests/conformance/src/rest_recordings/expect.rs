@@ -167,6 +167,21 @@ fn loosen(recorded: &mut Value, ours: &mut Value) {
             {
                 *time = "<time>".into();
             }
+            // There is one as soon as the zone has said that it is alive.
+            if let Some(time) = ours.get("healthCheck").or(recorded.get("healthCheck")).cloned()
+                && recorded.contains_key("subscriptions")
+            {
+                recorded.insert("healthCheck".into(), time.clone());
+                ours.insert("healthCheck".into(), time);
+            }
+            // Moves with the counters.
+            if let Some(time) = recorded.get_mut("lastUpdateTime") {
+                *time = "<time>".into();
+            }
+            // How many there are counts, texts are free (resources.md §8.1).
+            for warning in recorded.get_mut("warnings").and_then(Value::as_array_mut).into_iter().flatten() {
+                *warning = "<text>".into();
+            }
             for (key, value) in recorded {
                 if let Some(other) = ours.get_mut(key) {
                     loosen(value, other);

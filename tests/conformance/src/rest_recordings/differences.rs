@@ -23,7 +23,6 @@ const HARNESS: &str = "the suite listens on this address only";
 const OWN_KRI: &str = "a resource is found by the KRI that it shows (deviations: REST)";
 const K8S_LABELS: &str = "format=k8s keeps labels (deviations: REST)";
 const DASH: &str = "kumactl asks with a dash; both spellings are answered (deviations: REST)";
-const OUTBOUND: &str = "an outbound to nothing lifts no limit (deviations: REST)";
 const CORS: &str = "a page of an allowed origin may send JSON and a token (deviations: REST)";
 const CLEAN: &str = "paths are not rewritten (deviations: REST)";
 const SPIRE: &str = "SPIRE is not there yet (deviations: Not there yet)";
@@ -107,7 +106,6 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("*format=k*", "/body/metadata/labels*", Ours::Additional, K8S_LABELS),
     differs("14-*/-resources/dataplanes", "/content_type", Ours::Is(r#""application/json""#), DASH),
     differs("14-*/-resources/dataplanes", "/text", Ours::Like("*Could not retrieve policy*"), DASH),
-    differs("15-dataplanes-zone#64 *", "/body/outbounds/*", Ours::Absent, OUTBOUND),
     differs(
         "25-*#28 *",
         "/headers/Access-Control-Allow-Headers",

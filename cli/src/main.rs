@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 mod apply;
 mod client;
 mod get;
+mod settings;
 mod token;
 
 use client::Client;
@@ -38,6 +39,8 @@ enum Command {
     Get(get::Arguments),
     /// Deletes a resource: `grat delete meshtimeout NAME`.
     Delete(DeleteArguments),
+    /// Lists the flags that all commands have, with their variables.
+    Settings(graticule_settings::List),
     /// Makes tokens.
     #[command(subcommand)]
     Generate(token::Command),
@@ -66,6 +69,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if let Command::Settings(list) = &arguments.command {
+        print!("{}", settings::to_text::<Arguments>(list.output)?);
+        return Ok(());
+    }
     let client = Client::new(&arguments.address, arguments.ca_cert_file.as_deref(), arguments.token)?;
     match arguments.command {
         Command::Apply(arguments) => apply::run(&client, &arguments).await,
@@ -77,5 +84,6 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Generate(command) => token::run(&client, command).await,
+        Command::Settings(_) => Ok(()),
     }
 }

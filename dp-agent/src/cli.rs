@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Wait until a proxy answers that it is ready.
     Wait(WaitArgs),
+    /// List all settings: key, variable, flag, default, meaning.
+    Settings(graticule_settings::List),
     /// Print the version.
     Version(VersionArgs),
     /// Become Envoy, tied to the life of the agent.
@@ -72,11 +74,10 @@ impl LogLevel {
 #[derive(Debug, Clone, Default, Args)]
 #[command(args_override_self = true)]
 pub(crate) struct RunArgs {
-    /// URL of the data plane server of the zone control plane. [env: GRATICULE_CONTROL_PLANE_URL]
+    /// URL of the data plane server of the zone control plane.
     #[arg(long, value_name = "URL")]
     pub(crate) cp_address: Option<String>,
-    /// PEM file with the authority that signed the control plane's certificate. [env:
-    /// GRATICULE_CONTROL_PLANE_CA_CERT_FILE, or the PEM itself in GRATICULE_CONTROL_PLANE_CA_CERT]
+    /// PEM file with the authority that signed the control plane's certificate.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert_file: Option<PathBuf>,
     /// Do not verify the control plane's certificate when fetching the bootstrap configuration.

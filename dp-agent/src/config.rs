@@ -8,77 +8,20 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use graticule_settings::{KUMA_PREFIX, PREFIX as OWN_PREFIX, nearest};
+
 use crate::cli::{LogLevel, RunArgs, parse_duration};
 use crate::dataplane;
 use crate::http1::Origin;
+use crate::settings::{FOREIGN, SETTINGS};
 use crate::template::{self, Variables};
 use crate::tls::Trust;
 use crate::token;
-
-const OWN_PREFIX: &str = "GRATICULE_";
-const KUMA_PREFIX: &str = "KUMA_";
 
 /// Starts of the names that only the agent uses; unknown names below them are mistakes.
 const OWN_GROUPS: [&str; 5] = ["CONTROL_PLANE_", "DATAPLANE_", "READINESS_", "APPLICATION_PROBE_", "DNS_"];
 /// Settings of control planes, which may share an environment with the agent.
 const FOREIGN_GROUP: &str = "DNS_SERVER_";
-
-/// Every variable of the agent, without its prefix.
-const SETTINGS: [&str; 39] = [
-    "CONTROL_PLANE_URL",
-    "CONTROL_PLANE_CA_CERT",
-    "CONTROL_PLANE_CA_CERT_FILE",
-    "CONTROL_PLANE_TLS_SKIP_VERIFY",
-    "CONTROL_PLANE_RETRY_BACKOFF",
-    "CONTROL_PLANE_RETRY_MAX_DURATION",
-    "DATAPLANE_NAME",
-    "DATAPLANE_MESH",
-    "DATAPLANE_PROXY_TYPE",
-    "DATAPLANE_DRAIN_TIME",
-    "DATAPLANE_RUNTIME_RESOURCE_PATH",
-    "DATAPLANE_RUNTIME_RESOURCE",
-    "DATAPLANE_RUNTIME_TOKEN_PATH",
-    "DATAPLANE_RUNTIME_TOKEN",
-    "DATAPLANE_RUNTIME_BINARY_PATH",
-    "DATAPLANE_RUNTIME_WORK_DIR",
-    "DATAPLANE_RUNTIME_CONCURRENCY",
-    "DATAPLANE_RUNTIME_ENVOY_LOG_LEVEL",
-    "DATAPLANE_RUNTIME_ENVOY_COMPONENT_LOG_LEVEL",
-    "DATAPLANE_RUNTIME_METRICS_CERT_PATH",
-    "DATAPLANE_RUNTIME_METRICS_KEY_PATH",
-    "DATAPLANE_RUNTIME_BIND_OUTBOUNDS",
-    "DATAPLANE_RUNTIME_DYNAMIC_CONFIGURATION",
-    "DATAPLANE_RUNTIME_DYNAMIC_CONFIGURATION_REFRESH_INTERVAL",
-    "DATAPLANE_RUNTIME_DYNAMIC_SYSTEM_CA_PATH",
-    "DATAPLANE_RUNTIME_IPV6_ENABLED",
-    "DATAPLANE_RUNTIME_SPIRE_SUPPORTED",
-    "DATAPLANE_RUNTIME_SPIRE_SOCKET_PATH",
-    "DATAPLANE_RUNTIME_STRICT_INBOUND_PORTS_ENABLED",
-    "DATAPLANE_RUNTIME_OTEL_PIPE_ENABLED",
-    "DATAPLANE_RUNTIME_REUSE_PORT_ENABLED",
-    "DATAPLANE_RUNTIME_TRANSPARENT_PROXY",
-    "DATAPLANE_RESOURCES_MAX_MEMORY_BYTES",
-    "DATAPLANE_RESILIENT_COMPONENT_BASE_BACKOFF",
-    "DATAPLANE_RESILIENT_COMPONENT_MAX_BACKOFF",
-    "DNS_ENABLED",
-    "DNS_PROXY_PORT",
-    "READINESS_PORT",
-    "APPLICATION_PROBE_PROXY_PORT",
-];
-
-/// Settings that are understood but change nothing, and why.
-const WITHOUT_EFFECT: [(&str, &str); 4] = [
-    (
-        "DATAPLANE_RUNTIME_DYNAMIC_CONFIGURATION",
-        "this version polls no dynamic configuration (it has neither DNS proxy nor metrics server)",
-    ),
-    (
-        "DATAPLANE_RUNTIME_DYNAMIC_CONFIGURATION_REFRESH_INTERVAL",
-        "this version polls no dynamic configuration (it has neither DNS proxy nor metrics server)",
-    ),
-    ("DATAPLANE_RESILIENT_COMPONENT_BASE_BACKOFF", "no part of the agent is restarted"),
-    ("DATAPLANE_RESILIENT_COMPONENT_MAX_BACKOFF", "no part of the agent is restarted"),
-];
 
 /// Why the agent cannot be configured as asked.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +30,7 @@ pub(crate) enum Error {
     Value { origin: String, reason: String },
     #[error("{origin} is not available in this version of the agent: {reason}")]
     Unavailable { origin: String, reason: &'static str },
-    #[error("unknown variable {name}, did you mean {nearest}?")]
+    #[error("unknown variable {name}{nearest}")]
     UnknownVariable { name: String, nearest: String },
     #[error(
         "nothing says which Dataplane to run: give --dataplane-file, --dataplane, or --name and --mesh of one that the control plane has"
@@ -167,9 +110,12 @@ impl Env {
         for name in self.0.keys() {
             let Some(suffix) = name.strip_prefix(OWN_PREFIX) else { continue };
             let ours = OWN_GROUPS.iter().any(|group| suffix.starts_with(group));
-            if ours && !suffix.starts_with(FOREIGN_GROUP) && !SETTINGS.contains(&suffix) {
-                let nearest = SETTINGS.iter().min_by_key(|known| distance(suffix, known)).unwrap_or(&"");
-                let nearest = format!("{OWN_PREFIX}{nearest}");
+            let mut known = SETTINGS.iter().map(|s| s.env).chain(FOREIGN.iter().map(|f| f.env));
+            if ours && !suffix.starts_with(FOREIGN_GROUP) && !known.any(|known| known == suffix) {
+                let nearest = nearest(suffix, SETTINGS.iter().map(|setting| setting.env));
+                let nearest = nearest
+                    .map(|nearest| format!(", did you mean {OWN_PREFIX}{nearest}?"))
+                    .unwrap_or_default();
                 return Err(Error::UnknownVariable { name: name.clone(), nearest });
             }
         }
@@ -397,25 +343,8 @@ fn refuse_true(env: &Env, suffix: &str, reason: &'static str) -> Result<(), Erro
 }
 
 fn warnings(env: &Env) -> Vec<String> {
-    WITHOUT_EFFECT
-        .iter()
-        .filter_map(|(suffix, reason)| Some(format!("{} has no effect: {reason}", env.setting(suffix)?.0)))
-        .collect()
-}
-
-/// Edit distance, to find the name that was meant.
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.bytes().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
+    let given = FOREIGN.iter().filter_map(|known| Some((env.setting(known.env)?.0, known.fate)));
+    given.map(|(name, fate)| format!("{name}: {}", fate.explain())).collect()
 }
 
 #[cfg(test)]

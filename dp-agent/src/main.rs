@@ -3,7 +3,7 @@
 //! `dp-agent run` takes the flags and variables of kuma-dp (dataplane-agent.md §3.1). It reads the
 //! Dataplane, fetches the bootstrap configuration from the zone control plane, starts Envoy, answers
 //! readiness probes, streams access logs, and drains before it ends. `dp-agent wait` waits for that
-//! readiness; `dp-agent version` prints what this is.
+//! readiness; `dp-agent version` prints what this is; `dp-agent settings` lists all flags and variables.
 
 mod accesslog;
 mod admin;
@@ -18,6 +18,7 @@ mod host;
 mod http1;
 mod logging;
 mod readiness;
+mod settings;
 mod template;
 mod tls;
 mod token;
@@ -28,7 +29,7 @@ mod workdir;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use crate::cli::{Cli, Command};
 
@@ -37,7 +38,10 @@ const BLOCKING_THREADS_MAX: usize = 2;
 const BLOCKING_THREAD_STACK_LEN: usize = 512 * 1024;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&settings::command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     if let Err(error) = logging::init(&cli.log) {
         return fail(&error.into());
     }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args, cli.log.level),
         Command::Wait(args) => block_on(wait::run(&args)).map(|()| ExitCode::SUCCESS),
         Command::Version(args) => version::print(args.detailed).map(|()| ExitCode::SUCCESS),
+        Command::Settings(args) => print_settings(&args),
         Command::ExecEnvoy(args) => Err(envoy::exec(&args).into()),
     };
     outcome.unwrap_or_else(|error| fail(&error))
@@ -57,6 +62,12 @@ fn run(args: &cli::RunArgs, log_level: cli::LogLevel) -> anyhow::Result<ExitCode
         tracing::warn!("{warning}");
     }
     block_on(app::run(config))
+}
+
+fn print_settings(args: &graticule_settings::List) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    std::io::stdout().lock().write_all(settings::to_text(args.output)?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs everything on this thread: Envoy must be a child of the thread that lives as long as the process,

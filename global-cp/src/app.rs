@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use graticule_api::{Api, Deps, NoInspector, Options, Rules};
-use graticule_control_plane::command::Run;
-use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
-use graticule_control_plane::{DefaultObjects, TokenKeys, command, mesh_setup};
+use graticule_control_plane::command::Started;
+use graticule_control_plane::serve::{
+    DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
+};
+use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup};
 use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_model::labels::Site;
@@ -14,20 +16,13 @@ use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
 use graticule_store::{MemoryStore, Store};
 
-use crate::settings::{Settings, names};
+use crate::settings::{Settings, zone_token_keys};
 
-/// Loads settings, starts everything, runs until a signal.
-pub(crate) async fn run(arguments: &Run) -> Result<()> {
-    let settings = command::load::<Settings>(&names(), arguments)?;
-    ensure!(
-        settings.store.r#type == "memory",
-        "store.type: {:?} is not supported by this version; use memory",
-        settings.store.r#type
-    );
-    if arguments.check_config {
-        return Ok(());
-    }
+/// Starts everything, runs until a signal.
+pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
+    let settings = started.settings;
     let (clock, random) = (Clock::system(), Random::system());
+    started.audit.open(&settings.audit, clock.clone())?;
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let spawner = supervisor.spawner();
@@ -38,14 +33,16 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
     let (store, soft) = (memory(), memory());
 
     let site = Site { mode: Mode::Global, zone: "" };
+    let skip = settings.defaults.skip_tenant_resources;
     DefaultObjects {
         store: &store,
         site,
         clock: &clock,
         random: &random,
-        mesh: !settings.defaults.skip_mesh_creation,
+        mesh: !settings.defaults.skip_mesh_creation && !skip,
         hostname_generators: !settings.defaults.skip_hostname_generators,
-        admin_token: settings.api_server.authn.tokens.bootstrap_admin_token,
+        admin_token: settings.api_server.authn.tokens.bootstrap_admin_token && !skip,
+        signing_keys: !skip,
     }
     .ensure()
     .await
@@ -60,9 +57,11 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
             rules: Rules {
                 anonymous_writes: settings.compat.anonymous_writes,
                 unsafe_delete: settings.store.unsafe_delete,
+                issue_dataplane_tokens: settings.dp_server.authn.dp_proxy.dp_token.enable_issuer,
+                issue_zone_tokens: settings.dp_server.authn.zone_proxy.zone_token.enable_issuer,
                 ..Rules::default()
             },
-            user_token_keys: Vec::new(),
+            user_token_keys: check::user_token_keys(&settings.api_server)?,
         },
         Deps {
             store: store.clone(),
@@ -79,7 +78,9 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
     );
     let addresses =
         serve_api(api, &settings.api_server, &settings.general, &clock, &random, &spawner).await?;
-    serve_diagnostics(&settings.diagnostics, || true, &spawner).await?;
+    let deps =
+        DiagnosticsDeps { general: &settings.general, clock: &clock, random: &random, spawner: &spawner };
+    serve_diagnostics(&settings.diagnostics, || true, deps).await?;
     tracing::info!(version = version::VERSION, instance, api = ?addresses, "global control plane runs");
     supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
 }
@@ -110,6 +111,8 @@ async fn serve_zones(
     supervisor: &Supervisor,
 ) -> Result<()> {
     let kds = &settings.multizone.global.kds;
+    let validator = &settings.dp_server.authn.zone_proxy.zone_token.validator;
+    let keys = TokenKeys::with_configured(store.clone(), zone_token_keys(settings)?, validator.use_secrets);
     let server = GlobalServer::new(
         GlobalOptions {
             message_len_max: kds.max_msg_size,
@@ -121,7 +124,7 @@ async fn serve_zones(
         },
         GlobalDeps {
             stores: Stores { config: store.clone(), status: soft.clone() },
-            authenticator: Arc::new(ZoneTokens { keys: TokenKeys::new(store.clone()), clock: clock.clone() }),
+            authenticator: Arc::new(ZoneTokens { keys, clock: clock.clone() }),
             clock: clock.clone(),
             random: random.clone(),
             instance_id: instance.into(),

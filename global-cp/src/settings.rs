@@ -1,17 +1,25 @@
 //! Settings of global: Kuma's keys, variables and defaults (DESIGN decision 13).
 
+use graticule_api::options::Validator;
 use graticule_api::{Access, ApiServer};
-use graticule_control_plane::settings::Compat;
+use graticule_control_plane::check::{Findings, ServerFiles};
+use graticule_control_plane::command::Program;
+use graticule_control_plane::keys;
+use graticule_control_plane::settings::{Compat, Environment, GlobalMode, SITE_SETTINGS};
+use graticule_identity::tokens::StaticKey;
 use graticule_kds::core::TrustExchange;
 use graticule_model::GoDuration;
-use graticule_runtime::config::{Schema, Setting};
-use graticule_runtime::settings::{Defaults, Diagnostics, General, StoreSettings, schema, setting};
+use graticule_runtime::audit::AuditSettings;
+use graticule_runtime::config::Setting;
+use graticule_runtime::settings::{Defaults, Diagnostics, General, Role, StoreSettings, schema, setting};
 use serde::{Deserialize, Serialize};
 
 /// All settings of global.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Settings {
+    pub(crate) mode: GlobalMode,
+    pub(crate) environment: Environment,
     pub(crate) general: General,
     pub(crate) store: StoreSettings,
     pub(crate) api_server: ApiServer,
@@ -19,8 +27,66 @@ pub(crate) struct Settings {
     pub(crate) defaults: Defaults,
     pub(crate) diagnostics: Diagnostics,
     pub(crate) multizone: Multizone,
+    pub(crate) dp_server: DpServer,
     pub(crate) federation: Federation,
+    pub(crate) audit: AuditSettings,
     pub(crate) compat: Compat,
+}
+
+/// `dpServer`: at global only the tokens that it issues and checks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DpServer {
+    pub(crate) authn: Authn,
+}
+
+/// `dpServer.authn`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct Authn {
+    pub(crate) dp_proxy: DpProxy,
+    pub(crate) zone_proxy: ZoneProxy,
+}
+
+/// `dpServer.authn.dpProxy`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct DpProxy {
+    pub(crate) dp_token: DpToken,
+}
+
+/// `dpServer.authn.dpProxy.dpToken`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct DpToken {
+    pub(crate) enable_issuer: bool,
+}
+
+impl Default for DpToken {
+    fn default() -> Self {
+        DpToken { enable_issuer: true }
+    }
+}
+
+/// `dpServer.authn.zoneProxy`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct ZoneProxy {
+    pub(crate) zone_token: ZoneToken,
+}
+
+/// `dpServer.authn.zoneProxy.zoneToken`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct ZoneToken {
+    pub(crate) enable_issuer: bool,
+    pub(crate) validator: Validator,
+}
+
+impl Default for ZoneToken {
+    fn default() -> Self {
+        ZoneToken { enable_issuer: true, validator: Validator::default() }
+    }
 }
 
 /// `multizone`.
@@ -58,7 +124,7 @@ impl Default for Kds {
             tls_enabled: true,
             tls_cert_file: String::new(),
             tls_key_file: String::new(),
-            tls_min_version: String::new(),
+            tls_min_version: "TLSv1_2".into(),
             tls_max_version: String::new(),
             max_msg_size: graticule_kds::net::MESSAGE_LEN_MAX,
             health_interval: GoDuration::from_secs(10),
@@ -107,7 +173,7 @@ const OWN: &[Setting] = &[
     setting(
         "multizone.global.kds.tlsMinVersion",
         "MULTIZONE_GLOBAL_KDS_TLS_MIN_VERSION",
-        "lowest TLS version; empty: general.tlsMinVersion",
+        "lowest TLS version, unless general.tlsMinVersion is higher",
     ),
     setting(
         "multizone.global.kds.tlsMaxVersion",
@@ -125,56 +191,136 @@ const OWN: &[Setting] = &[
         "what zones are told to wait between health checks",
     ),
     setting(
+        "dpServer.authn.dpProxy.dpToken.enableIssuer",
+        "DP_SERVER_AUTHN_DP_PROXY_DP_TOKEN_ENABLE_ISSUER",
+        "issue dataplane tokens",
+    ),
+    setting(
+        "dpServer.authn.zoneProxy.zoneToken.enableIssuer",
+        "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_ENABLE_ISSUER",
+        "issue zone tokens",
+    ),
+    setting(
+        "dpServer.authn.zoneProxy.zoneToken.validator.useSecrets",
+        "DP_SERVER_AUTHN_ZONE_PROXY_ZONE_TOKEN_VALIDATOR_USE_SECRETS",
+        "check zone tokens with keys of the store",
+    ),
+    setting(
+        "dpServer.authn.zoneProxy.zoneToken.validator.publicKeys",
+        "",
+        "further keys that zone tokens may be signed with: a list of {kid, key} or {kid, keyFile}",
+    ),
+    setting(
         "federation.trustExchange",
         "FEDERATION_TRUST_EXCHANGE",
         "automatic: MeshTrusts of each zone reach the other zones; manual: they end here, as in Kuma",
     ),
 ];
 
-/// The names of all settings.
-pub(crate) fn names() -> Schema {
+const ABOUT: &str = "The global control plane. Keys are those of the configuration file (`--config-file`).";
+
+/// The program: names of all settings, and what to check about them.
+pub(crate) fn program() -> Program<Settings> {
     let tables = [
+        SITE_SETTINGS,
         General::SETTINGS,
         StoreSettings::SETTINGS,
         ApiServer::SETTINGS,
         Access::SETTINGS,
         Defaults::SETTINGS,
         Diagnostics::SETTINGS,
+        AuditSettings::SETTINGS,
         Compat::SETTINGS,
         OWN,
     ];
-    schema(&tables, &["CONFORMANCE_DIR", "BIN_DIR"])
+    Program { name: "global-cp", about: ABOUT, schema: schema(&tables, Role::Global), check }
+}
+
+/// What the types of settings do not say.
+fn check(settings: &Settings) -> Vec<String> {
+    let mut findings = Findings::default();
+    findings.site(&settings.mode.0, "global", &settings.environment);
+    findings.one_of("store.type", &settings.store.r#type, &["memory"]);
+    let Settings { general, api_server, access, diagnostics, .. } = settings;
+    findings.common(general, api_server, access, diagnostics);
+    let kds = &settings.multizone.global.kds;
+    if kds.tls_enabled {
+        let server = ServerFiles {
+            setting: "multizone.global.kds",
+            files: (&kds.tls_cert_file, &kds.tls_key_file),
+            versions: (&kds.tls_min_version, &kds.tls_max_version),
+        };
+        findings.server(&server, general);
+    }
+    findings.outcome(zone_token_keys(settings));
+    findings.into_lines()
+}
+
+/// Configured keys that check zone tokens.
+///
+/// # Errors
+/// The first that cannot be used.
+pub(crate) fn zone_token_keys(settings: &Settings) -> Result<Vec<StaticKey>, keys::Error> {
+    let configured = &settings.dp_server.authn.zone_proxy.zone_token.validator.public_keys;
+    let setting = "dpServer.authn.zoneProxy.zoneToken.validator.publicKeys";
+    keys::load(setting, configured.iter().map(|key| ("", key.clone())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use graticule_control_plane::command::reference_table;
     use graticule_runtime::config::load_from;
+    use graticule_settings::reference::{Own, differences};
+    use graticule_settings::{Output, uncovered};
+
+    /// Settings whose default is not Kuma's, and why.
+    const OTHER_DEFAULTS: &[&str] = &[
+        // The program says what it is.
+        "mode",
+    ];
 
     #[test]
-    fn every_setting_exists_under_its_path() {
+    fn table_and_type_agree() {
         let value = serde_json::to_value(Settings::default()).expect("serialises");
-        for setting in names().settings {
-            let pointer = format!("/{}", setting.path.replace('.', "/"));
-            assert!(
-                value.pointer(&pointer).is_some(),
-                "{} is in the table but not in the type",
-                setting.path
-            );
-        }
+        assert_eq!(uncovered(program().schema.settings, &value), [""; 0]);
+        assert_eq!(check(&Settings::default()), [""; 0]);
+    }
+
+    #[test]
+    fn every_setting_of_kuma_is_known() {
+        let Some(table) = reference_table() else { return };
+        let schema = program().schema;
+        let defaults = serde_json::to_value(Settings::default()).expect("serialises");
+        let own = Own {
+            settings: schema.settings,
+            foreign: schema.foreign,
+            defaults: &defaults,
+            other_defaults: OTHER_DEFAULTS,
+        };
+        let found = differences(&table, "cp", &own);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
+    fn the_documentation_is_current() {
+        let section = program().list(Output::Markdown).expect("a section");
+        let page = include_str!("../../docs/settings.md");
+        assert!(page.contains(&section), "docs/settings.md is not what `cargo xtask codegen` makes");
     }
 
     #[test]
     fn file_and_variables() {
         let file = "multizone: {global: {kds: {grpcPort: 1}}}\nstore: {cache: {enabled: true}}";
         let environment = [("KUMA_API_SERVER_HTTP_PORT".to_owned(), "7".to_owned())];
-        let loaded = load_from::<Settings>(&names(), Some((std::path::Path::new("f"), file)), environment)
+        let schema = program().schema;
+        let loaded = load_from::<Settings>(&schema, Some((std::path::Path::new("f"), file)), environment)
             .expect("loads");
         assert_eq!(loaded.value.multizone.global.kds.grpc_port, 1);
         assert_eq!(loaded.value.api_server.http.port, 7);
         assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
         let unknown = [("GRATICULE_API_SERVER_HTP_PORT".to_owned(), "7".to_owned())];
-        let error = load_from::<Settings>(&names(), None, unknown).expect_err("unknown");
+        let error = load_from::<Settings>(&schema, None, unknown).expect_err("unknown");
         assert!(error.to_string().contains("API_SERVER_HTTP_PORT"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, codegen, codegen_protos, tidy, tools};
+use crate::{cargo, codegen, codegen_protos, settings, tidy, tools};
 
 /// Everything that CI runs: verify, then unit tests, then end-to-end tests with real Envoys.
 pub(crate) fn test() -> Result<()> {
@@ -58,6 +58,8 @@ pub(crate) fn verify() -> Result<()> {
 /// Makes the generated files that are checked in.
 pub(crate) fn codegen() -> Result<()> {
     codegen_protos::protos()?;
+    // Its freshness is a unit test of each program.
+    settings::write()?;
     let file = cargo::root().join(codegen::DESCRIPTORS);
     std::fs::write(&file, codegen::descriptors(&cargo::root())?).with_context(|| file.display().to_string())
 }

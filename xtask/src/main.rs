@@ -14,6 +14,8 @@ mod codegen;
 mod codegen_protos;
 mod conformance;
 mod demo;
+mod load;
+mod settings;
 mod tidy;
 mod tools;
 
@@ -57,6 +59,12 @@ enum Command {
         #[arg(long)]
         show: bool,
     },
+    /// Measures running control planes.
+    Load {
+        /// What to measure.
+        #[command(subcommand)]
+        load: load::Load,
+    },
     /// Formatting, lints and structure rules; writes nothing.
     Verify,
     /// Formats, and applies what clippy can fix.
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         Command::Test => check::test(),
         Command::E2e { arguments } => check::e2e(&arguments),
         Command::Conformance { dir, suite, case, show } => conformance::run(dir, suite, case, show),
+        Command::Load { load } => load::run(load),
         Command::Verify => check::verify(),
         Command::Fix => check::fix(),
         Command::Codegen => check::codegen(),

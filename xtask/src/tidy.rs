@@ -17,10 +17,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graticule-identity", &["graticule-model"]),
     ("graticule-store", &["graticule-model"]),
     ("graticule-tls", &[]),
-    ("graticule-runtime", &["graticule-model", "graticule-tls"]),
+    ("graticule-settings", &["graticule-model"]),
+    ("graticule-runtime", &["graticule-model", "graticule-tls", "graticule-settings"]),
     (
         "graticule-control-plane",
-        &["graticule-model", "graticule-store", "graticule-identity", "graticule-runtime", "graticule-api"],
+        &[
+            "graticule-model",
+            "graticule-store",
+            "graticule-identity",
+            "graticule-settings",
+            "graticule-runtime",
+            "graticule-api",
+        ],
     ),
     ("graticule-xds", &["graticule-model", "graticule-policy", "graticule-envoygen", "graticule-runtime"]),
     ("graticule-kds", &["graticule-model", "graticule-store", "graticule-proto", "graticule-runtime"]),
@@ -49,8 +57,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-control-plane",
         ],
     ),
-    ("graticule-cli", &["graticule-model"]),
-    ("graticule-dp-agent", &["graticule-model", "graticule-tls"]),
+    ("graticule-cli", &["graticule-model", "graticule-settings"]),
+    ("graticule-dp-agent", &["graticule-model", "graticule-tls", "graticule-settings"]),
 ];
 
 /// Crates whose sources must be pure.

@@ -1,18 +1,18 @@
 //! Wiring of a zone: store, federation, engine, data plane server, REST API.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use graticule_api::{Api, Deps, Options, Rules};
-use graticule_control_plane::command::{self, Run};
-use graticule_control_plane::serve::{certificate, serve_api, serve_diagnostics, tls_versions};
-use graticule_control_plane::{DefaultObjects, TokenKeys, mesh_setup};
+use graticule_control_plane::command::{self, Started};
+use graticule_control_plane::serve::{
+    DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
+};
+use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup};
 use graticule_envoygen::bootstrap::BootstrapSettings;
-use graticule_identity::tokens::{PublicKey, StaticKey};
 use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
+use graticule_model::Mode;
 use graticule_model::labels::Site;
-use graticule_model::{Mode, name};
 use graticule_policy::inputs::ConnectionLife;
 use graticule_runtime::tls::ClientTrust;
 use graticule_runtime::{
@@ -27,7 +27,7 @@ use graticule_zone::{
 };
 
 use crate::inspect::EngineInspector;
-use crate::settings::{Settings, names};
+use crate::settings::{Settings, dataplane_token_keys, parse_cidr};
 
 /// What every part is built from.
 struct Parts {
@@ -41,14 +41,11 @@ struct Parts {
     spawner: Spawner,
 }
 
-/// Loads settings, starts everything, runs until a signal.
-pub(crate) async fn run(arguments: &Run) -> Result<()> {
-    let settings = command::load::<Settings>(&names(), arguments)?;
-    check(&settings)?;
-    if arguments.check_config {
-        return Ok(());
-    }
+/// Starts everything, runs until a signal.
+pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
+    let settings = started.settings;
     let (clock, random) = (Clock::system(), Random::system());
+    started.audit.open(&settings.audit, clock.clone())?;
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let memory = || -> Arc<dyn Store> {
@@ -71,7 +68,13 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
     let addresses = zone.serve_api(&engine).await?;
-    serve_diagnostics(&zone.settings.diagnostics, || true, &zone.spawner).await?;
+    let deps = DiagnosticsDeps {
+        general: &zone.settings.general,
+        clock: &zone.clock,
+        random: &zone.random,
+        spawner: &zone.spawner,
+    };
+    serve_diagnostics(&zone.settings.diagnostics, || true, deps).await?;
     // Last: a process that cannot have its ports must not show up at global.
     if let Some(client) = federation {
         let drain = zone.spawner.drain();
@@ -87,49 +90,22 @@ pub(crate) async fn run(arguments: &Run) -> Result<()> {
     supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
 }
 
-/// What the type of a setting does not say.
-fn check(settings: &Settings) -> Result<()> {
-    ensure!(
-        settings.store.r#type == "memory",
-        "store.type: {:?} is not supported by this version; use memory",
-        settings.store.r#type
-    );
-    let zone = &settings.multizone.zone.name;
-    ensure!(
-        name::is_dns1035_label(zone),
-        "multizone.zone.name: {zone:?} is no DNS label: lower-case letters, digits and '-', starting with a letter"
-    );
-    let authn = settings.dp_server.authn.dp_proxy.r#type.as_str();
-    ensure!(
-        matches!(authn, "" | "dpToken" | "none"),
-        "dpServer.authn.dpProxy.type: {authn:?} is not supported by this version; use dpToken or none"
-    );
-    parse_cidr(&settings.ipam.mesh_service.cidr)?;
-    Ok(())
-}
-
-fn parse_cidr(cidr: &str) -> Result<(Ipv4Addr, u8)> {
-    let parsed = cidr.split_once('/').and_then(|(network, prefix)| {
-        let (network, prefix): (Ipv4Addr, u8) = (network.parse().ok()?, prefix.parse().ok()?);
-        (prefix <= 32).then_some((network, prefix))
-    });
-    parsed.with_context(|| format!("ipam.meshService.cidr: {cidr:?} is not of the form 241.0.0.0/8"))
-}
-
 impl Parts {
     fn name(&self) -> &str {
         &self.settings.multizone.zone.name
     }
 
     async fn default_objects(&self) -> Result<()> {
+        let skip = self.settings.defaults.skip_tenant_resources;
         DefaultObjects {
             store: &self.store,
             site: Site { mode: self.mode, zone: self.name() },
             clock: &self.clock,
             random: &self.random,
-            mesh: !self.settings.defaults.skip_mesh_creation,
+            mesh: !self.settings.defaults.skip_mesh_creation && !skip,
             hostname_generators: !self.settings.defaults.skip_hostname_generators,
-            admin_token: self.settings.api_server.authn.tokens.bootstrap_admin_token,
+            admin_token: self.settings.api_server.authn.tokens.bootstrap_admin_token && !skip,
+            signing_keys: !skip,
         }
         .ensure()
         .await
@@ -266,7 +242,7 @@ impl Parts {
             proxies: Arc::new(proxies),
             authenticator: Arc::new(authenticator),
             cert,
-            bootstrap: self.bootstrap_settings()?,
+            bootstrap: self.bootstrap_settings(),
             clock: self.clock.clone(),
             random: self.random.clone(),
             instance_id: self.instance.as_str().into(),
@@ -276,29 +252,16 @@ impl Parts {
         Ok(())
     }
 
-    /// What dataplane tokens are checked with: configured keys, and keys of the meshes unless that is turned off.
+    /// What tokens are checked with: configured keys, and keys of the meshes unless that is turned off.
     fn dataplane_token_keys(&self) -> Result<TokenKeys> {
-        let validator = &self.settings.dp_server.authn.dp_proxy.dp_token.validator;
-        let mut configured = Vec::new();
-        for (index, public) in validator.public_keys.iter().enumerate() {
-            let name = format!("dpServer.authn.dpProxy.dpToken.validator.publicKeys[{index}]");
-            let pem = match (public.key.as_str(), public.key_file.as_str()) {
-                ("", "") => bail!("{name}: one of key and keyFile is required"),
-                ("", file) => std::fs::read(file).with_context(|| format!("{name}.keyFile {file}"))?,
-                (pem, _) => pem.into(),
-            };
-            let key = PublicKey::from_pem(&pem).with_context(|| name)?;
-            configured.push(StaticKey { kid: public.kid.clone(), mesh: public.mesh.clone(), key });
-        }
-        Ok(TokenKeys::with_configured(self.store.clone(), configured, validator.use_secrets))
+        let uses_secrets = self.settings.dp_server.authn.dp_proxy.dp_token.validator.use_secrets;
+        let configured = dataplane_token_keys(&self.settings)?;
+        Ok(TokenKeys::with_configured(self.store.clone(), configured, uses_secrets))
     }
 
-    fn bootstrap_settings(&self) -> Result<BootstrapSettings> {
+    fn bootstrap_settings(&self) -> BootstrapSettings {
         let params = &self.settings.bootstrap_server.params;
-        if params.admin_address.parse::<std::net::IpAddr>().is_err() {
-            bail!("bootstrapServer.params.adminAddress: {:?} is no IP address", params.admin_address);
-        }
-        Ok(BootstrapSettings {
+        BootstrapSettings {
             admin_port: params.admin_port.into(),
             admin_address: params.admin_address.clone(),
             admin_unix_socket: params.envoy_admin_unix_socket,
@@ -311,7 +274,7 @@ impl Parts {
             reloadable_tokens: self.settings.dp_server.authn.enable_reloadable_tokens,
             max_receive_message_bytes: params.xds_grpc_max_receive_message_bytes,
             ca_pem: String::new(),
-        })
+        }
     }
 
     async fn serve_api(&self, engine: &EngineHandle) -> Result<Vec<std::net::SocketAddr>> {
@@ -327,7 +290,7 @@ impl Parts {
                     issue_dataplane_tokens: settings.dp_server.authn.dp_proxy.dp_token.enable_issuer,
                     ..Rules::default()
                 },
-                user_token_keys: Vec::new(),
+                user_token_keys: check::user_token_keys(&settings.api_server)?,
             },
             Deps {
                 store: self.store.clone(),

@@ -10,5 +10,5 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    graticule_control_plane::command::main::<settings::Settings, _>("zone-cp", &settings::names(), app::run)
+    graticule_control_plane::command::main(&settings::program(), app::run)
 }

@@ -1,16 +1,26 @@
 //! Settings of a zone: Kuma's keys, variables and defaults (DESIGN decision 13).
 
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
 use graticule_api::{Access, ApiServer};
-use graticule_control_plane::settings::Compat;
-use graticule_model::GoDuration;
-use graticule_runtime::config::{Schema, Setting};
-use graticule_runtime::settings::{Defaults, Diagnostics, General, StoreSettings, schema, setting};
+use graticule_control_plane::check::{Findings, ServerFiles};
+use graticule_control_plane::command::Program;
+use graticule_control_plane::keys;
+use graticule_control_plane::settings::{Compat, Environment, SITE_SETTINGS, ZoneMode};
+use graticule_identity::tokens::StaticKey;
+use graticule_model::{GoDuration, name};
+use graticule_runtime::audit::AuditSettings;
+use graticule_runtime::config::Setting;
+use graticule_runtime::settings::{Defaults, Diagnostics, General, Role, StoreSettings, schema, setting};
 use serde::{Deserialize, Serialize};
 
 /// All settings of a zone.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Settings {
+    pub(crate) mode: ZoneMode,
+    pub(crate) environment: Environment,
     pub(crate) general: General,
     pub(crate) store: StoreSettings,
     pub(crate) api_server: ApiServer,
@@ -24,6 +34,7 @@ pub(crate) struct Settings {
     pub(crate) mesh_service: MeshService,
     pub(crate) ipam: Ipam,
     pub(crate) cross_zone: CrossZone,
+    pub(crate) audit: AuditSettings,
     pub(crate) compat: Compat,
 }
 
@@ -287,36 +298,161 @@ const OWN: &[Setting] = &[
     ),
 ];
 
-/// The names of all settings.
-pub(crate) fn names() -> Schema {
+const ABOUT: &str =
+    "The control plane of a zone. Keys are those of the configuration file (`--config-file`).";
+
+/// The program: names of all settings, and what to check about them.
+pub(crate) fn program() -> Program<Settings> {
     let tables = [
+        SITE_SETTINGS,
         General::SETTINGS,
         StoreSettings::SETTINGS,
         ApiServer::SETTINGS,
         Access::SETTINGS,
         Defaults::SETTINGS,
         Diagnostics::SETTINGS,
+        AuditSettings::SETTINGS,
         Compat::SETTINGS,
         graticule_xds::Options::SETTINGS,
         OWN,
     ];
-    schema(&tables, &["CONFORMANCE_DIR", "BIN_DIR"])
+    Program { name: "zone-cp", about: ABOUT, schema: schema(&tables, Role::Zone), check }
+}
+
+/// What the types of settings do not say.
+fn check(settings: &Settings) -> Vec<String> {
+    let mut findings = Findings::default();
+    findings.site(&settings.mode.0, "zone", &settings.environment);
+    findings.one_of("store.type", &settings.store.r#type, &["memory"]);
+    let Settings { general, api_server, access, diagnostics, dp_server, .. } = settings;
+    findings.common(general, api_server, access, diagnostics);
+    let zone = &settings.multizone.zone.name;
+    if !name::is_dns1035_label(zone) {
+        findings.add(format!(
+            "multizone.zone.name: {zone:?} is no DNS label: lower-case letters, digits and '-', starting with a letter"
+        ));
+    }
+    findings.one_of(
+        "dpServer.authn.dpProxy.type",
+        &dp_server.authn.dp_proxy.r#type,
+        &["", "dpToken", "none"],
+    );
+    let server = ServerFiles {
+        setting: "dpServer",
+        files: (&dp_server.tls_cert_file, &dp_server.tls_key_file),
+        versions: (&dp_server.tls_min_version, &dp_server.tls_max_version),
+    };
+    findings.server(&server, general);
+    findings.outcome(dataplane_token_keys(settings));
+    findings.ip("bootstrapServer.params.adminAddress", &settings.bootstrap_server.params.admin_address);
+    if let Err(error) = parse_cidr(&settings.ipam.mesh_service.cidr) {
+        findings.add(error.to_string());
+    }
+    federation(settings, &mut findings);
+    findings.into_lines()
+}
+
+/// What the connection to global needs.
+fn federation(settings: &Settings, findings: &mut Findings) {
+    let zone = &settings.multizone.zone;
+    if zone.global_address.is_empty() {
+        return;
+    }
+    if !zone.kds.root_ca_file.is_empty()
+        && let Err(error) = std::fs::File::open(&zone.kds.root_ca_file)
+    {
+        findings.add(format!("multizone.zone.kds.rootCaFile {}: {error}", zone.kds.root_ca_file));
+    }
+    if !zone.kds.token_file.is_empty()
+        && let Err(error) = std::fs::File::open(&zone.kds.token_file)
+    {
+        findings.add(format!("multizone.zone.kds.tokenFile: {}: {error}", zone.kds.token_file));
+    }
+}
+
+/// Configured keys that check dataplane tokens.
+///
+/// # Errors
+/// The first that cannot be used.
+pub(crate) fn dataplane_token_keys(settings: &Settings) -> Result<Vec<StaticKey>, keys::Error> {
+    let configured = &settings.dp_server.authn.dp_proxy.dp_token.validator.public_keys;
+    let keys = configured.iter().map(|public| {
+        let (kid, key, key_file) = (public.kid.clone(), public.key.clone(), public.key_file.clone());
+        (public.mesh.as_str(), graticule_api::PublicKey { kid, key, key_file })
+    });
+    keys::load("dpServer.authn.dpProxy.dpToken.validator.publicKeys", keys)
+}
+
+/// Network and prefix length of the addresses of services.
+///
+/// # Errors
+/// Not of that form.
+pub(crate) fn parse_cidr(cidr: &str) -> anyhow::Result<(Ipv4Addr, u8)> {
+    let parsed = cidr.split_once('/').and_then(|(network, prefix)| {
+        let (network, prefix): (Ipv4Addr, u8) = (network.parse().ok()?, prefix.parse().ok()?);
+        (prefix <= 32).then_some((network, prefix))
+    });
+    parsed.with_context(|| format!("ipam.meshService.cidr: {cidr:?} is not of the form 241.0.0.0/8"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use graticule_control_plane::command::reference_table;
+    use graticule_runtime::config::load_from;
+    use graticule_settings::reference::{Own, differences};
+    use graticule_settings::{Output, uncovered};
 
     #[test]
-    fn every_setting_exists_under_its_path() {
+    fn table_and_type_agree() {
         let value = serde_json::to_value(Settings::default()).expect("serialises");
-        for setting in names().settings {
-            let pointer = format!("/{}", setting.path.replace('.', "/"));
-            assert!(
-                value.pointer(&pointer).is_some(),
-                "{} is in the table but not in the type",
-                setting.path
-            );
+        assert_eq!(uncovered(program().schema.settings, &value), [""; 0]);
+        assert_eq!(check(&Settings::default()), [""; 0]);
+    }
+
+    #[test]
+    fn every_setting_of_kuma_is_known() {
+        let Some(table) = reference_table() else { return };
+        let schema = program().schema;
+        let defaults = serde_json::to_value(Settings::default()).expect("serialises");
+        let own = Own {
+            settings: schema.settings,
+            foreign: schema.foreign,
+            defaults: &defaults,
+            other_defaults: &[],
+        };
+        let found = differences(&table, "cp", &own);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
+    fn the_documentation_is_current() {
+        let section = program().list(Output::Markdown).expect("a section");
+        let page = include_str!("../../docs/settings.md");
+        assert!(page.contains(&section), "docs/settings.md is not what `cargo xtask codegen` makes");
+    }
+
+    #[test]
+    fn mistakes_name_their_setting() {
+        let file = "mode: global\nstore: {type: postgres}\nipam: {meshService: {cidr: 241.0.0.0}}\n\
+            multizone: {zone: {name: West_1, globalAddress: 'grpcs://g:1', kds: {tokenFile: /nonexistent}}}\n\
+            bootstrapServer: {params: {adminAddress: here}}\n\
+            dpServer: {authn: {dpProxy: {type: jwt, dpToken: {validator: {publicKeys: [{kid: '1'}]}}}}}\n";
+        let loaded = load_from::<Settings>(&program().schema, Some((std::path::Path::new("f"), file)), []);
+        let lines = check(&loaded.expect("loads").value);
+        let starts = [
+            "mode: \"global\" is run by another program",
+            "store.type: \"postgres\" is not supported by this version; use memory",
+            "multizone.zone.name: \"West_1\"",
+            "dpServer.authn.dpProxy.type: \"jwt\" is not supported by this version; use dpToken or none",
+            "dpServer.authn.dpProxy.dpToken.validator.publicKeys[0]: exactly one",
+            "bootstrapServer.params.adminAddress: \"here\"",
+            "ipam.meshService.cidr: \"241.0.0.0\"",
+            "multizone.zone.kds.tokenFile: /nonexistent",
+        ];
+        assert_eq!(lines.len(), starts.len(), "{lines:#?}");
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line:?} does not start with {start:?}");
         }
     }
 }

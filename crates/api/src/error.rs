@@ -153,6 +153,24 @@ impl Error {
         }
     }
 
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Error::Document(document) => document.status,
+            Error::Framework { status, .. } | Error::Empty(status) => *status,
+            Error::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What kind of error it is; never holds anything of the request.
+    pub(crate) fn title(&self) -> &str {
+        match self {
+            Error::Document(document) => &document.title,
+            Error::Framework { text, .. } => text.lines().next().unwrap_or_default(),
+            Error::Empty(_) | Error::Busy { .. } => "",
+        }
+    }
+
     pub(crate) fn into_response(self) -> Response {
         match self {
             Error::Document(document) => respond::json(document.status, &document.body()),

@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 mod access;
+mod audit;
 pub mod auth;
 mod body;
 mod cors;
@@ -48,7 +49,7 @@ mod write;
 pub use auth::User;
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
-pub use options::{Access, ApiServer, Options, Rules};
+pub use options::{Access, ApiServer, Options, PublicKey, Rules};
 pub use setup::MeshSetup;
 
 use crate::error::{Error, OUTSIDE_BASE_PATH, PAGE_NOT_FOUND};
@@ -185,8 +186,18 @@ async fn handle(State(context): State<Arc<Context>>, request: Request<Body>) -> 
     let (parts, body) = request.into_parts();
     let origin = cors::allowed_origin(&context.options.server.cors_allowed_domains, &parts.headers);
     let is_preflight = origin.is_some() && cors::is_preflight(&parts);
-    let answer =
-        if is_preflight { preflight(&context, &parts) } else { dispatch(&context, &parts, body).await };
+    let user = auth::authenticate(&context, &parts);
+    let route = find(&context.options.server.base_path, parts.uri.path());
+    let target = route.as_ref().ok().map(|route| &route.target);
+    let audit = audit::Entry::of(&parts, user.as_ref().ok(), target);
+    let answer = match user {
+        Ok(_) if is_preflight => route.map(|route| cors::preflight(&parts, route.target.allow())),
+        Ok(user) => dispatch(&context, &parts, user, route, body).await,
+        Err(error) => Err(error),
+    };
+    if let Some(audit) = audit {
+        audit.write(&answer);
+    }
     let mut response = answer.unwrap_or_else(Error::into_response);
     if let Some(origin) = origin {
         cors::mark(&mut response, origin);
@@ -194,15 +205,14 @@ async fn handle(State(context): State<Arc<Context>>, request: Request<Body>) -> 
     response
 }
 
-fn preflight(context: &Context, parts: &Parts) -> Result<Response, Error> {
-    auth::authenticate(context, parts)?;
-    let Route { target, .. } = find(&context.options.server.base_path, parts.uri.path())?;
-    Ok(cors::preflight(parts, target.allow()))
-}
-
-async fn dispatch(context: &Context, parts: &Parts, body: Body) -> Result<Response, Error> {
-    let user = auth::authenticate(context, parts)?;
-    let Route { target, template } = find(&context.options.server.base_path, parts.uri.path())?;
+async fn dispatch(
+    context: &Context,
+    parts: &Parts,
+    user: User,
+    route: Result<Route, Error>,
+    body: Body,
+) -> Result<Response, Error> {
+    let Route { target, template } = route?;
     let allow = target.allow();
     if !allow.split(", ").any(|method| method == parts.method.as_str()) {
         return Err(Error::method_not_allowed(allow));

@@ -29,8 +29,17 @@ pub struct ApiServer {
     pub read_only: bool,
     /// Prefix of all paths but `/gui` and `/tokens/user`. Default `/`.
     pub base_path: String,
+    /// Time for a client to send the head of a request. Default 1 s. (Read by the control plane.)
+    pub read_header_timeout: GoDuration,
     /// Time for a client to send a request body. Default 10 s.
     pub read_timeout: GoDuration,
+    /// Time to handle a request and to send the answer, after the body was read. Default 30 s. (Read by the
+    /// control plane.)
+    pub write_timeout: GoDuration,
+    /// Life of a connection without requests. Default 2 min. (Read by the control plane.)
+    pub idle_timeout: GoDuration,
+    /// Connections of one listener. Default 10,000. (Read by the control plane.)
+    pub max_connections: usize,
     /// Largest request body, in bytes. Default 4 MiB.
     pub max_body_bytes: usize,
     /// Requests that are answered at the same time; more are refused with 503. At least 1. Default 1,000.
@@ -54,6 +63,22 @@ impl ApiServer {
             "apiServer.readTimeout",
             "API_SERVER_READ_TIMEOUT",
             "time for a client to send a request body",
+        ),
+        setting(
+            "apiServer.readHeaderTimeout",
+            "API_SERVER_READ_HEADER_TIMEOUT",
+            "time for a client to send the head of a request",
+        ),
+        setting(
+            "apiServer.writeTimeout",
+            "API_SERVER_WRITE_TIMEOUT",
+            "time to handle a request and to send the answer, once its body was read",
+        ),
+        setting("apiServer.idleTimeout", "API_SERVER_IDLE_TIMEOUT", "life of a connection without requests"),
+        setting(
+            "apiServer.maxConnections",
+            "API_SERVER_MAX_CONNECTIONS",
+            "connections of each listener; further ones get 503 on HTTP and are closed on HTTPS",
         ),
         setting("apiServer.maxBodyBytes", "API_SERVER_MAX_BODY_BYTES", "largest request body, in bytes"),
         setting(
@@ -79,6 +104,27 @@ impl ApiServer {
         ),
         setting("apiServer.https.tlsKeyFile", "API_SERVER_HTTPS_TLS_KEY_FILE", "key of the certificate"),
         setting(
+            "apiServer.https.tlsMinVersion",
+            "API_SERVER_HTTPS_TLS_MIN_VERSION",
+            "lowest TLS version, unless general.tlsMinVersion is higher",
+        ),
+        setting(
+            "apiServer.https.tlsMaxVersion",
+            "API_SERVER_HTTPS_TLS_MAX_VERSION",
+            "highest TLS version; empty: general.tlsMaxVersion",
+        ),
+        setting(
+            "apiServer.https.requireClientCert",
+            "API_SERVER_HTTPS_REQUIRE_CLIENT_CERT",
+            "clients must show a certificate of apiServer.https.tlsCaFile; it stands for no user",
+        ),
+        setting(
+            "apiServer.https.tlsCaFile",
+            "API_SERVER_HTTPS_TLS_CA_FILE",
+            "PEM authorities of clients' certificates",
+        ),
+        setting("apiServer.authn.type", "API_SERVER_AUTHN_TYPE", "how users show who they are: tokens"),
+        setting(
             "apiServer.authn.localhostIsAdmin",
             "API_SERVER_AUTHN_LOCALHOST_IS_ADMIN",
             "requests from this machine are the administrator's",
@@ -97,6 +143,11 @@ impl ApiServer {
             "apiServer.authn.tokens.validator.useSecrets",
             "API_SERVER_AUTHN_TOKENS_VALIDATOR_USE_SECRETS",
             "check user tokens with keys of the store",
+        ),
+        setting(
+            "apiServer.authn.tokens.validator.publicKeys",
+            "",
+            "further keys that user tokens may be signed with: a list of {kid, key} or {kid, keyFile}",
         ),
     ];
 }
@@ -127,12 +178,22 @@ pub struct Https {
     pub tls_cert_file: String,
     /// Its key.
     pub tls_key_file: String,
+    /// Lowest TLS version. Default `TLSv1_2`.
+    pub tls_min_version: String,
+    /// Highest TLS version; empty: no bound.
+    pub tls_max_version: String,
+    /// Clients must show a certificate. Default false.
+    pub require_client_cert: bool,
+    /// Authorities of clients' certificates (PEM file).
+    pub tls_ca_file: String,
 }
 
 /// `apiServer.authn`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Authn {
+    /// How users show who they are. Only `tokens`.
+    pub r#type: String,
     /// A request from this machine that no browser page or proxy sent is from the administrator. Default true.
     pub localhost_is_admin: bool,
     /// `apiServer.authn.tokens`.
@@ -157,6 +218,20 @@ pub struct Tokens {
 pub struct Validator {
     /// Keys in GlobalSecrets check user tokens. Default true.
     pub use_secrets: bool,
+    /// Further keys.
+    pub public_keys: Vec<PublicKey>,
+}
+
+/// A key that tokens may be signed with elsewhere; exactly one of `key` and `keyFile`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct PublicKey {
+    /// Key id.
+    pub kid: String,
+    /// The key, PEM.
+    pub key: String,
+    /// File with it.
+    pub key_file: String,
 }
 
 /// What the API allows, from other sections of the configuration.
@@ -175,16 +250,29 @@ pub struct Rules {
 }
 
 /// `access` in the configuration file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Access {
+    /// Where it is written who may do what. Only `static`: here.
+    pub r#type: String,
     /// `access.static`.
     pub r#static: StaticAccess,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access { r#type: "static".into(), r#static: StaticAccess::default() }
+    }
 }
 
 impl Access {
     /// Table of settings.
     pub const SETTINGS: &[Setting] = &[
+        setting(
+            "access.type",
+            "ACCESS_TYPE",
+            "where it is written who may do what: static, in these settings",
+        ),
         setting(
             "access.static.adminResources.users",
             "ACCESS_STATIC_ADMIN_RESOURCES_USERS",
@@ -320,7 +408,11 @@ impl Default for ApiServer {
         ApiServer {
             read_only: false,
             base_path: "/".into(),
+            read_header_timeout: GoDuration::from_secs(1),
             read_timeout: GoDuration::from_secs(10),
+            write_timeout: GoDuration::from_secs(30),
+            idle_timeout: GoDuration::from_secs(120),
+            max_connections: 10_000,
             max_body_bytes: 4 << 20,
             max_concurrent_requests: 1_000,
             cors_allowed_domains: Vec::new(),
@@ -345,13 +437,17 @@ impl Default for Https {
             port: 5682,
             tls_cert_file: String::new(),
             tls_key_file: String::new(),
+            tls_min_version: "TLSv1_2".into(),
+            tls_max_version: String::new(),
+            require_client_cert: false,
+            tls_ca_file: String::new(),
         }
     }
 }
 
 impl Default for Authn {
     fn default() -> Self {
-        Authn { localhost_is_admin: true, tokens: Tokens::default() }
+        Authn { r#type: "tokens".into(), localhost_is_admin: true, tokens: Tokens::default() }
     }
 }
 
@@ -363,7 +459,7 @@ impl Default for Tokens {
 
 impl Default for Validator {
     fn default() -> Self {
-        Validator { use_secrets: true }
+        Validator { use_secrets: true, public_keys: Vec::new() }
     }
 }
 

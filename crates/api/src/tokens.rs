@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::audit::Done;
 use crate::error::{Error, title};
 use crate::route::Tokens;
 use crate::{Call, Context, access, body, read, respond};
@@ -52,15 +53,15 @@ pub(crate) async fn issue(
     kind: Tokens,
     body: Body,
 ) -> Result<Response, Error> {
-    let token = match kind {
+    let (token, issued) = match kind {
         Tokens::Dataplane => dataplane(context, call, body).await?,
         Tokens::Zone => zone(context, call, body).await?,
         Tokens::User => user(context, call, body).await?,
     };
-    Ok(respond::text(StatusCode::OK, "text/plain", HeaderMap::new(), token))
+    Ok(issued.beside(respond::text(StatusCode::OK, "text/plain", HeaderMap::new(), token)))
 }
 
-async fn dataplane(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+async fn dataplane(context: &Context, call: &Call, body: Body) -> Result<(String, Done), Error> {
     let request: DataplaneRequest = request(context, call, body).await?;
     let mut violations = Violations::default();
     let mesh = request.mesh.unwrap_or_default();
@@ -82,10 +83,11 @@ async fn dataplane(context: &Context, call: &Call, body: Body) -> Result<String,
         r#type,
         workload: request.workload.unwrap_or_default(),
     };
-    sign(context, call, TokenKind::Dataplane { mesh: &mesh }, &claims, valid_for)
+    let subject = format!("name {:?} mesh {mesh:?} workload {:?}", claims.name, claims.workload);
+    sign(context, TokenKind::Dataplane { mesh: &mesh }, &claims, subject, valid_for)
 }
 
-async fn zone(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+async fn zone(context: &Context, call: &Call, body: Body) -> Result<(String, Done), Error> {
     let request: ZoneRequest = request(context, call, body).await?;
     let zone = request.zone.unwrap_or_default();
     access::zone_token(&context.options, &call.user, &zone)?;
@@ -97,10 +99,11 @@ async fn zone(context: &Context, call: &Call, body: Body) -> Result<String, Erro
     let valid_for = optional_duration(request.valid_for.as_deref(), &mut violations);
     read::check(title::REQUEST, violations)?;
     require_issuer(context.options.rules.issue_zone_tokens)?;
-    sign(context, call, TokenKind::Zone, &ZoneClaims { zone, scope: request.scope }, valid_for)
+    let subject = zone.clone();
+    sign(context, TokenKind::Zone, &ZoneClaims { zone, scope: request.scope }, subject, valid_for)
 }
 
-async fn user(context: &Context, call: &Call, body: Body) -> Result<String, Error> {
+async fn user(context: &Context, call: &Call, body: Body) -> Result<(String, Done), Error> {
     access::user_token(&context.options, &call.user)?;
     let request: UserRequest = request(context, call, body).await?;
     let mut violations = Violations::default();
@@ -123,7 +126,8 @@ async fn user(context: &Context, call: &Call, body: Body) -> Result<String, Erro
     }
     read::check(title::REQUEST, violations)?;
     require_issuer(context.options.server.authn.tokens.enable_issuer)?;
-    sign(context, call, TokenKind::User, &UserClaims { name, groups: request.groups }, valid_for)
+    let subject = name.clone();
+    sign(context, TokenKind::User, &UserClaims { name, groups: request.groups }, subject, valid_for)
 }
 
 /// What cannot be read is 400 without a body; `null` counts as `{}`.
@@ -164,14 +168,14 @@ fn require_issuer(is_enabled: bool) -> Result<(), Error> {
     Err(Error::new(StatusCode::BAD_REQUEST, title::TOKEN, detail))
 }
 
-/// Signs, and leaves a line in the audit log.
+/// Signs; gives the token and what the audit log says about it.
 fn sign<C: Serialize>(
     context: &Context,
-    call: &Call,
     kind: TokenKind<'_>,
     claims: &C,
+    subject: String,
     valid_for: GoDuration,
-) -> Result<String, Error> {
+) -> Result<(String, Done), Error> {
     let jti = context.random.uuid();
     let signed = context.token_keys.sign(kind, claims, context.clock.now(), valid_for, &jti);
     let token = signed.map_err(|error| match error {
@@ -183,16 +187,5 @@ fn sign<C: Serialize>(
             Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::TOKEN, "Internal Server Error")
         }
     })?;
-    let from = call.peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
-    tracing::info!(
-        target: "audit",
-        action = "issue token",
-        user = call.user.name,
-        groups = call.user.groups.join(","),
-        kind = ?kind,
-        jti,
-        from,
-        "token issued"
-    );
-    Ok(token)
+    Ok((token, Done::Issued { jti, subject }))
 }

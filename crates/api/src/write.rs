@@ -11,6 +11,7 @@ use graticule_store::{Change, Committed, Expect, Snapshot, Txn, Write};
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::audit::Done;
 use crate::error::{Error, title};
 use crate::{Call, Context, access, body, read, respond, violation};
 
@@ -46,10 +47,8 @@ pub(crate) async fn put(
         Some(stored) => (StatusCode::OK, update(context, &stored, resource).await?),
         None => (StatusCode::CREATED, create(context, &snapshot, resource).await?),
     };
-    let action = if status == StatusCode::CREATED { "create" } else { "update" };
-    audit(call, action, &key, &committed);
     let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
-    Ok(respond::value(status, call.format, &body))
+    Ok(Done::written(&key, &committed).beside(respond::value(status, call.format, &body)))
 }
 
 /// Schema, types and the meaning of the spec.
@@ -274,9 +273,8 @@ pub(crate) async fn delete(
     let txn = txn.and_delete(key.clone(), Expect::Version(stored.meta.version));
     let committed =
         context.store.commit(txn).await.map_err(|error| Error::from_commit(title::DELETE, error))?;
-    audit(call, "delete", &key, &committed);
     delete_insights(context, &committed.batch.changes).await;
-    Ok(respond::value(StatusCode::OK, call.format, &json!({})))
+    Ok(Done::written(&key, &committed).beside(respond::value(StatusCode::OK, call.format, &json!({}))))
 }
 
 fn is_from_zone(resource: &Resource, zone: &str) -> bool {
@@ -326,22 +324,4 @@ async fn delete_insights(context: &Context, changes: &[Change]) {
     {
         tracing::warn!(%error, "insights of deleted resources stay behind");
     }
-}
-
-/// One line per write: who, what, when (the line's time), from where, and the revision that it became.
-fn audit(call: &Call, action: &str, key: &Key, committed: &Committed) {
-    let from = call.peer.as_ref().map(|peer| peer.address.to_string()).unwrap_or_default();
-    tracing::info!(
-        target: "audit",
-        action,
-        user = call.user.name,
-        groups = call.user.groups.join(","),
-        kind = key.kind.name(),
-        mesh = key.mesh,
-        name = key.name,
-        from,
-        revision = committed.revision.0,
-        changes = committed.batch.changes.len(),
-        "resource written"
-    );
 }

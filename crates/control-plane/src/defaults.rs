@@ -61,6 +61,8 @@ pub struct DefaultObjects<'a> {
     pub hostname_generators: bool,
     /// Make the admin's user token.
     pub admin_token: bool,
+    /// Make the keys that sign user and zone tokens.
+    pub signing_keys: bool,
 }
 
 impl DefaultObjects<'_> {
@@ -74,7 +76,9 @@ impl DefaultObjects<'_> {
             if self.mesh {
                 self.default_mesh().await?;
             }
-            self.signing_key(TokenKind::Zone).await?;
+            if self.signing_keys {
+                self.signing_key(TokenKind::Zone).await?;
+            }
             self.cluster_id().await?;
         }
         if self.hostname_generators {
@@ -82,7 +86,9 @@ impl DefaultObjects<'_> {
                 self.create(generator).await?;
             }
         }
-        self.signing_key(TokenKind::User).await?;
+        if self.signing_keys {
+            self.signing_key(TokenKind::User).await?;
+        }
         if self.admin_token {
             self.admin_user_token().await?;
         }
@@ -207,6 +213,7 @@ mod tests {
             mesh: true,
             hostname_generators: true,
             admin_token: true,
+            signing_keys: true,
         }
         .ensure()
         .await

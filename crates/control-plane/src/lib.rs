@@ -1,9 +1,11 @@
 //! What both control planes share: the objects that they make by themselves, listeners, settings, the command line.
 
+pub mod check;
 pub mod command;
 mod defaults;
 pub mod diagnostics;
-mod list;
+pub mod keys;
+mod report;
 pub mod serve;
 pub mod settings;
 

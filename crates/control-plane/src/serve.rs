@@ -5,6 +5,7 @@ use std::path::Path;
 
 use axum::Router;
 use graticule_api::ApiServer;
+use graticule_api::options::Https;
 use graticule_runtime::logging::levels;
 use graticule_runtime::settings::{Diagnostics, General};
 use graticule_runtime::tls::{CertOptions, ServerTls};
@@ -29,6 +30,18 @@ pub enum ServeError {
     /// The port is taken, or not allowed.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Client certificates are required and there is no authority.
+    #[error("apiServer.https.tlsCaFile: is required by apiServer.https.requireClientCert")]
+    NoClientAuthority,
+    /// The authorities of client certificates cannot be read.
+    #[error("apiServer.https.tlsCaFile: {file}")]
+    ClientAuthority {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
     /// The certificate cannot be used.
     #[error("certificate of {setting}")]
     Certificate {
@@ -60,14 +73,30 @@ pub fn certificate(
         .map_err(|source| ServeError::Certificate { setting, source })
 }
 
-/// TLS versions of a listener: its own, else the general ones.
+/// TLS versions of a listener: what both its own settings and the general ones allow.
 pub fn tls_versions(own: (&str, &str), general: &General) -> ServerTls {
-    let pick = |own: &str, general: &str| if own.is_empty() { general.to_owned() } else { own.to_owned() };
-    ServerTls {
-        min_version: pick(own.0, &general.tls_min_version),
-        max_version: pick(own.1, &general.tls_max_version),
-        client_ca: None,
+    // The names sort like the versions, and no bound sorts below all.
+    let min = own.0.max(&general.tls_min_version);
+    let max = match (own.1, general.tls_max_version.as_str()) {
+        ("", max) | (max, "") => max,
+        (own, general) => own.min(general),
+    };
+    ServerTls { min_version: min.into(), max_version: max.into(), client_ca: None }
+}
+
+/// The authorities of client certificates, if these are required.
+///
+/// # Errors
+/// They are required and there are none.
+pub fn client_authorities(https: &Https) -> Result<Option<Vec<u8>>, ServeError> {
+    if !https.require_client_cert {
+        return Ok(None);
     }
+    if https.tls_ca_file.is_empty() {
+        return Err(ServeError::NoClientAuthority);
+    }
+    let read = std::fs::read(&https.tls_ca_file);
+    read.map(Some).map_err(|source| ServeError::ClientAuthority { file: https.tls_ca_file.clone(), source })
 }
 
 /// An address out of two settings.
@@ -93,14 +122,21 @@ pub async fn serve_api(
     spawner: &Spawner,
 ) -> Result<Vec<SocketAddr>, ServeError> {
     let mut bound = Vec::new();
+    let limits = HttpLimits {
+        header_read_timeout: settings.read_header_timeout.to_std(),
+        idle_timeout: settings.idle_timeout.to_std(),
+        request_timeout: Some(settings.read_timeout.to_std().saturating_add(settings.write_timeout.to_std())),
+        ..HttpLimits::default()
+    };
+    let connections = ListenLimits { max_connections: settings.max_connections, ..ListenLimits::refusing() };
     if settings.http.enabled {
         let address = address("apiServer.http.interface", &settings.http.interface, settings.http.port)?;
-        let acceptor = TcpAcceptor::bind(address, "apiServer.http.port", ListenLimits::default()).await?;
+        let acceptor = TcpAcceptor::bind(address, "apiServer.http.port", connections).await?;
         bound.push(acceptor.local_addr());
         let incoming = acceptor.plain();
         let (router, drain) = (router.clone(), spawner.drain());
         spawner.essential("REST API (HTTP)", async move {
-            serve_http(router, incoming, HttpLimits::default(), drain).await;
+            serve_http(router, incoming, limits, drain).await;
         });
     }
     if settings.https.enabled {
@@ -108,18 +144,32 @@ pub async fn serve_api(
         let address = address("apiServer.https.interface", &https.interface, https.port)?;
         let own = (https.tls_cert_file.as_str(), https.tls_key_file.as_str());
         let certificate = certificate("apiServer.https", own, general, clock, random)?;
+        let versions = tls_versions((&https.tls_min_version, &https.tls_max_version), general);
         let config = certificate
-            .config(&tls_versions(("", ""), general))
+            .config(&ServerTls { client_ca: client_authorities(https)?, ..versions })
             .map_err(|source| ServeError::Certificate { setting: "apiServer.https", source })?;
-        let acceptor = TcpAcceptor::bind(address, "apiServer.https.port", ListenLimits::default()).await?;
+        let acceptor = TcpAcceptor::bind(address, "apiServer.https.port", connections).await?;
         bound.push(acceptor.local_addr());
         let incoming = acceptor.tls(config);
         let drain = spawner.drain();
         spawner.essential("REST API (HTTPS)", async move {
-            serve_http(router, incoming, HttpLimits::default(), drain).await;
+            serve_http(router, incoming, limits, drain).await;
         });
     }
     Ok(bound)
+}
+
+/// What the diagnostics listener needs besides its own settings.
+#[derive(Debug, Clone, Copy)]
+pub struct DiagnosticsDeps<'a> {
+    /// For its certificate.
+    pub general: &'a General,
+    /// Time.
+    pub clock: &'a Clock,
+    /// Randomness.
+    pub random: &'a Random,
+    /// Runs it.
+    pub spawner: &'a Spawner,
 }
 
 /// Starts the [diagnostics](crate::diagnostics); `ready` says what `/ready` answers.
@@ -129,14 +179,23 @@ pub async fn serve_api(
 pub async fn serve_diagnostics(
     settings: &Diagnostics,
     ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
-    spawner: &Spawner,
+    deps: DiagnosticsDeps<'_>,
 ) -> Result<SocketAddr, ServeError> {
     let address = address("diagnostics", "0.0.0.0", settings.server_port)?;
     let acceptor = TcpAcceptor::bind(address, "diagnostics.serverPort", ListenLimits::default()).await?;
     let bound = acceptor.local_addr();
     let router = diagnostics::router(ready, levels::of_process());
-    let (incoming, drain) = (acceptor.plain(), spawner.drain());
-    spawner.essential("diagnostics", async move {
+    let incoming = if settings.tls_enabled {
+        let own = (settings.tls_cert_file.as_str(), settings.tls_key_file.as_str());
+        let certificate = certificate("diagnostics", own, deps.general, deps.clock, deps.random)?;
+        let versions = tls_versions((&settings.tls_min_version, &settings.tls_max_version), deps.general);
+        let failed = |source| ServeError::Certificate { setting: "diagnostics", source };
+        acceptor.tls(certificate.config(&versions).map_err(failed)?)
+    } else {
+        acceptor.plain()
+    };
+    let drain = deps.spawner.drain();
+    deps.spawner.essential("diagnostics", async move {
         serve_http(router, incoming, HttpLimits::default(), drain).await;
     });
     Ok(bound)

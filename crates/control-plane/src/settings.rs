@@ -4,6 +4,49 @@ use graticule_runtime::config::Setting;
 use graticule_runtime::settings::setting;
 use serde::{Deserialize, Serialize};
 
+/// `mode` of `global-cp`: only `global`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct GlobalMode(pub String);
+
+impl Default for GlobalMode {
+    fn default() -> Self {
+        GlobalMode("global".into())
+    }
+}
+
+/// `mode` of `zone-cp`: only `zone`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ZoneMode(pub String);
+
+impl Default for ZoneMode {
+    fn default() -> Self {
+        ZoneMode("zone".into())
+    }
+}
+
+/// `environment`: only `universal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Environment(pub String);
+
+impl Default for Environment {
+    fn default() -> Self {
+        Environment("universal".into())
+    }
+}
+
+/// Table of `mode` and `environment`.
+pub const SITE_SETTINGS: &[Setting] = &[
+    setting(
+        "mode",
+        "MODE",
+        "what the program is; there for configurations of Kuma, any other value is an error",
+    ),
+    setting("environment", "ENVIRONMENT", "where the program runs; this version: universal"),
+];
+
 /// `compat`: single points of safety that can be turned off for stock Kuma peers and habits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

@@ -2,8 +2,8 @@
 //!
 //! A program describes its settings in a table ([`Schema`]): path in the file, variable without prefix,
 //! documentation. The types come from the `Default` value of the program's own settings struct. Variables
-//! are read as `GRATICULE_<name>` and as `KUMA_<name>`; the former wins. What Kuma knows and Graticule has no
-//! use for gives a warning, what nobody knows is an error that names the nearest known name.
+//! are read as `GRATICULE_<name>` and as `KUMA_<name>`; the former wins. What Kuma knows and the program does not
+//! use ([`Foreign`]) gives a warning, what nobody knows is an error that names the nearest known name.
 
 mod overlay;
 
@@ -13,37 +13,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use graticule_settings::nearest;
+pub use graticule_settings::{Fate, Foreign, KUMA_PREFIX, PREFIX, Setting};
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Prefix of our variables.
-pub const PREFIX: &str = "GRATICULE_";
-/// Prefix of Kuma's variables.
-pub const KUMA_PREFIX: &str = "KUMA_";
-
-/// One setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    /// Path in the file, `multizone.zone.name`.
-    pub path: &'static str,
-    /// Variable without prefix, `MULTIZONE_ZONE_NAME`; empty: not settable by a variable.
-    pub env: &'static str,
-    /// What it does, with unit and default where they are not obvious.
-    pub doc: &'static str,
-}
-
-/// A setting of Kuma that means nothing here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Meaningless {
-    /// Path in the file. Everything below it counts too.
-    pub path: &'static str,
-    /// Variable without prefix; may be empty.
-    pub env: &'static str,
-    /// What replaces it, as the end of a sentence ("changes are pushed at once").
-    pub instead: &'static str,
-}
 
 /// All names that a program knows.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +27,9 @@ pub struct Schema {
     /// Its settings.
     pub settings: &'static [Setting],
     /// Kuma's other settings.
-    pub meaningless: &'static [Meaningless],
-    /// Further variables with our prefix (named without it) that other parts of the program or its tests read.
+    pub foreign: &'static [Foreign],
+    /// Further variables with our prefix (named without it) that other programs, other parts of this one or its
+    /// tests read. A `*` at the end stands for anything.
     pub reserved: &'static [&'static str],
 }
 
@@ -108,7 +85,44 @@ pub enum Error {
     Defaults(#[source] serde_json::Error),
 }
 
-/// Loads settings. `environment` is usually `std::env::vars_os()` turned to text (see [`environment`]).
+/// What a configuration means for a program; see [`examine`].
+#[derive(Debug)]
+pub struct Examined<T> {
+    /// The settings; defaults stand in place of what cannot be used.
+    pub value: T,
+    /// Settings whose value is not the default, ordered by path.
+    pub changed: Vec<Changed>,
+    /// Settings of Kuma that are not used, in the order of the sources.
+    pub ignored: Vec<Ignored>,
+    /// Variables with Kuma's prefix that neither Kuma nor this program knows.
+    pub unknown_kuma: Vec<String>,
+    /// Everything that cannot be used.
+    pub errors: Vec<Error>,
+}
+
+/// A setting that is not at its default.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// Path in the file.
+    pub path: &'static str,
+    /// The value that counts.
+    pub value: Value,
+    /// The value when nothing is set.
+    pub default: Value,
+    /// Where the value comes from: `configuration file`, or the name of a variable.
+    pub source: String,
+}
+
+/// A setting of Kuma that is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// `setting a.b` or `environment variable KUMA_A_B`.
+    pub name: String,
+    /// What comes of it.
+    pub fate: Fate,
+}
+
+/// Loads settings. `environment` is usually [`environment`]'s.
 ///
 /// # Errors
 /// The first unknown name or unusable value.
@@ -120,9 +134,7 @@ pub fn load<T>(
 where
     T: Serialize + DeserializeOwned + Default,
 {
-    let text = file.map(|path| Ok::<_, Error>((path, read(path)?))).transpose()?;
-    let text = text.as_ref().map(|(path, text)| (*path, text.as_str()));
-    load_from(schema, text, environment)
+    examine(schema, file, environment)?.into_loaded()
 }
 
 /// As [`load`], with the file's text in place of the file; its path is for messages.
@@ -137,32 +149,96 @@ pub fn load_from<T>(
 where
     T: Serialize + DeserializeOwned + Default,
 {
-    let mut value = serde_json::to_value(T::default()).map_err(Error::Defaults)?;
-    let mut warnings = Vec::new();
-    if let Some((path, text)) = file {
-        let document: Option<Value> = serde_saphyr::from_str(text)
-            .map_err(|error| Error::Syntax { path: path.into(), reason: error.to_string() })?;
-        match document {
-            None | Some(Value::Null) => {}
-            Some(Value::Object(document)) => {
-                overlay::merge(schema, &mut value, document, &mut warnings)?;
-                overlay::check::<T>(&value).map_err(|(name, reason)| Error::Value { name, reason })?;
-            }
-            Some(_) => {
-                return Err(Error::Syntax {
-                    path: path.into(),
-                    reason: "is not a mapping of settings".into(),
-                });
-            }
+    examine_text(schema, file, environment)?.into_loaded()
+}
+
+/// Finds out all that a configuration means: values, what is ignored, and every error instead of the first.
+///
+/// # Errors
+/// The program's own defaults do not serialise.
+pub fn examine<T>(
+    schema: &Schema,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Examined<T>, Error>
+where
+    T: Serialize + DeserializeOwned + Default,
+{
+    let text = file.map(|path| (path, read(path)));
+    match text {
+        None => examine_text(schema, None, environment),
+        Some((path, Ok(text))) => examine_text(schema, Some((path, &text)), environment),
+        Some((_, Err(error))) => {
+            let mut examined = examine_text(schema, None, environment)?;
+            examined.errors.insert(0, error);
+            Ok(examined)
         }
     }
-    for (setting, variable, text) in variables(schema, environment, &mut warnings)? {
-        overlay::set::<T>(&mut value, setting.path, &text)
-            .map_err(|reason| Error::Value { name: variable, reason })?;
+}
+
+fn examine_text<T>(
+    schema: &Schema,
+    file: Option<(&Path, &str)>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<Examined<T>, Error>
+where
+    T: Serialize + DeserializeOwned + Default,
+{
+    let defaults = serde_json::to_value(T::default()).map_err(Error::Defaults)?;
+    let mut overlay = overlay::Overlay::new(schema, &defaults);
+    if let Some((path, text)) = file {
+        match document(path, text) {
+            Ok(document) => overlay.file::<T>(document),
+            Err(error) => overlay.errors.push(error),
+        }
     }
-    match overlay::check::<T>(&value) {
-        Ok(value) => Ok(Loaded { value, warnings }),
-        Err((name, reason)) => Err(Error::Value { name, reason }),
+    let variables = variables(schema, environment, &mut overlay);
+    for (setting, variable, text) in variables.found {
+        overlay.variable::<T>(setting.path, variable, &text);
+    }
+    let value = overlay.settle::<T>();
+    Ok(Examined {
+        value,
+        changed: overlay.changed(),
+        ignored: overlay.ignored,
+        unknown_kuma: variables.unknown_kuma,
+        errors: overlay.errors,
+    })
+}
+
+fn document(path: &Path, text: &str) -> Result<Map<String, Value>, Error> {
+    let syntax = |reason: String| Error::Syntax { path: path.into(), reason };
+    let document: Option<Value> = serde_saphyr::from_str(text).map_err(|error| syntax(error.to_string()))?;
+    match document {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(document)) => Ok(document),
+        Some(_) => Err(syntax("is not a mapping of settings".into())),
+    }
+}
+
+impl<T> Examined<T> {
+    /// The settings, if all can be used.
+    ///
+    /// # Errors
+    /// The first unknown name or unusable value.
+    pub fn into_loaded(mut self) -> Result<Loaded<T>, Error> {
+        if !self.errors.is_empty() {
+            return Err(self.errors.swap_remove(0));
+        }
+        let warnings = self.warnings();
+        Ok(Loaded { value: self.value, warnings })
+    }
+
+    /// One line for each reason why settings are ignored, with all of the settings.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut by_fate: Vec<(Fate, Vec<&str>)> = Vec::new();
+        for ignored in &self.ignored {
+            match by_fate.iter_mut().find(|(fate, _)| *fate == ignored.fate) {
+                Some((_, names)) => names.push(&ignored.name),
+                None => by_fate.push((ignored.fate, vec![&ignored.name])),
+            }
+        }
+        by_fate.iter().map(|(fate, names)| format!("{}: {}", names.join(", "), fate.explain())).collect()
     }
 }
 
@@ -172,12 +248,18 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-/// The variables that set something, ours in place of Kuma's where both exist.
+/// Variables that set something: setting, whole name, text.
+struct Variables {
+    found: Vec<(&'static Setting, String, String)>,
+    unknown_kuma: Vec<String>,
+}
+
+/// Sorts the environment, ours in place of Kuma's where both exist.
 fn variables(
     schema: &Schema,
     environment: impl IntoIterator<Item = (String, String)>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<(&'static Setting, String, String)>, Error> {
+    overlay: &mut overlay::Overlay<'_>,
+) -> Variables {
     let mut ours = BTreeMap::new();
     let mut kumas = BTreeMap::new();
     for (name, text) in environment {
@@ -189,32 +271,45 @@ fn variables(
     }
     let find =
         |name: &str| schema.settings.iter().find(|setting| !setting.env.is_empty() && setting.env == name);
-    let meaningless = |name: &str| schema.meaningless.iter().find(|m| !m.env.is_empty() && m.env == name);
-    let mut found = Vec::new();
+    let foreign = |name: &str| schema.foreign.iter().find(|known| !known.env.is_empty() && known.env == name);
+    let mut ignore = |variable: &str, known: &Foreign| {
+        let name = format!("environment variable {variable}");
+        overlay.ignored.push(Ignored { name, fate: known.fate });
+    };
+    let (mut found, mut unknown_kuma, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for (name, text) in kumas {
         let variable = format!("{KUMA_PREFIX}{name}");
         if let Some(setting) = find(&name) {
             if !ours.contains_key(&name) {
                 found.push((setting, variable, text));
             }
-        } else if let Some(known) = meaningless(&name) {
-            warnings.push(format!("environment variable {variable} has no effect: {}", known.instead));
+        } else if let Some(known) = foreign(&name) {
+            ignore(&variable, known);
+        } else if !is_reserved(schema, &name) && !is_service_link(&name, &text) {
+            unknown_kuma.push(variable);
         }
     }
     for (name, text) in ours {
         let variable = format!("{PREFIX}{name}");
         if let Some(setting) = find(&name) {
             found.push((setting, variable, text));
-        } else if let Some(known) = meaningless(&name) {
-            warnings.push(format!("environment variable {variable} has no effect: {}", known.instead));
-        } else if !schema.reserved.contains(&name.as_str()) && !is_service_link(&name, &text) {
-            let nearest =
-                overlay::nearest(&name, schema.settings.iter().map(|s| s.env).filter(|e| !e.is_empty()));
-            let nearest = nearest.map(|nearest| format!("{PREFIX}{nearest}"));
-            return Err(Error::Unknown { what: "environment variable", name: variable, nearest });
+        } else if let Some(known) = foreign(&name) {
+            ignore(&variable, known);
+        } else if !is_reserved(schema, &name) && !is_service_link(&name, &text) {
+            let known = schema.settings.iter().map(|s| s.env).filter(|env| !env.is_empty());
+            let nearest = nearest(&name, known).map(|nearest| format!("{PREFIX}{nearest}"));
+            errors.push(Error::Unknown { what: "environment variable", name: variable, nearest });
         }
     }
-    Ok(found)
+    overlay.errors.extend(errors);
+    Variables { found, unknown_kuma }
+}
+
+fn is_reserved(schema: &Schema, name: &str) -> bool {
+    schema.reserved.iter().any(|reserved| match reserved.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == *reserved,
+    })
 }
 
 /// Kubernetes puts variables for every Service of a namespace into each container

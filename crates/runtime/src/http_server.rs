@@ -1,5 +1,7 @@
 //! Serves HTTP/1.1 and HTTP/2 on a stream of connections, with limits and a graceful end.
 
+mod activity;
+
 use std::io;
 use std::time::Duration;
 
@@ -18,8 +20,13 @@ use crate::{Connection, Drain};
 /// Limits of an HTTP server. (Limits on bodies and on handling time belong to the service.)
 #[derive(Debug, Clone, Copy)]
 pub struct HttpLimits {
-    /// Time for a client to send the head of a request (HTTP/1.1); also ends idle connections. Default 60 s.
+    /// Time from the first byte of a request to the end of its head (HTTP/1.1). Default 60 s.
     pub header_read_timeout: Duration,
+    /// Life of a connection on which no request is in progress. Default 120 s.
+    pub idle_timeout: Duration,
+    /// Longest time without the end of a request while there is one in progress: reading its body, handling it
+    /// and writing the answer. Default none, because streams last.
+    pub request_timeout: Option<Duration>,
     /// Bytes of one request head. Default 64 KiB.
     pub max_header_bytes: usize,
     /// Header lines of one request (HTTP/1.1; of HTTP/2 the bytes are limited). More are answered with 431.
@@ -35,6 +42,8 @@ impl Default for HttpLimits {
     fn default() -> Self {
         HttpLimits {
             header_read_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(120),
+            request_timeout: None,
             max_header_bytes: 64 * 1024,
             max_headers: 100,
             max_streams: 1_000,
@@ -54,7 +63,7 @@ pub async fn serve_http<S, B>(
     S: tower::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
@@ -69,7 +78,7 @@ pub async fn serve_http<S, B>(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = incoming.next() => match accepted {
                 Some(Ok(connection)) => {
-                    let serve = serve_connection(builder.clone(), service.clone(), connection, drain.clone());
+                    let serve = serve_connection(builder.clone(), service.clone(), connection, limits, drain.clone());
                     connections.spawn(serve);
                 }
                 Some(Err(error)) => tracing::warn!(%error, "cannot accept a connection"),
@@ -89,7 +98,8 @@ fn builder(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout)
+        // `activity` does it: hyper's own also counts the time between requests.
+        .header_read_timeout(None)
         .max_headers(limits.max_headers)
         // hyper refuses less than 8 KiB.
         .max_buf_size(limits.max_header_bytes.max(8 * 1024));
@@ -107,26 +117,39 @@ async fn serve_connection<S, B>(
     builder: auto::Builder<TokioExecutor>,
     service: S,
     connection: Connection,
+    limits: HttpLimits,
     drain: Drain,
 ) where
     S: tower::Service<Request<RequestBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
     let peer = connection.peer().clone();
     let address = peer.address;
+    let (activity, mut watch) = activity::new(limits);
+    let observed = activity.observe(connection);
     let service = service_fn(move |mut request: Request<RequestBody>| {
+        let in_progress = activity.begin();
         request.extensions_mut().insert(peer.clone());
-        service.clone().oneshot(request)
+        let answer = service.clone().oneshot(request);
+        async move { answer.await.map(|response| response.map(|body| in_progress.until_end_of(body))) }
     });
-    let mut serving =
-        std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(connection), service));
+    let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(observed), service));
     let result = tokio::select! {
         result = serving.as_mut() => result,
         () = drain.signaled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        reason = watch.expired() => {
+            tracing::debug!(reason, peer = %address, "connection closed");
+            if !watch.is_idle() {
+                return;
+            }
+            // A request that crosses with the end is still answered.
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -136,3 +159,6 @@ async fn serve_connection<S, B>(
         tracing::debug!(error, peer = %address, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

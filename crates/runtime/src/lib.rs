@@ -10,6 +10,7 @@
 //! assert!(instance_id("cp-0", &random).starts_with("cp-0-"));
 //! ```
 
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod drain;
@@ -26,7 +27,7 @@ pub mod version;
 pub use clock::{Clock, ClockHand};
 pub use drain::{Drain, DrainSignal};
 pub use http_server::{HttpLimits, serve_http};
-pub use listen::{BindError, Connection, Incoming, ListenLimits, Peer, TcpAcceptor};
+pub use listen::{BindError, Connection, Incoming, ListenLimits, Peer, TcpAcceptor, WhenFull};
 pub use random::{Random, instance_id};
 pub use supervisor::{Backoff, Spawner, Supervisor, TaskFailed};
 pub use tls::ServerCert;

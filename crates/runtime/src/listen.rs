@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, Stream, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +20,18 @@ use tokio_rustls::server::TlsStream;
 
 /// Wait after the system refused to accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// Connections above the limit that are told so at the same time; more are just closed.
+const REFUSALS_MAX: usize = 64;
+/// Time for a client to take a refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much is read and thrown away from a client that is refused: a connection that is closed with unread bytes
+/// is reset, and the client does not see the answer.
+const REFUSAL_DISCARDED_LEN_MAX: u64 = 64 * 1024;
+/// What a client above the limit gets.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/json\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 131\r\n\r\n\
+    {\"type\":\"/std-errors\",\"status\":503,\"title\":\"Service unavailable\",\
+    \"detail\":\"too many connections\",\"details\":\"too many connections\"}\n";
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +60,10 @@ pub enum BindError {
 /// Limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenLimits {
-    /// Open connections; more wait in the system's queue. Default 20,000.
+    /// Open connections. Default 20,000.
     pub max_connections: usize,
+    /// What happens to more of them. Default: they wait.
+    pub when_full: WhenFull,
     /// TLS handshakes in progress; more wait. Default 512.
     pub max_handshakes: usize,
     /// Time for a TLS handshake. Default 10 s.
@@ -60,10 +74,27 @@ impl Default for ListenLimits {
     fn default() -> Self {
         ListenLimits {
             max_connections: 20_000,
+            when_full: WhenFull::Wait,
             max_handshakes: 512,
             handshake_timeout: Duration::from_secs(10),
         }
     }
+}
+
+impl ListenLimits {
+    /// The defaults for HTTP servers whose clients should hear that there is no place.
+    pub fn refusing() -> ListenLimits {
+        ListenLimits { when_full: WhenFull::Refuse, ..ListenLimits::default() }
+    }
+}
+
+/// What happens to connections above the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They wait in the system's queue.
+    Wait,
+    /// They are closed; on a plain listener after the answer 503 of HTTP/1.1.
+    Refuse,
 }
 
 /// Who is at the other end. [`serve_http`](crate::serve_http) puts it into the extensions of each request.
@@ -145,6 +176,8 @@ impl TcpAcceptor {
             acceptor: self,
             tls,
             handshakes: FuturesUnordered::new(),
+            refusals: FuturesUnordered::new(),
+            is_full: false,
         };
         stream::unfold(accept, |mut accept| async move {
             let connection = accept.next().await;
@@ -161,19 +194,29 @@ struct Accept {
     tls: Option<TlsAcceptor>,
     permits: Arc<Semaphore>,
     handshakes: FuturesUnordered<Handshake>,
+    refusals: FuturesUnordered<futures::future::BoxFuture<'static, ()>>,
+    /// Whether the last connection was one too many; that is logged once.
+    is_full: bool,
 }
 
 impl Accept {
     async fn next(&mut self) -> Connection {
         loop {
             let may_accept = self.handshakes.len() < self.acceptor.limits.max_handshakes.max(1);
+            let when_full = self.acceptor.limits.when_full;
             tokio::select! {
                 Some(done) = self.handshakes.next(), if !self.handshakes.is_empty() => {
                     if let Some(connection) = done {
                         return connection;
                     }
                 }
-                (stream, address, permit) = accept(&self.acceptor.listener, &self.permits), if may_accept => {
+                Some(()) = self.refusals.next(), if !self.refusals.is_empty() => {}
+                (stream, address, permit) = accept(&self.acceptor.listener, &self.permits, when_full), if may_accept => {
+                    let Some(permit) = permit else {
+                        self.refuse(stream);
+                        continue;
+                    };
+                    self.is_full = false;
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, peer = %address, "connection closed before it was served");
                         continue;
@@ -191,21 +234,51 @@ impl Accept {
             }
         }
     }
+
+    fn refuse(&mut self, stream: TcpStream) {
+        if !self.is_full {
+            self.is_full = true;
+            let (local, limit) = (self.acceptor.local, self.acceptor.limits.max_connections);
+            tracing::warn!(%local, limit, "too many connections; further ones are refused");
+        }
+        if self.tls.is_none() && self.refusals.len() < REFUSALS_MAX {
+            self.refusals.push(refuse(stream).boxed());
+        }
+    }
 }
 
-/// Cancel-safe: a permit that was taken for no connection goes back when the future is dropped.
+/// Says no, and waits until the client has heard it.
+async fn refuse(mut stream: TcpStream) {
+    let say = async {
+        stream.write_all(REFUSAL).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(REFUSAL_DISCARDED_LEN_MAX), &mut tokio::io::sink()).await
+    };
+    // A client that does not listen is not told.
+    let _told = tokio::time::timeout(REFUSAL_TIMEOUT, say).await;
+}
+
+/// A connection and its place; no place when the listener is full and does not wait. Cancel-safe: a permit that
+/// was taken for no connection goes back when the future is dropped.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = match permits.clone().acquire_owned().await {
-        Ok(permit) => permit,
-        // Nobody closes the semaphore.
-        Err(_) => return std::future::pending().await,
+    when_full: WhenFull,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    let waited = match when_full {
+        WhenFull::Refuse => None,
+        WhenFull::Wait => match permits.clone().acquire_owned().await {
+            Ok(permit) => Some(permit),
+            // Nobody closes the semaphore.
+            Err(_) => return std::future::pending().await,
+        },
     };
     loop {
         match listener.accept().await {
-            Ok((stream, address)) => return (stream, address, permit),
+            Ok((stream, address)) => {
+                let permit = waited.or_else(|| permits.clone().try_acquire_owned().ok());
+                return (stream, address, permit);
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;

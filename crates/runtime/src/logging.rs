@@ -2,12 +2,15 @@
 
 use std::str::FromStr;
 
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, reload};
 
 pub mod levels;
 
 use levels::Levels;
+
+use crate::audit::{self, AuditLog};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,11 +56,19 @@ impl FromStr for Format {
     }
 }
 
-/// Sets logging up for the whole process. `level` is a level or a list of `target=level`.
-pub fn init(level: &str, format: Format) -> Result<(), Error> {
+/// Sets logging up for the whole process. `level` is a level or a list of `target=level`. Gives the audit log,
+/// which is a part of this log until it is opened as a file of its own.
+pub fn init(level: &str, format: Format) -> Result<AuditLog, Error> {
+    let audit = AuditLog::default();
+    let in_file = audit.clone();
+    // What goes to the file of the audit log is not said twice.
+    let elsewhere =
+        dynamic_filter_fn(move |metadata, _| metadata.target() != audit::TARGET || !in_file.is_open());
     let (filter, handle) = reload::Layer::new(filter(level)?);
+    let filter = filter.and(elsewhere.with_max_level_hint(LevelFilter::TRACE));
+    let only_audit = filter_fn(|metadata| metadata.target() == audit::TARGET);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry();
+    let registry = tracing_subscriber::registry().with(audit.clone().with_filter(only_audit));
     let done = match format {
         Format::Text => registry.with(layer.with_ansi(false).with_filter(filter)).try_init(),
         Format::Json => {
@@ -69,7 +80,7 @@ pub fn init(level: &str, format: Format) -> Result<(), Error> {
     let base = quiet(if level.is_empty() { "info" } else { level });
     let apply = move |filter| handle.reload(filter).map_err(|error| error.to_string());
     levels::set_of_process(Levels::new(base, apply));
-    Ok(())
+    Ok(audit)
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
@@ -77,7 +88,7 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
     let is_word = !level.is_empty() && !level.contains(['=', ',', '[']);
     let text = if level.is_empty() { "info" } else { level };
     let error = |source| Error::Level { level: level.into(), source };
-    if is_word && tracing_subscriber::filter::LevelFilter::from_str(text).is_err() {
+    if is_word && LevelFilter::from_str(text).is_err() {
         // "=" makes the word a level position, so that the parser gives its own reason.
         return EnvFilter::builder().parse(format!("graticule={text}")).map_err(error);
     }

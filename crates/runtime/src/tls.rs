@@ -67,6 +67,14 @@ pub fn install_crypto_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Whether two names of versions, each `""` (no bound), `TLSv1_2` or `TLSv1_3`, can bound a listener.
+///
+/// # Errors
+/// An unknown name, or no version between the two.
+pub fn check_versions(min: &str, max: &str) -> Result<(), Error> {
+    versions(min, max).map(|_| ())
+}
+
 /// Protocol versions between two names, each `""` (no bound), `TLSv1_2` or `TLSv1_3`.
 fn versions(min: &str, max: &str) -> Result<Vec<&'static rustls::SupportedProtocolVersion>, Error> {
     let all = [("TLSv1_2", &rustls::version::TLS12), ("TLSv1_3", &rustls::version::TLS13)];

@@ -27,6 +27,27 @@ fn defaults() {
     assert!(config.warnings.is_empty());
 }
 
+/// What the table says is the default gives the same configuration as giving nothing.
+#[test]
+fn defaults_of_the_table_are_those_that_count() {
+    let nothing = format!("{:?}", resolve(&mk_args(), &[]).expect("resolves"));
+    let mut seen = 0;
+    for row in crate::settings::list() {
+        let text = match &row.default {
+            serde_json::Value::Null => continue,
+            serde_json::Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        if text.is_empty() || row.variable.is_empty() {
+            continue;
+        }
+        let given = resolve(&mk_args(), &[(&row.variable, &text)]);
+        assert_eq!(format!("{:?}", given.expect("a usable default")), nothing, "{}={text}", row.variable);
+        seen += 1;
+    }
+    assert!(seen > 10, "only {seen} settings have defaults");
+}
+
 #[test]
 fn flag_wins_over_own_name_wins_over_kuma_name() {
     let kuma = ("KUMA_DATAPLANE_DRAIN_TIME", "1s");

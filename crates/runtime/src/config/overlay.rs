@@ -1,68 +1,140 @@
 //! Laying one source of settings over another, as JSON values; pure.
 
+use std::collections::BTreeMap;
+
+use graticule_settings::nearest;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Error, Schema};
+use super::{Changed, Error, Ignored, Schema};
 
-/// Most names are within this distance of what was meant.
-const DISTANCE_MAX: usize = 8;
+/// What a value from the file is said to come from.
+const FILE: &str = "configuration file";
 
-/// Reads the settings out of a value; an error is (path, reason).
-pub(super) fn check<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
-    serde_path_to_error::deserialize(value)
-        .map_err(|error| (error.path().to_string(), error.inner().to_string()))
+/// A tree of values that starts with the defaults, and what was noticed on the way.
+pub(super) struct Overlay<'a> {
+    schema: &'a Schema,
+    defaults: &'a Value,
+    value: Value,
+    /// Setting → where its value comes from.
+    sources: BTreeMap<&'static str, String>,
+    pub(super) ignored: Vec<Ignored>,
+    pub(super) errors: Vec<Error>,
 }
 
-/// Lays a file's document over `target`.
-pub(super) fn merge(
-    schema: &Schema,
-    target: &mut Value,
-    document: Map<String, Value>,
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
-    merge_below(schema, "", target, document, warnings)
-}
+impl<'a> Overlay<'a> {
+    pub(super) fn new(schema: &'a Schema, defaults: &'a Value) -> Self {
+        let (sources, ignored, errors) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Overlay { schema, defaults, value: defaults.clone(), sources, ignored, errors }
+    }
 
-fn merge_below(
-    schema: &Schema,
-    parent: &str,
-    target: &mut Value,
-    document: Map<String, Value>,
-    warnings: &mut Vec<String>,
-) -> Result<(), Error> {
-    for (key, value) in document {
-        let path = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
-        if let Some(known) = schema.meaningless.iter().find(|m| is_at_or_below(&path, m.path)) {
-            warnings.push(format!("setting {path} has no effect: {}", known.instead));
-            continue;
-        }
-        let is_leaf = schema.settings.iter().any(|setting| setting.path == path);
-        if is_leaf {
-            // An empty key ("port:") keeps the default.
-            if !value.is_null() {
-                *child(target, &key) = value;
+    /// Lays a file's document over the values.
+    pub(super) fn file<T: DeserializeOwned + Default>(&mut self, document: Map<String, Value>) {
+        let mut value = std::mem::take(&mut self.value);
+        self.merge("", &mut value, document);
+        self.value = value;
+        // Here, so that an error names the file's key and not a variable.
+        self.settle::<T>();
+    }
+
+    fn merge(&mut self, parent: &str, target: &mut Value, document: Map<String, Value>) {
+        for (key, value) in document {
+            let path = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
+            let schema = self.schema;
+            if let Some(known) = schema.foreign.iter().find(|known| is_at_or_below(&path, known.path)) {
+                self.ignored.push(Ignored { name: format!("setting {path}"), fate: known.fate });
+                continue;
             }
-            continue;
-        }
-        let known = schema.settings.iter().map(|s| s.path).chain(schema.meaningless.iter().map(|m| m.path));
-        if !known.clone().any(|known| is_at_or_below(known, &path)) {
-            let nearest = nearest(&path, prefixes(schema.settings.iter().map(|s| s.path)));
-            return Err(Error::Unknown { what: "setting", name: path, nearest });
-        }
-        match value {
-            Value::Null => {}
-            Value::Object(below) => {
-                // Where nothing below means anything, the settings have no such section.
-                let has_own = schema.settings.iter().any(|setting| is_at_or_below(setting.path, &path));
-                let mut nowhere = Value::Null;
-                let section = if has_own { child(target, &key) } else { &mut nowhere };
-                merge_below(schema, &path, section, below, warnings)?;
+            if let Some(setting) = schema.settings.iter().find(|setting| setting.path == path) {
+                // An empty key ("port:") keeps the default.
+                if !value.is_null() {
+                    *child(target, &key) = value;
+                    self.sources.insert(setting.path, FILE.into());
+                }
+                continue;
             }
-            _ => return Err(Error::Value { name: path, reason: "must be a mapping of settings".into() }),
+            let mut known =
+                schema.settings.iter().map(|s| s.path).chain(schema.foreign.iter().map(|f| f.path));
+            if !known.any(|known| is_at_or_below(known, &path)) {
+                let nearest = nearest(&path, prefixes(schema.settings.iter().map(|s| s.path)));
+                self.errors.push(Error::Unknown { what: "setting", name: path, nearest });
+                continue;
+            }
+            match value {
+                Value::Null => {}
+                Value::Object(below) => {
+                    // Where nothing below is used, the settings have no such section.
+                    let has_own = schema.settings.iter().any(|setting| is_at_or_below(setting.path, &path));
+                    let mut nowhere = Value::Null;
+                    let section = if has_own { child(target, &key) } else { &mut nowhere };
+                    self.merge(&path, section, below);
+                }
+                _ => {
+                    let reason = "must be a mapping of settings".into();
+                    self.errors.push(Error::Value { name: path, reason });
+                }
+            }
         }
     }
-    Ok(())
+
+    /// Lays the text of a variable over the values.
+    pub(super) fn variable<T: DeserializeOwned>(&mut self, path: &'static str, name: String, text: &str) {
+        match set::<T>(&mut self.value, path, text) {
+            Ok(()) => {
+                self.sources.insert(path, name);
+            }
+            Err(reason) => self.errors.push(Error::Value { name, reason }),
+        }
+    }
+
+    /// Reads the settings out of the values; what cannot be read is an error and gets its default back.
+    pub(super) fn settle<T: DeserializeOwned + Default>(&mut self) -> T {
+        for _ in 0..=self.schema.settings.len() {
+            let (path, reason) = match check::<T>(&self.value) {
+                Ok(value) => return value,
+                Err(error) => error,
+            };
+            let at = |setting: &&str| path.strip_prefix(*setting).is_some_and(ends_name);
+            let setting = self.schema.settings.iter().map(|setting| setting.path).find(at);
+            self.errors.push(Error::Value { name: path.clone(), reason });
+            let Some(setting) = setting else { break };
+            let default = value_at(self.defaults, setting);
+            *slot(&mut self.value, setting) = default;
+            self.sources.remove(setting);
+        }
+        self.value = self.defaults.clone();
+        self.sources.clear();
+        T::default()
+    }
+
+    /// Settings whose value is not the default.
+    pub(super) fn changed(&self) -> Vec<Changed> {
+        let changed = |(path, source): (&&'static str, &String)| {
+            let value = value_at(&self.value, path);
+            let default = value_at(self.defaults, path);
+            (value != default).then(|| Changed { path, value, default, source: source.clone() })
+        };
+        self.sources.iter().filter_map(changed).collect()
+    }
+}
+
+fn value_at(values: &Value, path: &str) -> Value {
+    path.split('.').try_fold(values, |value, key| value.get(key)).cloned().unwrap_or_default()
+}
+
+fn slot<'v>(value: &'v mut Value, path: &str) -> &'v mut Value {
+    path.split('.').fold(value, |value, key| child(value, key))
+}
+
+/// Whether a name ends before `rest`: nothing, a member or an index follows.
+fn ends_name(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with(['.', '['])
+}
+
+/// Reads the settings out of a value; an error is (path, reason).
+fn check<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| (error.path().to_string(), error.inner().to_string()))
 }
 
 fn is_at_or_below(path: &str, ancestor: &str) -> bool {
@@ -83,18 +155,17 @@ fn child<'a>(target: &'a mut Value, key: &str) -> &'a mut Value {
 }
 
 /// Sets the value at `path` from the text of a variable, in the form that the settings accept there.
-pub(super) fn set<T: DeserializeOwned>(value: &mut Value, path: &str, text: &str) -> Result<(), String> {
-    let slot = path.split('.').fold(&mut *value, |value, key| child(value, key));
-    let old = slot.clone();
+fn set<T: DeserializeOwned>(value: &mut Value, path: &str, text: &str) -> Result<(), String> {
+    let old = slot(value, path).clone();
     let mut reason = None;
     for candidate in candidates(&old, text)? {
-        *path.split('.').fold(&mut *value, |value, key| child(value, key)) = candidate;
+        *slot(value, path) = candidate;
         match check::<T>(value) {
             Ok(_) => return Ok(()),
             Err((_, error)) => reason.get_or_insert(error),
         };
     }
-    *path.split('.').fold(&mut *value, |value, key| child(value, key)) = old;
+    *slot(value, path) = old;
     Err(reason.unwrap_or_else(|| format!("{text:?} cannot be used")))
 }
 
@@ -154,34 +225,4 @@ fn mapping(text: &str) -> Result<Value, String> {
         map.insert(key.trim().to_owned(), Value::String(value.trim().to_owned()));
     }
     Ok(Value::Object(map))
-}
-
-/// The known name with the smallest edit distance, unless all are far away.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
-    let limit = (name.chars().count() / 2).clamp(1, DISTANCE_MAX);
-    known
-        .map(|known| (distance(name, known), known))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, known)| known.to_owned())
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours between two names, case ignored.
-fn distance(a: &str, b: &str) -> usize {
-    let [a, b] = [a, b].map(|name| name.chars().flat_map(char::to_lowercase).collect::<Vec<_>>());
-    // rows[i][j]: distance between the first i characters of a and the first j of b.
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let shortest = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                if swapped { shortest.min(rows[i - 2][j - 2] + 1) } else { shortest }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
 }

@@ -50,7 +50,7 @@ impl Default for Options {
 }
 
 const fn setting(path: &'static str, env: &'static str) -> Setting {
-    Setting { path, env, doc: "" }
+    graticule_settings::setting(path, env, "")
 }
 
 const SCHEMA: Schema = Schema {
@@ -66,11 +66,16 @@ const SCHEMA: Schema = Schema {
         setting("headers", "HEADERS"),
         setting("keys", ""),
     ],
-    meaningless: &[
-        Meaningless { path: "zone.refresh", env: "ZONE_REFRESH", instead: "changes are pushed at once" },
-        Meaningless { path: "store.postgres", env: "", instead: "the store is built in" },
+    foreign: &[
+        Foreign {
+            path: "zone.refresh",
+            env: "ZONE_REFRESH",
+            fate: Fate::Replaced("changes are pushed at once"),
+        },
+        Foreign { path: "store.postgres", env: "", fate: Fate::Replaced("the store is built in") },
+        Foreign { path: "tracing", env: "", fate: Fate::NotYet("there are no traces") },
     ],
-    reserved: &["CONFORMANCE_DIR"],
+    reserved: &["CONFORMANCE_DIR", "AGENT_*"],
 };
 
 fn try_load(yaml: &str, env: &[(&str, &str)]) -> Result<Loaded<Options>, Error> {
@@ -95,6 +100,7 @@ fn later_sources_win() {
         ("GRATICULE_CP_SERVICE_HOST", "10.0.0.1"),
         ("GRATICULE_CP_PORT", "tcp://10.0.0.1:5681"),
         ("KUMA_NOBODY_KNOWS", "x"),
+        ("GRATICULE_AGENT_PORT", "x"),
         ("PATH", "x"),
     ];
     let value = try_load(yaml, &env).expect("loads").value;
@@ -124,18 +130,52 @@ fn variables_have_the_type_of_their_setting() {
 
 #[test]
 fn what_kuma_knows_gives_one_warning() {
-    let yaml = "zone: {refresh: 1s}\nstore: {postgres: {host: x, tls: {mode: y}}}\n";
-    let loaded = try_load(yaml, &[("KUMA_ZONE_REFRESH", "1s")]).expect("loads");
-    let mut warnings = loaded.warnings;
+    let yaml = "zone: {refresh: 1s}\nstore: {postgres: {host: x, tls: {mode: y}}}\ntracing: {on: true}\n";
+    let mut warnings = try_load(yaml, &[("KUMA_ZONE_REFRESH", "1s")]).expect("loads").warnings;
     warnings.sort();
     assert_eq!(
         warnings,
         [
-            "environment variable KUMA_ZONE_REFRESH has no effect: changes are pushed at once",
-            "setting store.postgres has no effect: the store is built in",
-            "setting zone.refresh has no effect: changes are pushed at once",
+            "setting store.postgres: no effect here: the store is built in",
+            "setting tracing: not supported yet, ignored: there are no traces",
+            "setting zone.refresh, environment variable KUMA_ZONE_REFRESH: no effect here: changes are pushed at once",
         ]
     );
+}
+
+#[test]
+fn an_examination_finds_everything() {
+    let yaml = "zone: {name: east, port: high, nmae: x}\nmode: zone\nstatuses: [1, x]\nlimt: 2\n";
+    let env = [
+        ("KUMA_ZONE_ENABLED", "false"),
+        ("GRATICULE_LIMT", "1"),
+        ("GRATICULE_LIMIT", "many"),
+        ("KUMA_NOBODY_KNOWS", "x"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let examined =
+        examine_text::<Options>(&SCHEMA, Some((Path::new("cp.yaml"), yaml)), env).expect("examined");
+    let errors: Vec<String> = examined.errors.iter().map(ToString::to_string).collect();
+    let starts = [
+        "unknown setting limt; did you mean limit?",
+        "unknown setting zone.nmae; did you mean zone.name?",
+        "zone.port: invalid type: string \"high\"",
+        "statuses[1]: invalid type",
+        "unknown environment variable GRATICULE_LIMT; did you mean GRATICULE_LIMIT?",
+        "GRATICULE_LIMIT: ",
+    ];
+    assert_eq!(errors.len(), starts.len(), "{errors:#?}");
+    for start in starts {
+        assert!(errors.iter().any(|error| error.starts_with(start)), "{start:?} is not in {errors:#?}");
+    }
+    let changed: Vec<String> =
+        examined.changed.iter().map(|c| format!("{}={} from {}", c.path, c.value, c.source)).collect();
+    assert_eq!(
+        changed,
+        ["zone.enabled=false from KUMA_ZONE_ENABLED", "zone.name=\"east\" from configuration file"]
+    );
+    assert_eq!(examined.unknown_kuma, ["KUMA_NOBODY_KNOWS"]);
+    assert_eq!((examined.value.zone.port, examined.value.statuses), (5685, vec![500]), "defaults stand in");
 }
 
 #[test]

@@ -1,54 +1,209 @@
-//! Names of Kuma's settings. What a program does not list among its own settings is understood, has no effect
-//! and is answered with one warning that says what stands in its place (DESIGN decision 13).
+//! Names of Kuma's settings. What a program does not list among its own settings is understood, is not used, and
+//! is answered with one warning that says what stands in its place or what is missing (DESIGN decision 13).
 
-use crate::config::{Meaningless, Setting};
+use graticule_settings::Fate::{NotYet, Replaced};
+use graticule_settings::{Fate, Foreign, Setting};
 
-/// What stands in the place of settings below a path; the longest path decides.
-const INSTEAD: &[(&str, &str)] = &[
-    ("", "it is not supported by this version"),
-    ("mode", "the program decides: global-cp or zone-cp"),
-    ("environment", "this program runs on Universal"),
-    ("store.postgres", "no database is needed; see store.type"),
-    ("store.kubernetes", "the Kubernetes store is not supported by this version"),
-    ("store.cache", "all resources are in memory, there is nothing to cache"),
-    ("store.upsert", "conflicting writes are retried at once"),
-    ("xdsServer.dataplaneConfigurationRefreshInterval", "changes are pushed when they happen"),
-    ("xdsServer.dataplaneStatusFlushInterval", "status changes are streamed when they happen"),
-    ("xdsServer.nackBackoff", "changed content is sent at once, rejected content never again"),
-    ("xdsServer.policyMatchingCacheSize", "only affected proxies are matched again"),
-    ("multizone.global.kds.eventBasedWatchdog", "changes are pushed when they happen"),
-    ("multizone.zone.kds.eventBasedWatchdog", "changes are pushed when they happen"),
-    ("multizone.global.kds.zoneInsightFlushInterval", "zone status is kept in memory and always current"),
-    ("multizone.global.kds.nackBackoff", "rejected resources wait until they change"),
-    ("multizone.zone.kds.nackBackoff", "rejected resources wait until they change"),
-    ("multizone.global.kds.responseBackoff", "acknowledgements are sent at once"),
-    ("multizone.zone.kds.responseBackoff", "acknowledgements are sent at once"),
-    ("coreResources.status", "status is derived when its inputs change"),
-    ("ipam.allocationInterval", "addresses are allocated when a service is created"),
-    ("meshService.generationInterval", "services are generated when proxies change"),
-    ("metrics.mesh", "insights are aggregated incrementally"),
-    ("eventBus", "there is no event bus"),
-    ("runtime.kubernetes", "this program runs on Universal"),
-    ("interCp", "replicas talk over the store's own connections"),
-    ("dnsServer", "hostnames come from HostnameGenerators"),
-    ("dpServer.authn.zoneProxy", "zone proxies are Dataplanes and use dataplane tokens"),
-    ("reports", "nothing is ever reported to anybody"),
+/// Which control plane a program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `global-cp`
+    Global,
+    /// `zone-cp`
+    Zone,
+}
+
+const SUITES: Fate = Replaced("only suites with forward secrecy and authenticated encryption are offered");
+const ZONES_ONLY: Fate = Replaced("a global control plane serves no proxies; it is a setting of zone-cp");
+const GLOBAL_ONLY: Fate = Replaced("it is a setting of global-cp");
+const PUSHED: Fate = Replaced("changes are pushed when they happen");
+const UNIVERSAL: Fate = NotYet("this version runs on Universal only, without Kubernetes");
+const NO_GUI: Fate = NotYet("this version serves no GUI");
+const NO_TRACES: Fate = NotYet("this version sends no traces");
+const NO_METRICS: Fate = NotYet("this version has no metrics endpoint");
+const REJECTED: Fate = Replaced("what a peer rejected is sent again when it changes, not after a time");
+const NO_PAYLOADS: Fate = Replaced("messages are never logged; the log level debug shows what is sent");
+const SEND: Fate = Replaced("a peer that takes nothing is found by keep-alives on the connection");
+const LABELS: Fate = NotYet("all labels are passed on between zones and global");
+const NOT_COUNTED: Fate = NotYet("subscriptions in insights are bounded by the program");
+
+/// What comes of settings at or below a path, on one program or on both; the longest path decides, then the
+/// rule for one program.
+const RULES: &[(&str, Option<Role>, Fate)] = &[
+    ("general.dnsCacheTTL", None, Replaced("the zone decides when it looks a host name up again")),
+    ("general.tlsCipherSuites", None, SUITES),
+    (
+        "general.resilientComponentBaseBackoff",
+        None,
+        Replaced("failed tasks start again after 0.1 s and growing pauses"),
+    ),
+    ("general.resilientComponentMaxBackoff", None, Replaced("failed tasks start again after at most 30 s")),
+    (
+        "general.certGenerationBaseBackoff",
+        None,
+        Replaced("certificates are issued by the zone itself, ahead of time"),
+    ),
+    (
+        "general.certGenerationMaxBackoff",
+        None,
+        Replaced("certificates are issued by the zone itself, ahead of time"),
+    ),
+    (
+        "general.certGenerationCircuitBreakerMinProxies",
+        None,
+        Replaced("certificates are issued by the zone itself, ahead of time"),
+    ),
+    ("store.postgres", None, Replaced("no database is needed; see store.type")),
+    ("store.kubernetes", None, UNIVERSAL),
+    ("store.cache", None, Replaced("all resources are in memory, there is nothing to cache")),
+    ("store.upsert", None, Replaced("conflicting writes are retried at once")),
+    ("bootstrapServer", Some(Role::Global), ZONES_ONLY),
+    (
+        "bootstrapServer.params.readinessPort",
+        Some(Role::Zone),
+        Replaced("each agent says its own: GRATICULE_READINESS_PORT"),
+    ),
+    ("xdsServer", Some(Role::Global), ZONES_ONLY),
+    ("xdsServer.dataplaneConfigurationRefreshInterval", Some(Role::Zone), PUSHED),
+    (
+        "xdsServer.dataplaneStatusFlushInterval",
+        Some(Role::Zone),
+        Replaced("status changes are streamed when they happen"),
+    ),
+    ("xdsServer.nackBackoff", Some(Role::Zone), REJECTED),
+    (
+        "xdsServer.policyMatchingCacheSize",
+        Some(Role::Zone),
+        Replaced("only the policies of affected proxies are matched again"),
+    ),
+    ("monitoringAssignmentServer", Some(Role::Global), ZONES_ONLY),
+    (
+        "monitoringAssignmentServer",
+        Some(Role::Zone),
+        NotYet("this version does not tell Prometheus about proxies (MADS)"),
+    ),
+    ("apiServer.corsAllowedDomains", None, NotYet("pages of other origins cannot use the API")),
+    ("apiServer.https.tlsCipherSuites", None, SUITES),
+    ("apiServer.rootUrl", None, NO_GUI),
+    ("apiServer.gui", None, NO_GUI),
+    ("runtime.kubernetes", None, UNIVERSAL),
+    ("runtime.universal", Some(Role::Global), ZONES_ONLY),
+    (
+        "runtime.universal.dataplaneCleanupAge",
+        Some(Role::Zone),
+        NotYet("Dataplanes that were applied over REST stay until they are deleted"),
+    ),
+    ("runtime.universal.spire", Some(Role::Zone), NotYet("this version has no SPIRE provider")),
+    ("runtime.universal.workload", Some(Role::Zone), Replaced("Workloads follow their Dataplanes at once")),
+    ("metrics.dataplane", None, NOT_COUNTED),
+    ("metrics.zone", None, NOT_COUNTED),
+    ("metrics.mesh", None, Replaced("counts are taken from memory when they are asked for")),
+    ("metrics.controlPlane", None, NO_METRICS),
+    ("metrics.openTelemetry", None, NO_METRICS),
+    ("reports", None, Replaced("nothing is ever reported to anybody")),
+    ("multizone.global", Some(Role::Zone), GLOBAL_ONLY),
+    (
+        "multizone.global.kds.zoneInsightFlushInterval",
+        Some(Role::Global),
+        Replaced("zone status is kept in memory and always current"),
+    ),
+    ("multizone.global.kds.tlsCipherSuites", Some(Role::Global), SUITES),
+    ("multizone.global.kds.msgSendTimeout", Some(Role::Global), SEND),
+    ("multizone.global.kds.nackBackoff", Some(Role::Global), REJECTED),
+    (
+        "multizone.global.kds.responseBackoff",
+        Some(Role::Global),
+        Replaced("acknowledgements are sent at once"),
+    ),
+    ("multizone.global.kds.logPayloads", Some(Role::Global), NO_PAYLOADS),
+    ("multizone.global.kds.eventBasedWatchdog", Some(Role::Global), PUSHED),
+    (
+        "multizone.global.kds.zoneHealthCheck",
+        Some(Role::Global),
+        Replaced("a zone is gone when its connection is; see multizone.global.kds.healthInterval"),
+    ),
+    ("multizone.global.kds.tracing", Some(Role::Global), NO_TRACES),
+    ("multizone.global.kds.labels", Some(Role::Global), LABELS),
+    ("multizone.zone", Some(Role::Global), Replaced("it is a setting of zone-cp")),
+    ("multizone.zone.kds.msgSendTimeout", Some(Role::Zone), SEND),
+    ("multizone.zone.kds.nackBackoff", Some(Role::Zone), REJECTED),
+    ("multizone.zone.kds.responseBackoff", Some(Role::Zone), Replaced("acknowledgements are sent at once")),
+    ("multizone.zone.kds.logPayloads", Some(Role::Zone), NO_PAYLOADS),
+    ("multizone.zone.kds.eventBasedWatchdog", Some(Role::Zone), PUSHED),
+    ("multizone.zone.kds.labels", Some(Role::Zone), LABELS),
+    ("dnsServer", None, Replaced("host names come from HostnameGenerators")),
+    ("diagnostics.debugEndpoints", None, NotYet("this version has no profiling endpoints")),
+    ("diagnostics.tlsCipherSuites", None, SUITES),
+    ("dpServer", Some(Role::Global), ZONES_ONLY),
+    ("dpServer.tlsCipherSuites", Some(Role::Zone), SUITES),
+    (
+        "dpServer.gracefulShutdownTimeout",
+        Some(Role::Zone),
+        Replaced("all parts of the program have 10 s to end"),
+    ),
+    (
+        "dpServer.authn.zoneProxy.type",
+        Some(Role::Global),
+        Replaced("zone proxies are Dataplanes; zones need a token, see compat.allowZonesWithoutToken"),
+    ),
+    (
+        "dpServer.authn.zoneProxy",
+        Some(Role::Zone),
+        Replaced("zone proxies are Dataplanes and use dataplane tokens"),
+    ),
+    ("dpServer.hds.refreshInterval", Some(Role::Zone), PUSHED),
+    ("interCp", None, Replaced("replicas talk over the store's own connections")),
+    ("tracing", None, NO_TRACES),
+    ("eventBus", None, Replaced("there is no event bus")),
+    ("policies.pluginPoliciesEnabled", None, NotYet("all kinds of policies are enabled")),
+    ("coreResources.enabled", None, NotYet("all kinds of resources are enabled")),
+    ("coreResources.status", Some(Role::Global), ZONES_ONLY),
+    ("coreResources.status", Some(Role::Zone), Replaced("status is derived when its inputs change")),
+    ("ipam", Some(Role::Global), ZONES_ONLY),
+    (
+        "ipam.meshExternalService",
+        Some(Role::Zone),
+        NotYet("this version gives MeshExternalServices no addresses"),
+    ),
+    (
+        "ipam.meshMultiZoneService",
+        Some(Role::Zone),
+        NotYet("this version gives MeshMultiZoneServices no addresses"),
+    ),
+    (
+        "ipam.allocationInterval",
+        Some(Role::Zone),
+        Replaced("addresses are allocated when a service is created"),
+    ),
+    ("meshService", Some(Role::Global), ZONES_ONLY),
+    (
+        "meshService.generationInterval",
+        Some(Role::Zone),
+        Replaced("services are generated when proxies change"),
+    ),
+    (
+        "meshService.labelPropagation",
+        Some(Role::Zone),
+        NotYet("generated MeshServices have the labels of the control plane only"),
+    ),
 ];
 
 /// The settings of Kuma that are not among `own`.
-pub fn meaningless(own: &[Setting]) -> Vec<Meaningless> {
+pub fn foreign(own: &[Setting], role: Role) -> Vec<Foreign> {
     KUMA.iter()
         .filter(|(path, _)| !own.iter().any(|setting| setting.path == *path))
-        .map(|(path, env)| Meaningless { path, env, instead: instead(path) })
+        .map(|(path, env)| Foreign { path, env, fate: fate(path, role).unwrap_or(NotYet("it is ignored")) })
         .collect()
 }
 
-fn instead(path: &str) -> &'static str {
-    INSTEAD
+fn fate(path: &str, role: Role) -> Option<Fate> {
+    let is_below =
+        |start: &str| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    RULES
         .iter()
-        .filter(|(prefix, _)| prefix.is_empty() || path == *prefix || path.starts_with(&format!("{prefix}.")))
-        .max_by_key(|(prefix, _)| prefix.len())
-        .map_or("", |(_, instead)| instead)
+        .filter(|(start, only, _)| is_below(start) && only.is_none_or(|only| only == role))
+        .max_by_key(|(start, only, _)| (start.len(), only.is_some()))
+        .map(|(_, _, fate)| *fate)
 }
 
 /// Path in the file, variable without prefix.
@@ -540,12 +695,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_settings_mean_something() {
-        let own = [Setting { path: "ipam.meshService.cidr", env: "IPAM_MESH_SERVICE_CIDR", doc: "" }];
-        let others = meaningless(&own);
-        assert!(!others.iter().any(|m| m.path == own[0].path));
-        let interval = others.iter().find(|m| m.path == "ipam.allocationInterval").expect("listed");
-        assert_eq!(interval.instead, "addresses are allocated when a service is created");
-        assert!(others.iter().all(|m| !m.instead.is_empty()));
+    fn every_rule_is_about_settings_of_kuma() {
+        for (start, ..) in RULES {
+            let is_below = |path: &str| path == *start || path.starts_with(&format!("{start}."));
+            assert!(KUMA.iter().any(|(path, _)| is_below(path)), "{start} is no setting of Kuma");
+        }
+    }
+
+    #[test]
+    fn own_settings_are_not_foreign() {
+        let own = [graticule_settings::setting("ipam.meshService.cidr", "IPAM_MESH_SERVICE_CIDR", "")];
+        let others = foreign(&own, Role::Zone);
+        assert!(!others.iter().any(|known| known.path == own[0].path));
+        let fate_of = |path: &str, role| {
+            foreign(&own, role).iter().find(|known| known.path == path).map(|known| known.fate)
+        };
+        let allocated = Replaced("addresses are allocated when a service is created");
+        assert_eq!(fate_of("ipam.allocationInterval", Role::Zone), Some(allocated));
+        assert_eq!(fate_of("ipam.allocationInterval", Role::Global), Some(ZONES_ONLY));
     }
 }

@@ -6,15 +6,32 @@ mod kuma;
 
 use serde::{Deserialize, Serialize};
 
-pub use kuma::meaningless;
+pub use graticule_settings::setting;
+pub use kuma::{Role, foreign};
 
 use crate::config::{Schema, Setting};
 
+/// Variables of the other programs, which may share an environment with a control plane; and of our tests.
+const RESERVED: &[&str] = &[
+    "ADDRESS",
+    "TOKEN",
+    "CA_CERT_FILE",
+    "CLI_*",
+    "CONTROL_PLANE_*",
+    "DATAPLANE_*",
+    "READINESS_PORT",
+    "APPLICATION_PROBE_PROXY_PORT",
+    "DNS_ENABLED",
+    "DNS_PROXY_PORT",
+    "CONFORMANCE_DIR",
+    "BIN_DIR",
+];
+
 /// A schema out of the tables of a program's parts. Tables live as long as the process.
-pub fn schema(tables: &[&[Setting]], reserved: &'static [&'static str]) -> Schema {
+pub fn schema(tables: &[&[Setting]], role: Role) -> Schema {
     let settings: Vec<Setting> = tables.iter().flat_map(|table| table.iter().copied()).collect();
-    let meaningless = meaningless(&settings);
-    Schema { settings: settings.leak(), meaningless: meaningless.leak(), reserved }
+    let foreign = foreign(&settings, role);
+    Schema { settings: settings.leak(), foreign: foreign.leak(), reserved: RESERVED }
 }
 
 /// `general`: certificates, directories, back-off.
@@ -107,18 +124,53 @@ impl StoreSettings {
 pub struct Diagnostics {
     /// Port of `/ready` and `/healthy`.
     pub server_port: u16,
+    /// TLS on that port.
+    pub tls_enabled: bool,
+    /// PEM certificate; empty = `general.tlsCertFile`.
+    pub tls_cert_file: String,
+    /// Its key.
+    pub tls_key_file: String,
+    /// Lowest TLS version.
+    pub tls_min_version: String,
+    /// Highest TLS version; empty = newest.
+    pub tls_max_version: String,
 }
 
 impl Default for Diagnostics {
     fn default() -> Self {
-        Diagnostics { server_port: 5680 }
+        Diagnostics {
+            server_port: 5680,
+            tls_enabled: false,
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+            tls_min_version: "TLSv1_2".into(),
+            tls_max_version: String::new(),
+        }
     }
 }
 
 impl Diagnostics {
     /// Table of settings.
-    pub const SETTINGS: &[Setting] =
-        &[setting("diagnostics.serverPort", "DIAGNOSTICS_SERVER_PORT", "port of /ready and /healthy")];
+    pub const SETTINGS: &[Setting] = &[
+        setting("diagnostics.serverPort", "DIAGNOSTICS_SERVER_PORT", "port of /ready and /healthy"),
+        setting("diagnostics.tlsEnabled", "DIAGNOSTICS_TLS_ENABLED", "TLS on that port"),
+        setting(
+            "diagnostics.tlsCertFile",
+            "DIAGNOSTICS_TLS_CERT_FILE",
+            "PEM certificate; empty: general.tlsCertFile",
+        ),
+        setting("diagnostics.tlsKeyFile", "DIAGNOSTICS_TLS_KEY_FILE", "key of the certificate"),
+        setting(
+            "diagnostics.tlsMinVersion",
+            "DIAGNOSTICS_TLS_MIN_VERSION",
+            "lowest TLS version, unless general.tlsMinVersion is higher",
+        ),
+        setting(
+            "diagnostics.tlsMaxVersion",
+            "DIAGNOSTICS_TLS_MAX_VERSION",
+            "highest TLS version; empty: general.tlsMaxVersion",
+        ),
+    ];
 }
 
 /// `defaults`: what a control plane makes by itself.
@@ -127,6 +179,8 @@ impl Diagnostics {
 pub struct Defaults {
     /// No mesh `default`.
     pub skip_mesh_creation: bool,
+    /// Nothing that makes a control plane usable at once: no mesh, signing keys or admin token.
+    pub skip_tenant_resources: bool,
     /// No HostnameGenerators.
     #[serde(rename = "SkipHostnameGenerators")]
     pub skip_hostname_generators: bool,
@@ -141,14 +195,14 @@ impl Defaults {
             "do not create the mesh \"default\"",
         ),
         setting(
+            "defaults.skipTenantResources",
+            "DEFAULTS_SKIP_TENANT_RESOURCES",
+            "create neither the mesh \"default\" nor signing keys of tokens nor the admin's token",
+        ),
+        setting(
             "defaults.SkipHostnameGenerators",
             "DEFAULTS_SKIP_HOSTNAME_GENERATORS",
             "do not create the default HostnameGenerators",
         ),
     ];
-}
-
-/// One row of a table.
-pub const fn setting(path: &'static str, env: &'static str, doc: &'static str) -> Setting {
-    Setting { path, env, doc }
 }

@@ -180,3 +180,64 @@ fn client_roots_must_be_certificates() {
     assert_eq!(error.to_string(), "authorities: holds no PEM certificate");
     let _: Arc<rustls::ClientConfig> = client_config(&ClientTrust::Anybody, &["h2"]).expect("accepted");
 }
+
+/// An authority, and a certificate of a client that it signed: PEM of the authority, chain and key of the client.
+fn mk_client()
+-> (Vec<u8>, Vec<rustls_pki_types::CertificateDer<'static>>, rustls_pki_types::PrivateKeyDer<'static>) {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    let (authority_key, client_key) =
+        (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+    let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).expect("signed");
+    let issuer = Issuer::new(params, authority_key);
+    let mut params = CertificateParams::new(vec!["client".to_owned()]).expect("a name");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client = params.signed_by(&client_key, &issuer).expect("signed");
+    let key = rustls_pki_types::PrivateKeyDer::try_from(client_key.serialize_der()).expect("a key");
+    (authority.pem().into_bytes(), vec![client.der().clone()], key)
+}
+
+#[tokio::test]
+async fn clients_show_a_certificate_where_they_must() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cert = mk_cert(dir.path(), &[]).expect("generated");
+    let (authority, chain, key) = mk_client();
+    let server = ServerTls { client_ca: Some(authority), ..ServerTls::default() };
+    let acceptor =
+        TcpAcceptor::bind(([127, 0, 0, 1], 0).into(), "test", ListenLimits::default()).await.expect("bound");
+    let address = acceptor.local_addr();
+    let incoming = acceptor.tls(cert.config(&server).expect("config"));
+    let (signal, drain) = Drain::new();
+    let server = serve_http(tower::service_fn(answer), incoming, HttpLimits::default(), drain);
+    let requests = async {
+        let anybody = client_config(&ClientTrust::Anybody, &["http/1.1"]).expect("config");
+        for (name, credentials, is_admitted) in [
+            ("none", None, false),
+            ("of another authority", Some((mk_client().1, mk_client().2)), false),
+            ("of the authority", Some((chain, key)), true),
+        ] {
+            let mut config = rustls::ClientConfig::clone(&anybody);
+            if let Some((chain, key)) = credentials {
+                let provider = rustls::crypto::aws_lc_rs::default_provider();
+                let key = provider.key_provider.load_private_key(key).expect("a key");
+                let certified = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
+                config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+            }
+            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+            let ask = async {
+                let stream = TcpStream::connect(address).await?;
+                let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+                let request =
+                    Request::builder().uri("/x").header("host", "x").body(Full::new(Bytes::new()))?;
+                Fallible::Ok(drive(connection, sender.send_request(request)).await?.into_body())
+            };
+            let answered: Fallible<String> = ask.await;
+            assert_eq!(answered.is_ok(), is_admitted, "{name}: {answered:?}");
+        }
+        signal.drain();
+    };
+    tokio::join!(server, requests);
+}

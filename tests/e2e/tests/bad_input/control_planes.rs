@@ -251,7 +251,9 @@ async fn run(
     let (code, said) = finish(label, &bench.dir, &mut command, LIMIT).await?;
     // A zone has perhaps begun to talk to global; that is not what is looked at here.
     let is_log = |line: &&str| line.contains(" INFO ") || line.contains(" WARN ");
-    let errors: Vec<&str> = said.lines().filter(|line| !is_log(line)).collect();
+    // What `--check-config` says comes before the errors.
+    let errors = said.rsplit_once("\nErrors:\n").map_or(said.as_str(), |(_, errors)| errors);
+    let errors: Vec<&str> = errors.lines().filter(|line| !is_log(line)).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let outcome = says(&errors.join("\n"), &parts).and_then(|()| {
         ensure!(code == 1, "exit code {code}");

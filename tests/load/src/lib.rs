@@ -1,0 +1,7 @@
+//! Measurements of running control planes; `cargo xtask load` runs them. Development only.
+
+pub mod api;
+mod connection;
+mod figures;
+
+pub use figures::Figures;

@@ -1,215 +1,287 @@
-//! `grat apply`.
+//! `grat apply`: creates and updates resources, shows what it would do, deletes what the files no longer name.
 
-use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::Args;
-use graticule_model::{Kind, Resource};
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use graticule_model::Kind;
+use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::client::{Client, NotFound, documents, resource_path};
+use crate::client::{self, Client, is_status, resource_path};
+use crate::diff::{self, Effect};
+use crate::documents::{self, Document};
+use crate::failure::Different;
+use crate::prune;
+use crate::selector::Selector;
+use crate::session::{Session, counted, pair, usage};
 
-/// A kind that is at most this many edits away was probably meant.
-const NEAR: usize = 3;
-/// Longer names are cut before they are compared.
-const LONGEST_KIND: usize = 64;
-
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// File, directory of .yaml/.yml/.json files, or `-` for standard input; repeatable.
-    #[arg(short, long, required = true)]
-    file: Vec<PathBuf>,
-    /// Variable of a template: `-v name=value` replaces `{{ name }}`.
-    #[arg(short, long = "var", value_parser = variable)]
-    variables: Vec<(String, String)>,
-    /// Checks the documents here and shows them, without a call.
-    #[arg(long)]
-    dry_run: bool,
+    /// File, directory of .yaml/.yml/.json files, URL, or `-` for standard input; repeatable.
+    #[arg(short, long, required = true, value_name = "PLACE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Variable of a template: `-v name=value` replaces `{{ name }}`; repeatable.
+    #[arg(short, long = "var", value_parser = pair, value_name = "NAME=VALUE")]
+    pub(crate) variables: Vec<(String, String)>,
+    /// Mesh of documents that name none. [default: that of the context, or default]
+    #[arg(short, long)]
+    pub(crate) mesh: Option<String>,
+    /// Shows what would change and changes nothing: `client` compares with what is stored, `server` has the
+    /// control plane check every write as well.
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "client", value_name = "WHERE")]
+    pub(crate) dry_run: Option<DryRun>,
+    /// With --dry-run: exit code 3 when something would change.
+    #[arg(long, requires = "dry_run")]
+    pub(crate) exit_code: bool,
+    /// Also deletes what the selector matches and the files no longer name.
+    #[arg(long, requires = "selector")]
+    pub(crate) prune: bool,
+    /// Labels of what --prune may delete: `team=a,env!=prod`.
+    #[arg(short = 'l', long, requires = "prune", value_name = "LABELS")]
+    pub(crate) selector: Option<Selector>,
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
-    text.split_once('=')
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .ok_or_else(|| format!("`{text}` is not of the form name=value"))
+/// Where a write is tried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DryRun {
+    /// Against what is stored.
+    Client,
+    /// By the control plane.
+    Server,
+}
+
+/// What was done.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    created: usize,
+    updated: usize,
+    unchanged: usize,
+    deleted: usize,
+}
+
+impl Tally {
+    fn add(&mut self, effect: Effect) {
+        match effect {
+            Effect::Create => self.created += 1,
+            Effect::Update => self.updated += 1,
+            Effect::Nothing => self.unchanged += 1,
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.created + self.updated + self.deleted == 0
+    }
+
+    /// `2 to create, 1 to delete` or `2 created, 1 deleted`.
+    fn describe(&self, is_dry: bool) -> String {
+        let words = [
+            (self.created, "created", "to create"),
+            (self.updated, "updated", "to update"),
+            (self.unchanged, "unchanged", "unchanged"),
+            (self.deleted, "deleted", "to delete"),
+        ];
+        let said: Vec<String> = words
+            .iter()
+            .filter(|(count, _, _)| *count > 0)
+            .map(|(count, done, todo)| format!("{count} {}", if is_dry { todo } else { done }))
+            .collect();
+        if said.is_empty() { "nothing to do".into() } else { said.join(", ") }
+    }
 }
 
 /// Reads and checks every document before the first call.
-pub(crate) async fn run(client: &Client, arguments: &Arguments) -> Result<()> {
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
     let variables: BTreeMap<_, _> = arguments.variables.iter().cloned().collect();
-    let mut resources = Vec::new();
-    for path in &arguments.file {
-        for (source, text) in texts(path)? {
-            let text = render(&text, &variables).with_context(|| source.clone())?;
-            for document in documents(&text, &source)? {
-                let (resource, document) = check(document).with_context(|| source.clone())?;
-                resources.push((resource, document, source.clone()));
+    let mesh = session.mesh(arguments.mesh.as_deref()).ok();
+    let mut documents = documents::read(&arguments.file, &variables, mesh.as_deref()).await?;
+    say_unknown(session, &documents);
+    // A mesh comes before what lives in it, whatever the order of the files.
+    documents.sort_by_key(|document| document.kind() != Kind::Mesh);
+    let client = session.checked_client().await?;
+    let mut tally = Tally::default();
+    match arguments.dry_run {
+        Some(place) => {
+            for document in &documents {
+                tally.add(try_out(session, &client, document, place).await?);
             }
         }
+        None => write_all(session, &client, &documents, &mut tally).await?,
     }
-    if arguments.dry_run {
-        for (_, document, _) in &resources {
-            println!("---\n{}", graticule_model::yaml::to_string(document)?.trim_end());
-        }
-        return Ok(());
+    if let (true, Some(selector)) = (arguments.prune, &arguments.selector) {
+        let named = documents.iter().map(key).collect();
+        let is_dry = arguments.dry_run.is_some();
+        tally.deleted = prune::run(session, &client, selector, &named, is_dry).await?;
     }
-    for (resource, document, source) in &resources {
-        let (kind, name) = (resource.kind(), &resource.meta.name);
-        let path = resource_path(kind, &resource.meta.mesh, name);
-        let not_applied = || format!("{source}: {} {name} was not applied", kind.name());
-        let existed = client.exists(&path).await.with_context(not_applied)?;
-        let answer = match client.put(&path, document).await {
-            Err(error) if error.is::<NotFound>() && !kind.descriptor().is_global_scoped() => {
-                let mesh = &resource.meta.mesh;
-                let hint =
-                    format!("is there a mesh \"{mesh}\"? Apply it first, or name another one in `mesh`");
-                Err::<Value, _>(error.context(hint)).with_context(not_applied)?
-            }
-            other => other.with_context(not_applied)?,
-        };
-        println!("{} {name} {}", kind.name(), if existed { "updated" } else { "created" });
-        for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            eprintln!("Warning: {warning}");
-        }
+    let is_dry = arguments.dry_run.is_some();
+    if is_dry || documents.len() > 1 || tally.deleted > 0 {
+        session.screen.note(&tally.describe(is_dry));
+    }
+    if arguments.exit_code && !tally.is_quiet() {
+        return Err(Different.into());
     }
     Ok(())
 }
 
-/// The texts behind an argument: (name for messages, text).
-fn texts(path: &Path) -> Result<Vec<(String, String)>> {
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("standard input")?;
-        return Ok(vec![("standard input".into(), text)]);
-    }
-    let read = |path: &Path| -> Result<(String, String)> {
-        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        Ok((path.display().to_string(), text))
-    };
-    if !path.is_dir() {
-        return Ok(vec![read(path)?]);
-    }
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-        .with_context(|| path.display().to_string())?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|file| {
-            file.extension()
-                .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
-        })
-        .collect();
-    files.sort();
-    ensure!(!files.is_empty(), "{} holds no .yaml, .yml or .json file", path.display());
-    files.iter().map(|file| read(file)).collect()
+/// Identity of a document: kind, mesh, name.
+pub(crate) type Id = (&'static str, String, String);
+
+fn key(document: &Document) -> Id {
+    (document.kind().name(), document.mesh().to_owned(), document.name().to_owned())
 }
 
-/// Replaces `{{ name }}`.
-fn render(text: &str, variables: &BTreeMap<String, String>) -> Result<String> {
-    if variables.is_empty() {
-        return Ok(text.to_owned());
-    }
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("{{") {
-        let Some(end) = rest[start..].find("}}") else { bail!("`{{{{` without `}}}}`") };
-        let name = rest[start + 2..start + end].trim();
-        out.push_str(&rest[..start]);
-        match variables.get(name) {
-            Some(value) => out.push_str(value),
-            // Hostname templates of resources have the same form; only what was asked for is replaced.
-            None => out.push_str(&rest[start..start + end + 2]),
-        }
-        rest = &rest[start + end + 2..];
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-/// A document that is a valid resource, with its mesh filled in.
-fn check(mut document: Value) -> Result<(Resource, Value)> {
-    let text = |field: &str| document[field].as_str().map(str::to_owned);
-    let Some(type_name) = text("type") else {
-        if document.get("apiVersion").is_some() {
-            bail!(
-                "`type` is missing: this is the form of Kubernetes; write `type`, `mesh`, `name` and `spec` at the top"
-            );
-        }
-        bail!("`type` is missing: a resource begins with `type: <kind>` and `name: <name>`");
-    };
-    let kind =
-        Kind::from_name(&type_name).map_err(|error| anyhow!("type: {error}{}", did_you_mean(&type_name)))?;
-    let what = || format!("{kind} {} is not valid", text("name").unwrap_or_default());
-    let resource = Resource::from_rest(kind, &document).with_context(what)?;
-    resource.validate().with_context(what)?;
-    ensure!(!resource.meta.name.is_empty(), "{kind}: `name` is missing");
-    if !kind.descriptor().is_global_scoped() {
-        document["mesh"] = resource.meta.mesh.clone().into();
-    }
-    Ok((resource, document))
-}
-
-/// The kind that was probably meant; the list of all of them when none is near.
-fn did_you_mean(name: &str) -> String {
-    let kinds = || Kind::all().map(|kind| kind.descriptor().name);
-    let lower = name.to_ascii_lowercase();
-    let near = kinds()
-        .map(|known| (distance(&lower, &known.to_ascii_lowercase()), known))
-        .filter(|(distance, _)| *distance <= NEAR)
-        .min();
-    match near {
-        Some((_, known)) => format!("; did you mean {known}?"),
-        None => format!("; known are: {}", kinds().collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// Edit distance of two short texts.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(LONGEST_KIND).enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+fn say_unknown(session: &Session, documents: &[Document]) {
+    for document in documents {
+        for path in &document.unknown {
+            session.screen.warn(&format!(
+                "{}: {} {}: nobody reads `{path}`; is it misspelt?",
+                document.source,
+                document.kind(),
+                document.name()
+            ));
         }
     }
-    row[b.len()]
 }
+
+/// Writes documents in order; stops at the first that is refused.
+pub(crate) async fn write_all(
+    session: &Session,
+    client: &Client,
+    documents: &[Document],
+    tally: &mut impl Extend<Effect>,
+) -> Result<()> {
+    for (index, document) in documents.iter().enumerate() {
+        let effect = write(session, client, document).await.with_context(|| {
+            let what =
+                format!("{}: {} {} was not applied", document.source, document.kind(), document.name());
+            match index {
+                0 => what,
+                before => format!(
+                    "{what} ({} before it; applying all of them again is safe)",
+                    counted(before, "document")
+                ),
+            }
+        })?;
+        tally.extend([effect]);
+        let style = session.screen.style;
+        let word = match effect {
+            Effect::Create => style.good("Created"),
+            Effect::Update => style.careful("Updated"),
+            Effect::Nothing => "Unchanged".to_owned(),
+        };
+        session.screen.line(&format!("{} {word}", title(document)))?;
+    }
+    Ok(())
+}
+
+impl Extend<Effect> for Tally {
+    fn extend<T: IntoIterator<Item = Effect>>(&mut self, effects: T) {
+        effects.into_iter().for_each(|effect| self.add(effect));
+    }
+}
+
+/// kumactl's words, for scripts that read them.
+fn title(document: &Document) -> String {
+    format!("resource type=\"{}\" mesh=\"{}\" name=\"{}\"", document.kind(), document.mesh(), document.name())
+}
+
+async fn write(session: &Session, client: &Client, document: &Document) -> Result<Effect> {
+    let (kind, mesh) = (document.kind(), document.mesh());
+    let path = resource_path(kind, mesh, document.name());
+    let stored = client.find(&path).await?;
+    let effect = diff::effect(kind, stored.as_ref(), &document.body);
+    if effect == Effect::Nothing {
+        return Ok(effect);
+    }
+    let answer = with_mesh_hint(client.put(&path, &document.body).await, document)?;
+    show_warnings(session, &answer);
+    Ok(effect)
+}
+
+fn show_warnings(session: &Session, answer: &Value) {
+    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        session.screen.warn(warning);
+    }
+}
+
+fn with_mesh_hint(answer: Result<Value>, document: &Document) -> Result<Value> {
+    match answer {
+        Err(error)
+            if is_status(&error, StatusCode::NOT_FOUND)
+                && !document.kind().descriptor().is_global_scoped() =>
+        {
+            let mesh = document.mesh();
+            Err(error.context(format!(
+                "is there a mesh \"{mesh}\"? `grat get meshes` shows them; apply it first, or name another one in `mesh`"
+            )))
+        }
+        other => other,
+    }
+}
+
+/// Shows what a write would change.
+async fn try_out(session: &Session, client: &Client, document: &Document, place: DryRun) -> Result<Effect> {
+    let (kind, mesh, name) = (document.kind(), document.mesh(), document.name());
+    let what = || format!("{}: {kind} {name}", document.source);
+    let path = resource_path(kind, mesh, name);
+    let stored = client.find(&path).await.with_context(what)?;
+    let mut wanted = document.body.clone();
+    if place == DryRun::Server {
+        let answer = client.put(&format!("/_dry-run{path}"), &document.body).await;
+        let answer = with_mesh_hint(no_page_hint(answer), document).with_context(what)?;
+        show_warnings(session, &answer);
+        if let Some(resource) = answer.get("resource") {
+            wanted = resource.clone();
+        }
+    }
+    let effect = diff::effect(kind, stored.as_ref(), &wanted);
+    let style = session.screen.style;
+    let title = format!("{kind} {name}{}", crate::kinds::in_mesh(kind, mesh));
+    session.screen.line(&match effect {
+        Effect::Create => style.good(&format!("+ {title} would be created")),
+        Effect::Update => style.careful(&format!("~ {title} would be updated")),
+        Effect::Nothing => format!("= {title} is unchanged"),
+    })?;
+    if effect != Effect::Nothing {
+        session.screen.print(&diff::render(kind, stored.as_ref(), &wanted, style))?;
+    }
+    Ok(effect)
+}
+
+/// A control plane that knows no dry run has no such page.
+fn no_page_hint(answer: Result<Value>) -> Result<Value> {
+    match answer {
+        Err(error)
+            if is_status(&error, StatusCode::NOT_FOUND) && error.to_string().contains("Page Not Found") =>
+        {
+            Err(usage("this control plane has no dry run of its own; use --dry-run=client"))
+        }
+        other => other,
+    }
+}
+
+/// Deletes one resource.
+pub(crate) async fn delete(client: &Client, kind: Kind, mesh: &str, name: &str) -> Result<()> {
+    let path = client::resource_path(kind, mesh, name);
+    client.delete(&path).await
+}
+
+/// Names of documents.
+pub(crate) type Named = BTreeSet<Id>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn variables_and_templates() {
-        let variables = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
-        assert_eq!(render("x {{ a }} {{ .Zone }}", &variables).expect("renders"), "x 1 {{ .Zone }}");
-        assert!(render("{{ a", &variables).is_err());
-    }
-
-    #[test]
-    fn documents_are_checked_before_any_call() {
-        let text = "type: MeshZoneAddress\nname: a\nspec: {address: '', port: 0}";
-        let error = check(graticule_model::yaml::parse_one(text).expect("yaml")).expect_err("invalid");
-        assert!(format!("{error:#}").contains("MeshZoneAddress a is not valid: spec.address: "), "{error:#}");
-    }
-
-    #[test]
-    fn errors_name_what_was_meant() {
-        for (text, expected) in [
-            ("type: MeshTimout\nname: a", "did you mean MeshTimeout?"),
-            ("type: meshtimeout\nname: a", "did you mean MeshTimeout?"),
-            ("type: Nothing\nname: a", "known are: Mesh"),
-            ("apiVersion: kuma.io/v1alpha1\nkind: Mesh", "form of Kubernetes"),
-            ("hello", "a resource begins with"),
-            ("[1]", "a resource begins with"),
-            ("type: MeshTimeout\nname: a\nspec: {to: 5}", "MeshTimeout a is not valid: spec.to"),
-        ] {
-            let document = graticule_model::yaml::parse_one(text).expect("yaml");
-            let error = format!("{:#}", check(document).expect_err(text));
-            assert!(error.contains(expected), "{text}: {error}");
-        }
+    fn tallies() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.describe(true).as_str(), tally.is_quiet()), ("nothing to do", true));
+        tally.extend([Effect::Create, Effect::Create, Effect::Nothing]);
+        tally.deleted = 1;
+        assert_eq!(tally.describe(true), "2 to create, 1 unchanged, 1 to delete");
+        assert_eq!(tally.describe(false), "2 created, 1 unchanged, 1 deleted");
+        assert!(!tally.is_quiet());
     }
 }

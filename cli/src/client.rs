@@ -1,173 +1,407 @@
-//! Calls of the REST API; every error says what to do next.
+//! Calls of the REST API (rest-api.md §2–§4); every error says what to do next.
 
-use std::path::Path;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use graticule_model::Kind;
-use reqwest::{Method, StatusCode};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
-/// Longest time of one call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Items of a page when everything is read.
+const PAGE_SIZE: usize = 1000;
+/// Pages of one list; more is a server whose links go round in circles.
+const PAGES_MAX: usize = 10_000;
+
+/// Which control plane, and as whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// URL of the REST API.
+    pub(crate) address: String,
+    /// User token.
+    pub(crate) token: Option<String>,
+    /// PEM of the authority of an https address.
+    pub(crate) ca_cert_file: Option<PathBuf>,
+    /// PEM chain that the client shows.
+    pub(crate) client_cert_file: Option<PathBuf>,
+    /// Its key.
+    pub(crate) client_key_file: Option<PathBuf>,
+    /// No check of the server's certificate.
+    pub(crate) skip_verify: bool,
+    /// More headers of every request.
+    pub(crate) headers: Vec<(String, String)>,
+}
 
 /// A control plane's REST API.
+#[derive(Debug)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    base: Url,
     address: String,
     token: Option<String>,
 }
 
-/// Path of a resource.
-pub(crate) fn resource_path(kind: Kind, mesh: &str, name: &str) -> String {
-    format!("{}/{name}", list_path(kind, mesh))
+/// One segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
 }
 
-/// Path of the list of a kind.
-pub(crate) fn list_path(kind: Kind, mesh: &str) -> String {
+/// Path of a resource.
+pub(crate) fn resource_path(kind: Kind, mesh: &str, name: &str) -> String {
+    format!("{}/{}", list_path(kind, Some(mesh)), segment(name))
+}
+
+/// Path of the list of a kind; `mesh` absent: of all meshes.
+pub(crate) fn list_path(kind: Kind, mesh: Option<&str>) -> String {
     let descriptor = kind.descriptor();
-    if descriptor.is_global_scoped() {
-        format!("/{}", descriptor.path)
-    } else {
-        format!("/meshes/{mesh}/{}", descriptor.path)
+    match mesh {
+        Some(mesh) if !descriptor.is_global_scoped() => {
+            format!("/meshes/{}/{}", segment(mesh), descriptor.path)
+        }
+        _ => format!("/{}", descriptor.path),
     }
 }
 
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Page {
+    pub(crate) items: Vec<Value>,
+    pub(crate) total: u64,
+    /// Offset of the next page.
+    pub(crate) next_offset: Option<String>,
+}
+
 impl Client {
-    /// A client of the API at `address`.
-    pub(crate) fn new(address: &str, ca_cert_file: Option<&Path>, token: Option<String>) -> Result<Client> {
+    /// A client; `timeout` absent: calls may take any time.
+    pub(crate) fn new(target: &Target, timeout: Option<Duration>) -> Result<Client> {
         let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let address = target.address.trim_end_matches('/').to_owned();
+        let base = Url::parse(&address)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let Some(base) = base else {
+            bail!("--address {address:?} is not a URL such as http://localhost:5681");
+        };
         let mut builder = reqwest::Client::builder()
-            .timeout(CALL_TIMEOUT)
+            .default_headers(headers(&target.headers)?)
             .user_agent(concat!("grat/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = ca_cert_file {
+        if let Some(timeout) = timeout {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(file) = &target.ca_cert_file {
             let pem = std::fs::read(file).with_context(|| format!("--ca-cert-file {}", file.display()))?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .with_context(|| format!("--ca-cert-file {}: no PEM certificates", file.display()))?;
             builder = builder.tls_certs_only(certificates);
         }
-        let address = address.trim_end_matches('/').to_owned();
-        let url = reqwest::Url::parse(&address);
-        if !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
-            bail!("--address {address:?} is not a URL such as http://localhost:5681");
+        match (&target.client_cert_file, &target.client_key_file) {
+            (None, None) => {}
+            (Some(cert), Some(key)) => {
+                let read = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
+                let mut pem = read(cert).context("--client-cert-file")?;
+                pem.push(b'\n');
+                pem.extend(read(key).context("--client-key-file")?);
+                let identity = reqwest::Identity::from_pem(&pem)
+                    .context("--client-cert-file and --client-key-file: no PEM certificate with its key")?;
+                builder = builder.identity(identity);
+            }
+            _ => bail!("--client-cert-file and --client-key-file belong together"),
         }
-        Ok(Client { http: builder.build()?, address, token })
+        if target.skip_verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        Ok(Client { http: builder.build()?, base, address, token: target.token.clone() })
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<String> {
-        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.address) };
-        let mut request = self.http.request(method, &url).header("accept", "application/json");
+    /// The URL that is called.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    async fn call(&self, method: Method, url: &str, body: Option<&Value>) -> Result<String> {
+        let mut request = self.http.request(method, url).header("accept", "application/json");
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.with_context(|| {
-            format!(
-                "no control plane answers at {}: start it, or name another one with --address",
-                self.address
-            )
-        })?;
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let text = response.text().await.context("the answer broke off; try again")?;
         if status.is_success() {
             return Ok(text);
         }
-        Err(explain(status, &text))
+        Err(ApiError::new(status, &text, self.token.is_some()).into())
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        let causes: Vec<String> =
+            anyhow::Error::new(error.without_url()).chain().map(ToString::to_string).collect();
+        let cause = causes.last().cloned().unwrap_or_default();
+        let all = causes.join(": ");
+        let address = &self.address;
+        if all.contains("certificate") || all.contains("UnknownIssuer") {
+            return anyhow!(
+                "the certificate of {address} is not trusted: {cause}\ngive its authority with --ca-cert-file, or leave the check out with --skip-verify"
+            );
+        }
+        if all.contains("timed out") {
+            return anyhow!(
+                "{address} did not answer in time: {cause}\nis the address right? A longer time is set with --api-timeout"
+            );
+        }
+        anyhow!(
+            "no control plane answers at {address}: {cause}\nstart it, or name another one with --address, GRATICULE_ADDRESS or `grat config control-planes add`"
+        )
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    /// GET as text.
+    pub(crate) async fn text(&self, path: &str) -> Result<String> {
+        self.call(Method::GET, &self.url(path), None).await
     }
 
     /// GET of a JSON document.
     pub(crate) async fn get(&self, path: &str) -> Result<Value> {
-        let text = self.call(Method::GET, path, None).await?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{path} answered no JSON: is --address a control plane?"))
+        read_json(path, &self.text(path).await?)
+    }
+
+    /// GET of a JSON document that may not exist.
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.get(path).await {
+            Ok(document) => Ok(Some(document)),
+            Err(error) if is_status(&error, StatusCode::NOT_FOUND) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One page of a list.
+    pub(crate) async fn page(&self, path: &str, query: &[(String, String)]) -> Result<Page> {
+        self.page_at(&self.url(&with_query(path, query))).await
+    }
+
+    async fn page_at(&self, url: &str) -> Result<Page> {
+        let document = read_json(url, &self.call(Method::GET, url, None).await?)?;
+        let next = document["next"].as_str().and_then(|next| self.base.join(next).ok());
+        let offset = |url: Url| url.query_pairs().find(|(key, _)| key == "offset").map(|(_, v)| v.into());
+        Ok(Page {
+            total: document["total"].as_u64().unwrap_or_default(),
+            next_offset: next.and_then(offset),
+            items: match document {
+                Value::Object(mut members) => match members.remove("items") {
+                    Some(Value::Array(items)) => items,
+                    _ => Vec::new(),
+                },
+                _ => Vec::new(),
+            },
+        })
     }
 
     /// Every item of a list: follows `next` to the end.
-    pub(crate) async fn list(&self, path: &str) -> Result<Vec<Value>> {
+    pub(crate) async fn list(&self, path: &str, query: &[(String, String)]) -> Result<Vec<Value>> {
         let mut items = Vec::new();
-        let mut next = Some(path.to_owned());
-        while let Some(path) = next {
-            let page = self.get(&path).await?;
-            items.extend(page["items"].as_array().cloned().unwrap_or_default());
-            // The link carries the host that the server knows; only its path and query matter here.
-            next = page["next"].as_str().map(|url| {
-                match url.split_once("://").and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..])) {
-                    Some(path) => path.to_owned(),
-                    None => url.to_owned(),
-                }
-            });
+        let mut offset: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let mut query = query.to_vec();
+            query.push(("size".into(), PAGE_SIZE.to_string()));
+            query.extend(offset.iter().map(|offset| ("offset".to_owned(), offset.clone())));
+            let page = self.page(path, &query).await?;
+            items.extend(page.items);
+            match page.next_offset {
+                None => return Ok(items),
+                next if next == offset => break,
+                next => offset = next,
+            }
         }
-        Ok(items)
+        bail!("{path}: the links to the next page do not end; is {} a control plane?", self.address)
     }
 
     /// PUT of a JSON document.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
-        let text = self.call(Method::PUT, path, Some(body)).await?;
+        let text = self.call(Method::PUT, &self.url(path), Some(body)).await?;
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     /// POST of a JSON document, answered by text.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<String> {
-        self.call(Method::POST, path, Some(body)).await
+        self.call(Method::POST, &self.url(path), Some(body)).await
     }
 
     /// DELETE.
     pub(crate) async fn delete(&self, path: &str) -> Result<()> {
-        self.call(Method::DELETE, path, None).await.map(|_| ())
+        self.call(Method::DELETE, &self.url(path), None).await.map(|_| ())
     }
 
-    /// Whether a resource exists.
-    pub(crate) async fn exists(&self, path: &str) -> Result<bool> {
-        match self.get(path).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.downcast_ref::<NotFound>().is_some() => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// `zone` or `global`, when the control plane tells.
+    pub(crate) async fn mode(&self) -> Option<String> {
+        self.get("/config").await.ok()?["mode"].as_str().map(str::to_owned)
     }
 }
 
-/// Answer 404.
-#[derive(Debug)]
-pub(crate) struct NotFound(String);
-
-impl std::fmt::Display for NotFound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
+fn read_json(what: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .with_context(|| format!("{what} answered no JSON: is --address a control plane?"))
 }
 
-impl std::error::Error for NotFound {}
+fn headers(given: &[(String, String)]) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+        let (Ok(name), Ok(value)) = header else { bail!("--headers {name}=…: no HTTP header") };
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
 
-fn explain(status: StatusCode, text: &str) -> anyhow::Error {
-    let Ok(document) = serde_json::from_str::<Value>(text) else {
-        let text = text.trim();
-        return match text {
-            "" => anyhow!("{status} without a reason: is --address the REST API of a control plane?"),
-            _ => anyhow!("the control plane answered {status}: {text}"),
+/// `path?k=v&…`.
+pub(crate) fn with_query(path: &str, query: &[(String, String)]) -> String {
+    let pairs: Vec<String> =
+        query.iter().map(|(key, value)| format!("{}={}", segment(key), segment(value))).collect();
+    if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+}
+
+/// Whether an error is this answer of the API.
+pub(crate) fn is_status(error: &anyhow::Error, status: StatusCode) -> bool {
+    error.downcast_ref::<ApiError>().is_some_and(|error| error.status == status)
+}
+
+/// An answer that is no success (rest-api.md §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    message: String,
+    fields: Vec<(String, String)>,
+    hint: &'static str,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, text: &str, has_token: bool) -> ApiError {
+        let hint = match (status, has_token) {
+            (StatusCode::UNAUTHORIZED, _) => {
+                "the token is not accepted here: is it of this control plane, expired or revoked? A new one is made with `grat generate user-token`"
+            }
+            (StatusCode::FORBIDDEN, false) => {
+                "give a user token with --token, GRATICULE_TOKEN or `grat config control-planes add --auth-type tokens`; an administrator makes one with `grat generate user-token`. On the control plane's own host none is needed"
+            }
+            (StatusCode::FORBIDDEN, true) => {
+                "the user of this token may not do it: `grat who-am-i` shows who you are; ask for a group that may"
+            }
+            (StatusCode::NOT_IMPLEMENTED, _) => "this version of the control plane cannot do it yet",
+            _ => "",
         };
-    };
-    let field = |name: &str| document[name].as_str().unwrap_or_default().trim().to_owned();
-    let mut message = format!("{} ({})", field("title"), field("detail"));
-    for parameter in document["invalid_parameters"].as_array().into_iter().flatten() {
-        let part = |name: &str| parameter[name].as_str().unwrap_or_default();
-        message.push_str(&format!("\n* {}: {}", part("field"), part("reason")));
-    }
-    match status {
-        StatusCode::NOT_FOUND => anyhow::Error::new(NotFound(message)),
-        StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
-            anyhow!("{message}\npass a user token with --token, or call from the control plane's own host")
+        let Ok(document @ Value::Object(_)) = serde_json::from_str::<Value>(text) else {
+            let message = match text.trim() {
+                text if status == StatusCode::NOT_FOUND && text.contains("Page Not Found") => {
+                    "the control plane answered 404: Page Not Found\nit does not know this request: is it another version, or is a part of its path missing in --address?".to_owned()
+                }
+                "" => format!("{status} without a reason: is --address the REST API of a control plane?"),
+                text => format!("the control plane answered {status}: {text}"),
+            };
+            return ApiError { status, message, fields: Vec::new(), hint };
+        };
+        let part = |value: &Value, name: &str| value[name].as_str().unwrap_or_default().trim().to_owned();
+        let (title, mut detail) = (part(&document, "title"), part(&document, "detail"));
+        if detail.is_empty() {
+            detail = part(&document, "details");
         }
-        _ => anyhow!(message),
+        let message = match (title.is_empty(), detail.is_empty()) {
+            (true, true) => format!("the control plane answered {status}"),
+            (false, true) => title,
+            (true, false) => detail,
+            (false, false) => format!("{title} ({detail})"),
+        };
+        let parameters = document["invalid_parameters"].as_array().into_iter().flatten();
+        let fields = parameters.map(|p| (part(p, "field"), part(p, "reason"))).collect();
+        ApiError { status, message, fields, hint }
     }
 }
 
-/// Reads JSON or YAML documents.
-pub(crate) fn documents(text: &str, source: &str) -> Result<Vec<Value>> {
-    let documents = graticule_model::yaml::parse_all(text).with_context(|| source.to_owned())?;
-    if documents.is_empty() {
-        bail!("{source} holds no resource");
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for (field, reason) in &self.fields {
+            match field.as_str() {
+                "" => write!(f, "\n* {reason}")?,
+                field => write!(f, "\n* {field}: {reason}")?,
+            }
+        }
+        if !self.hint.is_empty() {
+            write!(f, "\n{}", self.hint)?;
+        }
+        Ok(())
     }
-    Ok(documents)
+}
+
+impl std::error::Error for ApiError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    #[test]
+    fn answers_are_explained() {
+        let check = |status: u16, text: &str, has_token: bool, wanted: Expect| {
+            let status = StatusCode::from_u16(status).expect("status");
+            wanted.assert_eq(&ApiError::new(status, text, has_token).to_string());
+        };
+        let document = r#"{"status":400,"title":"Could not process a resource","detail":"Resource is not valid",
+            "invalid_parameters":[{"field":"spec.to[0].default","reason":"cannot be empty"},{"field":"","reason":"odd"}]}"#;
+        check(
+            400,
+            document,
+            false,
+            expect![[r#"
+                Could not process a resource (Resource is not valid)
+                * spec.to[0].default: cannot be empty
+                * odd"#]],
+        );
+        check(
+            403,
+            r#"{"title":"Access Denied","detail":"user \"jane/a\" cannot access x"}"#,
+            true,
+            expect![[r#"
+                Access Denied (user "jane/a" cannot access x)
+                the user of this token may not do it: `grat who-am-i` shows who you are; ask for a group that may"#]],
+        );
+        check(
+            404,
+            "404: Page Not Found",
+            false,
+            expect![[r#"
+                the control plane answered 404: Page Not Found
+                it does not know this request: is it another version, or is a part of its path missing in --address?"#]],
+        );
+        check(
+            502,
+            "",
+            false,
+            expect!["502 Bad Gateway without a reason: is --address the REST API of a control plane?"],
+        );
+        check(500, "[]", false, expect!["the control plane answered 500 Internal Server Error: []"]);
+    }
+
+    #[test]
+    fn paths_are_escaped() {
+        assert_eq!(resource_path(Kind::MeshTimeout, "m/1", "a b?"), "/meshes/m%2F1/meshtimeouts/a%20b%3F");
+        assert_eq!(resource_path(Kind::Zone, "ignored", "east"), "/zones/east");
+        assert_eq!(list_path(Kind::Dataplane, None), "/dataplanes");
+        let query = [("filter[labels.a/b]".to_owned(), "x y".to_owned())];
+        assert_eq!(with_query("/p", &query), "/p?filter%5Blabels.a%2Fb%5D=x%20y");
+    }
 }

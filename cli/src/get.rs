@@ -1,114 +1,177 @@
 //! `grat get`.
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use anyhow::{Context as _, Result};
+use clap::Args;
 use graticule_model::Kind;
+use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::client::{Client, list_path, resource_path};
+use crate::client::{Client, is_status, list_path, resource_path};
+use crate::kinds;
+use crate::output::{self, Output};
+use crate::selector::Selector;
+use crate::session::{Session, usage};
+use crate::watch;
 
-#[derive(Args)]
+/// Longer lists are not searched for a name that was probably meant.
+const NEAR_LIST_MAX: usize = 1000;
+
+#[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Kind, singular or plural.
-    kind: String,
+    /// Kind: plural, singular or short name (meshtimeouts, meshtimeout, mt).
+    #[arg(value_parser = kinds::ANY, hide_possible_values = true)]
+    kind: Kind,
     /// Name; absent: all.
     name: Option<String>,
-    /// Mesh.
-    #[arg(short, long, default_value = "default")]
-    mesh: String,
+    /// Mesh. [default: that of the context, or default]
+    #[arg(short, long)]
+    mesh: Option<String>,
+    /// Resources of all meshes.
+    #[arg(short = 'A', long, conflicts_with_all = ["mesh", "name"])]
+    all_meshes: bool,
     /// How to show it.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
+    /// Only resources with these labels: `team=a,env!=prod,owner,!legacy`.
+    #[arg(short = 'l', long, conflicts_with = "name", value_name = "LABELS")]
+    selector: Option<Selector>,
+    /// One page of this many; without it, everything is shown. [1..1000]
+    #[arg(long, conflicts_with = "name")]
+    size: Option<u16>,
+    /// Where the page begins, as the page before said.
+    #[arg(long, conflicts_with = "name", requires = "size")]
+    offset: Option<String>,
+    /// Stays and shows what changes, until it is interrupted.
+    #[arg(short, long, conflicts_with_all = ["size", "offset"])]
+    watch: bool,
 }
 
-/// Forms of output.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum Output {
-    Table,
-    Yaml,
-    Json,
-    Name,
+/// What is looked at.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) kind: Kind,
+    /// `None`: of all meshes.
+    pub(crate) mesh: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) selector: Selector,
 }
 
-/// The kind that a person means.
-pub(crate) fn kind_argument(text: &str) -> Result<Kind> {
-    let lower = text.to_ascii_lowercase();
-    let found = Kind::all().find(|kind| {
-        let descriptor = kind.descriptor();
-        let names = [descriptor.path, descriptor.alt_path, descriptor.short_name];
-        !descriptor.path.is_empty()
-            && (descriptor.name.to_ascii_lowercase() == lower || names.iter().any(|name| *name == lower))
-    });
-    match found {
-        Some(kind) => Ok(kind),
-        None => {
-            let known: Vec<&str> =
-                Kind::all().map(|kind| kind.descriptor().path).filter(|path| !path.is_empty()).collect();
-            bail!("unknown kind `{text}`; known are: {}", known.join(", "))
+impl Question {
+    /// The resources that are there now.
+    pub(crate) async fn ask(&self, client: &Client) -> Result<Vec<Value>> {
+        let mesh = self.mesh.as_deref();
+        match &self.name {
+            Some(name) => {
+                let path = resource_path(self.kind, mesh.unwrap_or("default"), name);
+                Ok(client.find(&path).await?.into_iter().collect())
+            }
+            None => {
+                let mut items = client.list(&list_path(self.kind, mesh), &self.selector.query()).await?;
+                items.retain(|item| self.selector.matches(item));
+                Ok(items)
+            }
         }
     }
 }
 
-/// Shows one resource or all of a kind.
-pub(crate) async fn run(client: &Client, arguments: &Arguments) -> Result<()> {
-    let kind = kind_argument(&arguments.kind)?;
-    let items = match &arguments.name {
-        Some(name) => vec![
-            client
-                .get(&resource_path(kind, &arguments.mesh, name))
-                .await
-                .with_context(|| format!("{kind} {name} in mesh {}", arguments.mesh))?,
-        ],
-        None => client.list(&list_path(kind, &arguments.mesh)).await?,
+/// Shows one resource, a page, or all of a kind.
+pub(crate) async fn run(session: &Session, arguments: Arguments) -> Result<()> {
+    let client = session.checked_client().await?;
+    let mesh = session.mesh(arguments.mesh.as_deref())?;
+    let (kind, output) = (arguments.kind, arguments.output);
+    if let Some(size) = arguments.size.filter(|size| *size > 0) {
+        return page(session, &client, &arguments, &mesh, size).await;
+    }
+    let question = Question {
+        kind,
+        mesh: (!arguments.all_meshes).then_some(mesh.clone()),
+        name: arguments.name.clone(),
+        selector: arguments.selector.unwrap_or_default(),
     };
-    show(arguments.output, &items)
+    if arguments.watch {
+        return watch::run(session, &client, &question, output).await;
+    }
+    let items = question.ask(&client).await?;
+    let text = match (&arguments.name, items.first()) {
+        (Some(_), Some(item)) => output::one(kind, item, output, session.now)?,
+        (Some(name), None) => return Err(not_there(&client, kind, &mesh, name).await),
+        (None, _) => output::many(kind, &items, items.len() as u64, output, session.now)?,
+    };
+    session.screen.print(&text)
 }
 
-fn show(output: Output, items: &[Value]) -> Result<()> {
-    match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(items)?),
-        Output::Yaml => {
-            for item in items {
-                println!("---\n{}", graticule_model::yaml::to_string(item)?.trim_end());
-            }
+async fn page(
+    session: &Session,
+    client: &Client,
+    arguments: &Arguments,
+    mesh: &str,
+    size: u16,
+) -> Result<()> {
+    if arguments.selector.as_ref().is_some_and(|selector| selector.query().is_empty()) {
+        return Err(usage("--size goes with selectors of the form key=value only: the control plane counts"));
+    }
+    let mut query = arguments.selector.as_ref().map(Selector::query).unwrap_or_default();
+    query.push(("size".into(), size.to_string()));
+    query.extend(arguments.offset.iter().map(|offset| ("offset".to_owned(), offset.clone())));
+    let mesh = (!arguments.all_meshes).then_some(mesh);
+    let page = client.page(&list_path(arguments.kind, mesh), &query).await?;
+    let text = output::many(arguments.kind, &page.items, page.total, arguments.output, session.now)?;
+    session.screen.print(&text)?;
+    match page.next_offset {
+        Some(offset) if matches!(arguments.output, Output::Table | Output::Wide) => session
+            .screen
+            .print(&format!("\nRerun command with --offset={offset} argument to retrieve more resources\n")),
+        Some(offset) => {
+            session.screen.note(&format!(
+                "{} of {}; the next page: --offset={offset}",
+                page.items.len(),
+                page.total
+            ));
+            Ok(())
         }
-        Output::Name => {
-            for item in items {
-                println!("{}", item["name"].as_str().unwrap_or_default());
-            }
+        None => Ok(()),
+    }
+}
+
+/// Says that a resource does not exist, and which one was probably meant.
+pub(crate) async fn not_there(client: &Client, kind: Kind, mesh: &str, name: &str) -> anyhow::Error {
+    let what = format!("there is no {kind} with name \"{name}\"{}", kinds::in_mesh(kind, mesh));
+    let listed =
+        client.page(&list_path(kind, Some(mesh)), &[("size".into(), NEAR_LIST_MAX.to_string())]).await;
+    match listed {
+        Err(error) if is_status(&error, StatusCode::NOT_FOUND) => {
+            anyhow::anyhow!("{what}: there is no such mesh; `grat get meshes` shows them")
         }
-        Output::Table => {
-            let rows: Vec<[String; 4]> = items.iter().map(row).collect();
-            print_table(["MESH", "NAME", "ORIGIN", "MODIFIED"], &rows);
+        Err(error) => error.context(what),
+        Ok(page) => {
+            let names: Vec<&str> = page.items.iter().filter_map(|item| item["name"].as_str()).collect();
+            anyhow::anyhow!("{what}; {}", near(&names, name, kind))
         }
     }
-    Ok(())
 }
 
-fn row(item: &Value) -> [String; 4] {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let labels = &item["labels"];
-    let origin = match (labels["kuma.io/origin"].as_str(), labels["kuma.io/zone"].as_str()) {
-        (Some("zone") | None, Some(zone)) => format!("zone {zone}"),
-        (Some(origin), Some(zone)) => format!("{origin} (zone {zone})"),
-        (Some(origin), None) => origin.to_owned(),
-        (None, None) => String::new(),
-    };
-    [text(&item["mesh"]), text(&item["name"]), origin, text(&item["modificationTime"])]
+fn near(names: &[&str], wanted: &str, kind: Kind) -> String {
+    let path = kind.descriptor().path;
+    // Copies of other control planes' resources carry a suffix.
+    let copy = names.iter().find(|name| name.starts_with(&format!("{wanted}-")));
+    let close = names
+        .iter()
+        .map(|name| (kinds::distance(name, wanted), name))
+        .filter(|(distance, _)| *distance <= 1 + wanted.len() / 4)
+        .min();
+    match (names.len(), close, copy) {
+        (0, _, _) => "there are none of this kind".into(),
+        (_, Some((_, name)), _) | (_, None, Some(name)) => format!("did you mean {name}?"),
+        _ => format!("`grat get {path}` shows what there is"),
+    }
 }
 
-fn print_table<const N: usize>(head: [&str; N], rows: &[[String; N]]) {
-    let widths: Vec<usize> = (0..N)
-        .map(|column| rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max().unwrap_or(0))
-        .collect();
-    let line = |cells: Vec<&str>| {
-        let padded: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", padded.join("   ").trim_end());
-    };
-    line(head.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
+/// A resource that must be there.
+pub(crate) async fn existing(client: &Client, kind: Kind, mesh: &str, name: &str) -> Result<Value> {
+    match client.find(&resource_path(kind, mesh, name)).await {
+        Ok(Some(item)) => Ok(item),
+        Ok(None) => Err(not_there(client, kind, mesh, name).await),
+        Err(error) => Err(error).with_context(|| format!("{kind} {name}")),
     }
 }
 
@@ -117,11 +180,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_by_any_of_their_names() {
-        for text in ["meshtimeout", "meshtimeouts", "mt", "MeshTimeout"] {
-            assert_eq!(kind_argument(text).expect(text), Kind::MeshTimeout);
+    fn what_was_meant() {
+        let names = ["mesh-timeout-all-default", "web-49dzv24", "t1"];
+        for (wanted, said) in [
+            ("t2", "did you mean t1?"),
+            ("mesh-timeout-al-default", "did you mean mesh-timeout-all-default?"),
+            ("web", "did you mean web-49dzv24?"),
+            ("quite-another-name", "`grat get meshtimeouts` shows what there is"),
+        ] {
+            assert_eq!(near(&names, wanted, Kind::MeshTimeout), said, "{wanted}");
         }
-        assert_eq!(kind_argument("global-secrets").expect("alias"), Kind::GlobalSecret);
-        assert!(kind_argument("nothing").is_err());
+        assert_eq!(near(&[], "x", Kind::MeshTimeout), "there are none of this kind");
     }
 }

@@ -11,15 +11,19 @@ use crate::{cargo, tools};
 
 /// Builds, starts everything, shows it; `once` ends afterwards, else everything stays up until Ctrl-C.
 pub(crate) fn run(once: bool, dir: Option<PathBuf>) -> Result<()> {
-    println!("building the programs (the first time takes some minutes)");
-    let envoy = tools::envoy()?;
-    let bin_dir = cargo::build_programs()?;
+    // Somebody may have built them already.
+    let binaries = match Binaries::from_env() {
+        Some(binaries) => binaries,
+        None => {
+            println!("building the programs (the first time takes some minutes)");
+            Binaries { envoy: tools::envoy()?, dir: cargo::build_programs()?, root: cargo::root() }
+        }
+    };
     let dir = dir.unwrap_or_else(|| cargo::target_dir().join("demo").join(std::process::id().to_string()));
     if dir.exists() {
         std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
     }
     println!("logs and work directories: {}", dir.display());
-    let binaries = Binaries { dir: bin_dir, envoy, root: cargo::root() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         // Interrupted or not, what was started ends with the federation.

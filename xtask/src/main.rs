@@ -14,6 +14,7 @@ mod codegen;
 mod codegen_protos;
 mod conformance;
 mod demo;
+mod dist;
 mod load;
 mod settings;
 mod tidy;
@@ -65,6 +66,12 @@ enum Command {
         #[command(subcommand)]
         load: load::Load,
     },
+    /// `grat` as one static file, in target/dist.
+    Dist {
+        /// Profile of cargo.
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Formatting, lints and structure rules; writes nothing.
     Verify,
     /// Formats, and applies what clippy can fix.
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         Command::E2e { arguments } => check::e2e(&arguments),
         Command::Conformance { dir, suite, case, show } => conformance::run(dir, suite, case, show),
         Command::Load { load } => load::run(load),
+        Command::Dist { profile } => dist::run(&profile),
         Command::Verify => check::verify(),
         Command::Fix => check::fix(),
         Command::Codegen => check::codegen(),

@@ -57,7 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-control-plane",
         ],
     ),
-    ("graticule-cli", &["graticule-model", "graticule-settings"]),
+    ("graticule-cli", &["graticule-model", "graticule-identity", "graticule-settings"]),
     ("graticule-dp-agent", &["graticule-model", "graticule-tls", "graticule-settings"]),
 ];
 

@@ -22,6 +22,7 @@ mod ca;
 mod cert;
 mod pem;
 pub mod rotation;
+pub mod self_signed;
 mod spiffe;
 pub mod tokens;
 

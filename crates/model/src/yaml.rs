@@ -53,9 +53,11 @@ pub fn parse_one(text: &str) -> Result<Value, YamlError> {
     }
 }
 
-/// Writes one document.
+/// Writes one document. Texts of several lines are blocks; long lines stay lines, so that what is written can be
+/// compared and searched.
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, YamlError> {
-    serde_saphyr::to_string(value).map_err(|error| YamlError { document: 1, message: error.to_string() })
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError { document: 1, message: error.to_string() })
 }
 
 /// Splits at lines that are `---`; keeps line numbers by padding with empty lines.
@@ -107,6 +109,15 @@ mod tests {
         let error = parse_one(&bomb).expect_err("refused").to_string();
         assert!(error.contains("aliases") && error.lines().count() == 1, "{error}");
         assert!(parse_one(&"[".repeat(10_000)).is_err());
+    }
+
+    #[test]
+    fn long_lines_stay_lines() {
+        let value = serde_json::json!({"data": "x ".repeat(200).trim_end(), "pem": "a\nb\n"});
+        let text = to_string(&value).expect("writes");
+        assert_eq!(text.lines().next().map(str::len), Some(405), "{text}");
+        assert!(text.ends_with("pem: |\n  a\n  b\n"), "{text}");
+        assert_eq!(parse_one(&text).expect("reads"), value);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::wait;
 
 /// Asks a process to end.
@@ -170,6 +172,36 @@ pub async fn finish(name: &str, dir: &Path, command: &mut Command, limit: Durati
     let status = process.wait_exit(limit).await?;
     let said = std::fs::read_to_string(&process.log)?;
     Ok((status.code().with_context(|| format!("{name} ended with {status}"))?, said))
+}
+
+/// What a program answered.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs a command that should end by itself within `limit`, with `input` as its standard input.
+pub async fn answer(command: Command, input: &str, limit: Duration) -> Result<Said> {
+    let what = format!("{command:?}");
+    let mut command = tokio::process::Command::from(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().with_context(|| what.clone())?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that does not read it may have ended.
+        let _ended = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = tokio::time::timeout(limit, child.wait_with_output()).await;
+    let output = output.with_context(|| format!("{what} did not end within {limit:?}"))??;
+    Ok(Said {
+        code: output.status.code().with_context(|| format!("{what} ended with {}", output.status))?,
+        stdout: String::from_utf8(output.stdout)?,
+        stderr: String::from_utf8(output.stderr)?,
+    })
 }
 
 /// Resident memory of any process in KiB.

@@ -18,6 +18,7 @@ mod check;
 pub mod common;
 mod defaults;
 mod json;
+mod unknown;
 
 pub(crate) use check::{add_to, type_name};
 

@@ -6,7 +6,6 @@ const YAML: &str = "YAML is taken and given (deviations: REST)";
 const NAMES: &str = "what this product and its builds are called (deviations: REST)";
 const NO_INTER_CP: &str = "replicas need no authority of their own, so none is made (deviations: REST)";
 const ZONELESS_TOKEN: &str = "a zone token for no zone is refused (deviations: REST)";
-const ANONYMOUS: &str = "writes need a credential (deviations: REST)";
 const COPIES: &str = "copies are read-only by what is stored, so they stay as they are (deviations: REST)";
 const MESH_SECRETS: &str = "Secrets of a deleted mesh are deleted with it (deviations: REST)";
 const OWN_ZONE: &str = "a zone keeps its own Zone and has no other (deviations: REST)";
@@ -50,8 +49,6 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("*", "/body/resources/GlobalSecret/total", Ours::OneLess, NO_INTER_CP),
     // Access.
     differs("16-tokens-*#* POST /tokens/zone", "/status", Ours::Is("400"), ZONELESS_TOKEN),
-    differs("17-authn-global#27 PUT /meshes/mm", "/status", Ours::Is("403"), ANONYMOUS),
-    differs("17-authn-global#28 DELETE /meshes/mm", "/status", Ours::Is("403"), ANONYMOUS),
     // Copies of global's resources in a zone.
     differs("21-federation#32 *", "/status", Ours::Is("400"), COPIES),
     differs("21-federation#34 *", "/status", Ours::Is("400"), COPIES),

@@ -87,7 +87,12 @@ const SETUPS: &[Setup] = &[
     // In ours the MeshIdentities of another file have MeshTrusts at once.
     alone("06-kind-meshtrust-zone", None, &[]),
     together("06-kind-*-zone", None),
-    alone("17-authn-*", None, &[("API_SERVER_AUTHN_LOCALHOST_IS_ADMIN", "false")]),
+    // In the reference everybody may write what is no secret.
+    alone(
+        "17-authn-*",
+        None,
+        &[("API_SERVER_AUTHN_LOCALHOST_IS_ADMIN", "false"), ("COMPAT_ANONYMOUS_WRITES", "true")],
+    ),
     alone("20-read-only-*", None, &[("API_SERVER_READ_ONLY", "true")]),
     // The second continues where the first ends.
     together("21-federation", Some(Layout::Federation)),

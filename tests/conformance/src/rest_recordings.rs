@@ -31,6 +31,8 @@ pub(crate) const NAME: &str = "rest-recordings";
 
 /// Groups of files that run at the same time.
 const PARALLEL: usize = 4;
+/// How often processes are started whose ports somebody else took.
+const START_ATTEMPTS: u32 = 3;
 /// How long our state may take until a GET is answered as recorded.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// Time that one file may lose with waiting in vain.
@@ -95,9 +97,21 @@ fn stale(cases: &[CaseReport]) -> CaseReport {
     CaseReport { name: format!("{NAME}/accepted-differences"), failure, ..CaseReport::default() }
 }
 
+/// Somebody else on the machine may take a port between the look at it and its use.
+async fn start(binaries: &Binaries, dir: &Path, group: &Group) -> Result<Site> {
+    let mut attempt = 1;
+    loop {
+        match Site::start(binaries, &dir.join(attempt.to_string()), group).await {
+            Err(error) if attempt < START_ATTEMPTS && format!("{error:#}").contains("already in use") => {}
+            outcome => return outcome,
+        }
+        attempt += 1;
+    }
+}
+
 async fn run_group(options: &Options, binaries: &Binaries, dir: &Path, group: &Group) -> Vec<CaseReport> {
     let first = group.transcripts.first().map(|transcript| transcript.name.clone()).unwrap_or_default();
-    let mut site = match Site::start(binaries, dir, group).await {
+    let mut site = match start(binaries, dir, group).await {
         Ok(site) => site,
         Err(error) => {
             let text = format!("    the processes do not start: {error:#}\n");

@@ -49,11 +49,14 @@ async fn every_case_of_every_suite_in_this_process_passes() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_case_of_two_zones_passes() -> Result<()> {
+async fn every_case_of_every_suite_with_programs_passes() -> Result<()> {
     let Some(data) = data() else { return Ok(()) };
     let Some(binaries) = Binaries::from_env() else {
         println!("skipped: run it with `cargo xtask test`, which builds the programs and finds Envoy");
         return Ok(());
     };
-    check("two-zones", data, Some(binaries)).await
+    for suite in SUITES.into_iter().filter(|suite| needs_programs(suite)) {
+        check(suite, data.clone(), Some(binaries.clone())).await?;
+    }
+    Ok(())
 }

@@ -153,7 +153,8 @@ impl Start<'_> {
         let is_zone = name == ZONE;
         let workdir = self.dir.join(name);
         std::fs::create_dir_all(&workdir)?;
-        let port = || free_port("127.0.0.1");
+        // Some listen on all addresses.
+        let port = || free_port("0.0.0.0");
         let (api, diagnostics, peers) = (port()?, port()?, port()?);
         let mut command =
             Command::new(self.binaries.program(if is_zone { "zone-cp" } else { "global-cp" })?);

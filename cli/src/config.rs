@@ -114,9 +114,12 @@ async fn change(session: &Session, contexts: &mut Contexts, command: ControlPlan
             Ok(format!("switched active Control Plane to \"{name}\"\n"))
         }
         ControlPlanes::Remove { name } => {
-            let active = contexts.remove(&name)?;
-            let switched = active.map(|name| format!("switched active Control Plane to \"{name}\"\n"));
-            Ok(format!("removed Control Plane \"{name}\"\n{}", switched.unwrap_or_default()))
+            contexts.remove(&name)?;
+            let switched = match contexts.current_context.as_str() {
+                "" => String::new(),
+                active => format!("switched active Control Plane to \"{active}\"\n"),
+            };
+            Ok(format!("removed Control Plane \"{name}\"\n{switched}"))
         }
         ControlPlanes::List => Ok(String::new()),
     }

@@ -160,16 +160,16 @@ impl Contexts {
         Ok(())
     }
 
-    /// Forgets a control plane; gives the name of the active one if that changed.
-    pub(crate) fn remove(&mut self, name: &str) -> Result<Option<String>> {
+    /// Forgets a control plane; if it was the active one, the first of the others is.
+    pub(crate) fn remove(&mut self, name: &str) -> Result<()> {
         ensure!(self.control_planes.iter().any(|plane| plane.name == name), self.no_such(name));
         self.control_planes.retain(|plane| plane.name != name);
         self.contexts.retain(|context| context.name != name && context.control_plane != name);
-        if self.contexts.iter().any(|context| context.name == self.current_context) {
-            return Ok(None);
+        if !self.contexts.iter().any(|context| context.name == self.current_context) {
+            self.current_context =
+                self.contexts.first().map(|context| context.name.clone()).unwrap_or_default();
         }
-        self.current_context = self.contexts.first().map(|context| context.name.clone()).unwrap_or_default();
-        Ok(Some(self.current_context.clone()).filter(|name| !name.is_empty()))
+        Ok(())
     }
 
     fn no_such(&self, name: &str) -> String {
@@ -272,8 +272,9 @@ mod tests {
             contexts.switch("x").expect_err("unknown").to_string(),
             "there is no Control Plane with name \"x\"; there are: local, g"
         );
-        assert_eq!(contexts.remove("local").expect("known"), Some("g".into()));
-        assert_eq!(contexts.remove("g").expect("known"), None);
+        contexts.remove("local").expect("known");
+        assert_eq!(contexts.current_context, "g");
+        contexts.remove("g").expect("known");
         assert!(contexts.remove("g").is_err());
         assert_eq!(contexts.target(None).expect("default").0.address, LOCAL_ADDRESS);
     }

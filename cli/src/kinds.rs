@@ -46,7 +46,7 @@ pub(crate) fn unknown(text: &str) -> String {
     let near = served()
         .flat_map(words)
         .map(|word| (distance(&lower, &word), word))
-        .filter(|(distance, word)| *distance <= NEAR && *distance < word.len())
+        .filter(|(distance, _)| *distance <= NEAR.min(lower.len() / 3))
         .min();
     match near {
         Some((_, word)) => format!("unknown kind \"{text}\"; did you mean {word}?"),
@@ -153,6 +153,7 @@ mod tests {
     #[test]
     fn what_was_meant() {
         assert_eq!(unknown("meshtimout"), "unknown kind \"meshtimout\"; did you mean meshtimeout?");
+        assert!(unknown("nope").contains("known are: "), "nothing is near");
         assert!(unknown("quite-something-else").contains("known are: meshes"));
     }
 }

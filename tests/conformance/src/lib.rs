@@ -17,11 +17,12 @@ mod two_zones;
 pub use report::{CaseReport, SuiteReport};
 
 /// The suites that exist.
-pub const SUITES: [&str; 4] = ["api", "label-validation", rest_recordings::NAME, two_zones::NAME];
+pub const SUITES: [&str; 5] =
+    ["api", "label-validation", rest_recordings::NAME, rest_recordings::kumactl::NAME, two_zones::NAME];
 
 /// Whether a suite runs our programs, rather than parts of them in this process.
 pub fn needs_programs(suite: &str) -> bool {
-    [rest_recordings::NAME, two_zones::NAME].contains(&suite)
+    [rest_recordings::NAME, rest_recordings::kumactl::NAME, two_zones::NAME].contains(&suite)
 }
 
 /// A new work directory with a short path, wherever the checkout lies: the agent shortens the names of its sockets
@@ -65,6 +66,7 @@ pub async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result
             options.binaries.as_ref().with_context(|| format!("{suite} needs our programs and Envoy"))?;
         reports.push(match suite {
             rest_recordings::NAME => rest_recordings::run(options, binaries, done).await?,
+            rest_recordings::kumactl::NAME => rest_recordings::kumactl::run(options, binaries, done).await?,
             _ => two_zones::run(options, binaries, done).await?,
         });
     }

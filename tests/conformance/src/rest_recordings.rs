@@ -22,6 +22,7 @@ use transcript::{Group, Layout, Step, Transcript};
 mod client;
 mod differences;
 mod expect;
+pub(crate) mod kumactl;
 mod site;
 mod transcript;
 mod values;

@@ -8,13 +8,13 @@ use graticule_control_plane::command::Started;
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
-use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup};
+use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
 use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_model::labels::Site;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
-use graticule_store::{MemoryStore, Store};
+use graticule_store::Store;
 
 use crate::settings::{Settings, zone_token_keys};
 
@@ -26,11 +26,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let spawner = supervisor.spawner();
-    let memory = || -> Arc<dyn Store> {
-        let clock = clock.clone();
-        Arc::new(MemoryStore::new(move || clock.now()))
-    };
-    let (store, soft) = (memory(), memory());
+    let opened =
+        stores::open(&settings.store, &settings.general, "global", started.data_dir, &clock, &random).await?;
+    let (store, soft) = (opened.store(), stores::memory(&clock));
 
     let site = Site { mode: Mode::Global, zone: "" };
     let skip = settings.defaults.skip_tenant_resources;
@@ -82,7 +80,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         DiagnosticsDeps { general: &settings.general, clock: &clock, random: &random, spawner: &spawner };
     serve_diagnostics(&settings.diagnostics, || true, deps).await?;
     tracing::info!(version = version::VERSION, instance, api = ?addresses, "global control plane runs");
-    supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
+    let outcome = supervisor.run(command::SHUTDOWN_GRACE).await;
+    opened.close().await;
+    outcome.map_err(Into::into)
 }
 
 /// Zone tokens are checked with the keys of the store.

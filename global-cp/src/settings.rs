@@ -240,7 +240,7 @@ pub(crate) fn program() -> Program<Settings> {
 fn check(settings: &Settings) -> Vec<String> {
     let mut findings = Findings::default();
     findings.site(&settings.mode.0, "global", &settings.environment);
-    findings.one_of("store.type", &settings.store.r#type, &["memory"]);
+    findings.one_of("store.type", &settings.store.r#type, &graticule_control_plane::store::TYPES);
     let Settings { general, api_server, access, diagnostics, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
     let kds = &settings.multizone.global.kds;

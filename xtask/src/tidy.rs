@@ -16,6 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("graticule-envoygen", &["graticule-model", "graticule-policy"]),
     ("graticule-identity", &["graticule-model"]),
     ("graticule-store", &["graticule-model"]),
+    ("graticule-store-raft", &["graticule-model", "graticule-store", "graticule-runtime"]),
     ("graticule-tls", &[]),
     ("graticule-settings", &["graticule-model"]),
     ("graticule-runtime", &["graticule-model", "graticule-tls", "graticule-settings"]),
@@ -24,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "graticule-model",
             "graticule-store",
+            "graticule-store-raft",
             "graticule-identity",
             "graticule-settings",
             "graticule-runtime",

@@ -8,7 +8,7 @@ use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
-use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup};
+use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
 use graticule_model::Mode;
@@ -18,7 +18,7 @@ use graticule_runtime::tls::ClientTrust;
 use graticule_runtime::{
     Clock, ListenLimits, Random, Spawner, Supervisor, TcpAcceptor, host, instance_id, version,
 };
-use graticule_store::{MemoryStore, Store};
+use graticule_store::Store;
 use graticule_view::{DeriveSettings, ZoneSettings};
 use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
 use graticule_zone::{
@@ -48,15 +48,13 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     started.audit.open(&settings.audit, clock.clone())?;
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
-    let memory = || -> Arc<dyn Store> {
-        let clock = clock.clone();
-        Arc::new(MemoryStore::new(move || clock.now()))
-    };
+    let name = format!("zone-{}", settings.multizone.zone.name);
+    let opened = stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
     let zone = Parts {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
-        store: memory(),
-        soft: memory(),
+        store: opened.store(),
+        soft: stores::memory(&clock),
         spawner: supervisor.spawner(),
         settings,
         clock: clock.clone(),
@@ -87,7 +85,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         api = ?addresses,
         "zone control plane runs"
     );
-    supervisor.run(command::SHUTDOWN_GRACE).await.map_err(Into::into)
+    let outcome = supervisor.run(command::SHUTDOWN_GRACE).await;
+    opened.close().await;
+    outcome.map_err(Into::into)
 }
 
 impl Parts {
@@ -232,6 +232,8 @@ impl Parts {
             self.spawner.clone(),
             self.clock.clone(),
         );
+        let lost = proxies.clone().look_for_lost(self.spawner.drain());
+        self.spawner.best_effort("proxies of an earlier run", lost);
         let authenticator = TokenAuthenticator {
             keys: self.dataplane_token_keys()?,
             store: self.store.clone(),

@@ -323,7 +323,7 @@ pub(crate) fn program() -> Program<Settings> {
 fn check(settings: &Settings) -> Vec<String> {
     let mut findings = Findings::default();
     findings.site(&settings.mode.0, "zone", &settings.environment);
-    findings.one_of("store.type", &settings.store.r#type, &["memory"]);
+    findings.one_of("store.type", &settings.store.r#type, &graticule_control_plane::store::TYPES);
     let Settings { general, api_server, access, diagnostics, dp_server, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
     let zone = &settings.multizone.zone.name;
@@ -442,7 +442,7 @@ mod tests {
         let lines = check(&loaded.expect("loads").value);
         let starts = [
             "mode: \"global\" is run by another program",
-            "store.type: \"postgres\" is not supported by this version; use memory",
+            "store.type: \"postgres\" is not supported by this version; use raft or memory",
             "multizone.zone.name: \"West_1\"",
             "dpServer.authn.dpProxy.type: \"jwt\" is not supported by this version; use dpToken or none",
             "dpServer.authn.dpProxy.dpToken.validator.publicKeys[0]: exactly one",

@@ -48,6 +48,9 @@ pub struct Run {
     /// Configuration file (YAML); variables win over it.
     #[arg(short, long)]
     pub config_file: Option<PathBuf>,
+    /// Data directory of the embedded store (setting store.dataDir).
+    #[arg(long)]
+    pub data_dir: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug, or directives such as `info,graticule_kds=debug`.
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -88,6 +91,8 @@ pub struct Started<T> {
     pub settings: T,
     /// The audit log, to be opened.
     pub audit: AuditLog,
+    /// The argument `--data-dir`.
+    pub data_dir: Option<PathBuf>,
 }
 
 impl<T: Serialize + DeserializeOwned + Default> Program<T> {
@@ -179,7 +184,7 @@ where
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(app(Started { settings: examined.value, audit }))
+    runtime.block_on(app(Started { settings: examined.value, audit, data_dir: arguments.data_dir.clone() }))
 }
 
 /// Why a control plane ended, with its causes in `{:#}`.

@@ -8,6 +8,7 @@ pub mod keys;
 mod report;
 pub mod serve;
 pub mod settings;
+pub mod store;
 
 pub use defaults::{DefaultObjects, EnsureError, mesh_setup};
 pub use graticule_api::{TokenKeys, read_secret};

@@ -12,6 +12,11 @@ pub fn name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
+/// Whether the process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// All addresses of the machine, loopback included, link-local IPv6 left out (they need a zone index,
 /// which a certificate cannot name).
 pub fn local_addresses() -> BTreeSet<IpAddr> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use graticule_model::kinds::dataplane::{Dataplane, Health, InboundState};
 use graticule_model::labels::{self, Site};
 use graticule_model::{Key, Kind, Mode, Resource, TypedSpec};
-use graticule_runtime::{Clock, Spawner};
+use graticule_runtime::{Clock, Drain, Spawner};
 use graticule_store::{CommitError, Event as FeedEvent, Expect, Store, Txn, Write};
 use graticule_view::{ProxyId, Serving};
 use graticule_xds::net::{ConnectError, End, Proxies, Snapshots, StreamId};
@@ -177,6 +177,40 @@ impl ZoneProxies {
             shared.observations.set_serving(&proxy, Serving::Gone);
         }
         shared.registrations.lock().remove(&proxy);
+    }
+
+    /// After a start: Dataplanes of an earlier run whose proxy has not come back within the deregistration delay,
+    /// and whose ports refuse connections, are no endpoints any more. Others may serve without this control plane.
+    pub async fn look_for_lost(self, drain: Drain) {
+        tokio::select! {
+            () = self.mark_lost() => {}
+            () = drain.signaled() => {}
+        }
+    }
+
+    async fn mark_lost(&self) {
+        let shared = &self.0;
+        let stored: Vec<ProxyId> = {
+            let snapshot = shared.store.snapshot();
+            let dataplanes = snapshot.list(Kind::Dataplane, None);
+            dataplanes.map(|stored| ProxyId::new(&*stored.meta.mesh, &*stored.meta.name)).collect()
+        };
+        shared.clock.sleep(shared.settings.deregistration_delay).await;
+        for proxy in stored {
+            if shared.registrations.lock().contains_key(&proxy) {
+                continue;
+            }
+            let Some(dataplane) = self.dataplane(&proxy) else { continue };
+            let addresses = dataplane.spec_as::<Dataplane>().map(|spec| probe::addresses(spec.networking()));
+            if !probe::is_gone(&addresses.unwrap_or_default()).await {
+                continue;
+            }
+            let _gate = self.gate(&proxy).await;
+            if !shared.registrations.lock().contains_key(&proxy) {
+                tracing::info!(%proxy, "not back since the start, and its ports refuse connections: no endpoint any more");
+                shared.observations.set_serving(&proxy, Serving::Gone);
+            }
+        }
     }
 
     async fn deregister(&self, proxy: &ProxyId) {

@@ -226,6 +226,24 @@ impl Federation {
         Ok(command)
     }
 
+    /// Starts a control plane again that was killed or stopped: same ports, same directories.
+    pub async fn start_again(&mut self, name: &str) -> Result<()> {
+        let (api, port, workdir) = {
+            let old = self.control_plane(name)?;
+            (old.api.clone(), old.port, old.workdir.clone())
+        };
+        let api_port = api.rsplit(':').next().and_then(|port| port.parse().ok()).context("an API port")?;
+        if name == "global" {
+            self.global = start_global(&self.binaries, &self.dir, name, Some((api_port, port))).await?;
+        } else {
+            let token = workdir.join("zone.token");
+            let mut command = self.zone_command(name, &workdir, &token, (api_port, port))?;
+            let process = Process::spawn(name, &self.dir, &mut command)?;
+            self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });
+        }
+        self.wait_for_api(name).await
+    }
+
     /// Waits until global shows the zone online and the zone has the default mesh.
     pub async fn wait_zone_joined(&mut self, name: &str) -> Result<Duration> {
         let overview = format!("{}/zones/{name}/_overview", self.global.api);

@@ -87,6 +87,7 @@ impl Steps<'_> {
         self.graceful_stop().await.context("step: SIGTERM of a server instance")?;
         self.memory();
         self.nothing_rejected().await.context("step: Envoys accepted everything")?;
+        self.crash_of_control_planes().await.context("step: kill -9 of global and of a zone")?;
         if ending == Ending::KillGlobal {
             self.without_global().await.context("step: global killed")?;
         }
@@ -419,6 +420,68 @@ impl Steps<'_> {
         }
         self.progress.step("Resident memory, MiB");
         self.progress.proved(&lines.join(" · "));
+    }
+
+    /// Global and a zone are killed and start again on what their stores kept.
+    async fn crash_of_control_planes(&mut self) -> Result<()> {
+        self.progress.step("kill -9 of global and of zone west, both start again: nothing is lost");
+        let load = Load::start(self.federation.proxy("client-1")?.outbound_url("/restart"))?;
+        load.wait_for(20).await?;
+        for name in ["global", "west"] {
+            let before = self.stored(name).await?;
+            ensure!(before.len() > 10, "{name} lists only {} resources: {before:?}", before.len());
+            self.federation.control_plane(name)?.process.kill()?;
+            let start = wait::now();
+            self.federation.start_again(name).await?;
+            let took = start.elapsed();
+            let after = self.stored(name).await?;
+            for (path, resource) in &before {
+                ensure!(
+                    after.get(path) == Some(resource),
+                    "{name} restarted with another {path}: {:?} instead of {resource}",
+                    after.get(path)
+                );
+            }
+            self.progress.proved(&format!("{name}: {} resources as before, after {took:.1?}", before.len()));
+            self.report.millis(format!("{name} killed: process started → API answers"), took);
+        }
+        for zone in ["east", "west"] {
+            self.federation.wait_zone_joined(zone).await?;
+        }
+        self.routes().await.context("policies flow again")?;
+        let counts = load.stop().await?;
+        ensure!(counts.failed == 0, "{} requests failed: {:?}", counts.failed, counts.first_failure);
+        self.progress.proved(&format!("{} requests answered meanwhile, none failed", counts.answered));
+        Ok(())
+    }
+
+    /// What a control plane stores and people or zones decided: path of each resource and its document.
+    async fn stored(&mut self, name: &str) -> Result<BTreeMap<String, Value>> {
+        let api = self.federation.control_plane(name)?.api.clone();
+        let mut found = BTreeMap::new();
+        for kind in graticule_model::Kind::all() {
+            let descriptor = kind.descriptor();
+            // Status comes back by itself, with new times.
+            if descriptor.path.is_empty() || descriptor.capabilities.soft {
+                continue;
+            }
+            let answer = self.federation.rest.get(&format!("{api}/{}?size=1000", descriptor.path)).await?;
+            if answer.status != 200 {
+                continue;
+            }
+            for item in answer.json()?["items"].as_array().into_iter().flatten() {
+                let mut item = item.clone();
+                // What the control plane observes is part of these, and is observed again.
+                if (descriptor.capabilities.has_status || kind == graticule_model::Kind::Dataplane)
+                    && let Some(members) = item.as_object_mut()
+                {
+                    members.remove("status");
+                    members.remove("modificationTime");
+                }
+                found.insert(format!("{kind} {} {}", item["mesh"], item["name"]), item);
+            }
+        }
+        Ok(found)
     }
 
     async fn without_global(&mut self) -> Result<()> {

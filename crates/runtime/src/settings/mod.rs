@@ -94,28 +94,70 @@ impl General {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// `memory`.
+    /// `raft` or `memory`.
     pub r#type: String,
+    /// Data directory of `raft`; empty = [`data_dir`](Self::data_dir) says.
+    pub data_dir: String,
     /// Switches the guards of deletions off.
     pub unsafe_delete: bool,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        StoreSettings { r#type: "memory".into(), unsafe_delete: false }
+        StoreSettings { r#type: "raft".into(), data_dir: String::new(), unsafe_delete: false }
     }
 }
 
 impl StoreSettings {
     /// Table of settings.
     pub const SETTINGS: &[Setting] = &[
-        setting("store.type", "STORE_TYPE", "store backend: memory (nothing survives a restart)"),
+        setting(
+            "store.type",
+            "STORE_TYPE",
+            "store backend: raft (embedded, durable) or memory (nothing survives a restart)",
+        ),
+        setting(
+            "store.dataDir",
+            "STORE_DATA_DIR",
+            "data directory of the embedded store; empty: data below general.workDir if that is set, else \
+             /var/lib/graticule/NAME for root and $XDG_STATE_HOME/graticule/NAME for others; NAME: global or zone-ZONE",
+        ),
         setting(
             "store.unsafeDelete",
             "STORE_UNSAFE_DELETE",
             "delete meshes with Dataplanes and zones that are online",
         ),
     ];
+
+    /// The data directory of the control plane `name`, with the default filled in. `is_root` and `variable` are those
+    /// of the process.
+    pub fn data_dir(
+        &self,
+        general: &General,
+        name: &str,
+        is_root: bool,
+        variable: impl Fn(&str) -> Option<std::ffi::OsString>,
+    ) -> std::path::PathBuf {
+        if !self.data_dir.is_empty() {
+            return self.data_dir.clone().into();
+        }
+        if !general.work_dir.is_empty() {
+            return std::path::Path::new(&general.work_dir).join("data");
+        }
+        let system = || std::path::PathBuf::from("/var/lib");
+        let set = |variable: Option<std::ffi::OsString>| {
+            variable.filter(|value| !value.is_empty()).map(std::path::PathBuf::from)
+        };
+        let base = if is_root {
+            system()
+        } else {
+            let state = set(variable("XDG_STATE_HOME")).filter(|path| path.is_absolute());
+            state
+                .or_else(|| set(variable("HOME")).map(|home| home.join(".local/state")))
+                .unwrap_or_else(system)
+        };
+        base.join("graticule").join(name)
+    }
 }
 
 /// `diagnostics`: health and readiness of the process.
@@ -205,4 +247,29 @@ impl Defaults {
             "do not create the default HostnameGenerators",
         ),
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_directories() {
+        let at = |data_dir: &str, work_dir: &str, is_root: bool, variables: &[(&str, &str)]| {
+            let store = StoreSettings { data_dir: data_dir.into(), ..StoreSettings::default() };
+            let general = General { work_dir: work_dir.into(), ..General::default() };
+            let found = store.data_dir(&general, "zone-east", is_root, |name| {
+                variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| value.into())
+            });
+            found.display().to_string()
+        };
+        let home = [("HOME", "/home/me")];
+        let state = [("HOME", "/home/me"), ("XDG_STATE_HOME", "/state")];
+        assert_eq!(at("/d", "/w", true, &home), "/d");
+        assert_eq!(at("", "/w", true, &home), "/w/data");
+        assert_eq!(at("", "", true, &home), "/var/lib/graticule/zone-east");
+        assert_eq!(at("", "", false, &home), "/home/me/.local/state/graticule/zone-east");
+        assert_eq!(at("", "", false, &state), "/state/graticule/zone-east");
+        assert_eq!(at("", "", false, &[("XDG_STATE_HOME", "relative")]), "/var/lib/graticule/zone-east");
+    }
 }

@@ -131,3 +131,29 @@ async fn a_shutdown_keeps_what_proxies_registered() {
     zone.clock.sleep(DELAY * 2).await;
     assert!(zone.is_stored());
 }
+
+#[tokio::test(start_paused = true)]
+async fn proxies_of_an_earlier_run_that_are_gone_are_no_endpoints() {
+    let zone = zone();
+    // A port that refuses connections, and one that is listened on.
+    let free =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener.local_addr().expect("bound").port();
+    for (name, port) in [("gone", free), ("serving", taken), ("back", free)] {
+        let inbound = json!([{"port": port, "tags": {"kuma.io/service": "echo"}}]);
+        let dataplane = resource(
+            Kind::Dataplane,
+            json!({"type": "Dataplane", "mesh": "default", "name": name,
+                "networking": {"address": "127.0.0.1", "inbound": inbound}}),
+        );
+        zone.store.commit_now(Txn::put(dataplane)).expect("stored");
+    }
+    let back = Hello { id: ProxyId::new("default", "back"), dataplane: None, ..hello() };
+    zone.proxies.connect(back, &stream("first")).await.expect("connects");
+    zone.proxies.mark_lost().await;
+    let serving = |name| zone.proxies.0.observations.serving(&ProxyId::new("default", name));
+    assert_eq!(serving("gone"), Serving::Gone);
+    assert_eq!(serving("serving"), Serving::Unknown);
+    assert_ne!(serving("back"), Serving::Gone);
+}

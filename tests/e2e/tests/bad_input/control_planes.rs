@@ -30,6 +30,7 @@ async fn global(bench: &mut Bench, port: u16) -> Result<()> {
     let text = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
     let number = port.to_string();
     let check: &[&str] = &["--check-config"];
+    let data_dir = bench.federation.global.workdir.join("data").display().to_string();
     let cases: Vec<Case<'_>> = vec![
         (
             "REST port taken",
@@ -91,7 +92,14 @@ async fn global(bench: &mut Bench, port: u16) -> Result<()> {
             &["--check-config", "--config-file", "/nonexistent.yaml"],
             text(&["/nonexistent.yaml", "No such file"]),
         ),
-        ("unknown store", vec![], "store: {type: postgres}", check, text(&["store.type", "use memory"])),
+        ("unknown store", vec![], "store: {type: postgres}", check, text(&["store.type", "use raft or memory"])),
+        (
+            "data directory in use",
+            vec![("GRATICULE_STORE_DATA_DIR", data_dir)],
+            "",
+            &[],
+            text(&["store.dataDir", "in use by another process", "--data-dir"]),
+        ),
         ("unknown log level", vec![], "", &["--log-level", "loud"], text(&["log level \"loud\"", "debug"])),
         (
             "no certificate",

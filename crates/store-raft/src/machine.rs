@@ -1,0 +1,332 @@
+//! The state machine: [`transaction::apply`] over the snapshot in memory, entry by entry.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use graticule_model::Timestamp;
+use graticule_store::history::History;
+use graticule_store::{ChangeBatch, CommitError, Committed, Revision, Snapshot, transaction};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::codec;
+use crate::disk::Disk;
+use crate::snapshot::{self, Contents, SnapshotFile};
+use crate::types::{LogId, SnapshotMeta, StoredMembership, Types};
+use crate::wire;
+
+/// Proposals that are remembered, so that one that arrives twice is applied once.
+const RECENT_LEN: usize = 4096;
+
+/// Identity of a proposal.
+pub(crate) type ProposalId = [u8; 16];
+type Answer = Result<Committed, CommitError>;
+
+/// The state of one member. Shared by openraft, which writes it, and by the store, which reads it.
+pub(crate) struct Machine {
+    /// None once the store is closed.
+    disk: Mutex<Option<Arc<dyn Disk>>>,
+    pub(crate) history: History,
+    /// Whether files are written by the caller itself (simulation: no threads).
+    pub(crate) inline: bool,
+    state: Mutex<State>,
+    waiting: Mutex<HashMap<ProposalId, oneshot::Sender<Answer>>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    last: Option<LogId>,
+    membership: StoredMembership,
+    snapshot: Snapshot,
+    recent: Recent,
+}
+
+/// The proposals that were applied last.
+#[derive(Debug, Default)]
+struct Recent {
+    order: VecDeque<(ProposalId, u64)>,
+    revisions: HashMap<ProposalId, u64>,
+    /// Index of the newest proposal that is not in `order` any more.
+    forgotten: u64,
+}
+
+impl Recent {
+    fn restore(recent: &[wire::Recent], forgotten: u64) -> Recent {
+        let mut restored = Recent { forgotten, ..Recent::default() };
+        for proposal in recent {
+            if let Some(id) = proposal_id(&proposal.id) {
+                restored.order.push_back((id, proposal.index));
+                restored.revisions.insert(id, proposal.revision);
+            }
+        }
+        restored
+    }
+
+    fn remember(&mut self, id: ProposalId, index: u64, revision: u64) {
+        self.order.push_back((id, index));
+        self.revisions.insert(id, revision);
+        while self.order.len() > RECENT_LEN {
+            if let Some((id, index)) = self.order.pop_front() {
+                self.revisions.remove(&id);
+                self.forgotten = index;
+            }
+        }
+    }
+
+    fn to_wire(&self) -> Vec<wire::Recent> {
+        let one = |(id, index): &(ProposalId, u64)| wire::Recent {
+            id: Bytes::copy_from_slice(id),
+            index: *index,
+            revision: self.revisions.get(id).copied().unwrap_or_default(),
+        };
+        self.order.iter().map(one).collect()
+    }
+}
+
+pub(crate) fn proposal_id(bytes: &[u8]) -> Option<ProposalId> {
+    bytes.try_into().ok()
+}
+
+impl Machine {
+    /// The state that `contents` says, or none.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        contents: Option<Contents>,
+        history_len: usize,
+        inline: bool,
+    ) -> Machine {
+        let state = contents.map_or_else(State::default, State::of);
+        Machine {
+            disk: Mutex::new(Some(disk)),
+            history: History::new(state.snapshot.clone(), history_len),
+            inline,
+            state: Mutex::new(state),
+            waiting: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The data directory, until the store is closed.
+    pub(crate) fn disk(&self) -> io::Result<Arc<dyn Disk>> {
+        self.disk.lock().clone().ok_or_else(|| io::Error::other("the store is closed"))
+    }
+
+    /// Lets go of the data directory.
+    pub(crate) fn release_disk(&self) {
+        self.disk.lock().take();
+    }
+
+    /// Index of the last entry that was applied.
+    pub(crate) fn applied(&self) -> u64 {
+        self.state.lock().last.map_or(0, |last| last.index)
+    }
+
+    /// The answer to a proposal, once it is applied here.
+    pub(crate) fn wait_for(&self, id: ProposalId) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.lock().insert(id, sender);
+        receiver
+    }
+
+    /// Nobody waits for this proposal any more.
+    pub(crate) fn give_up(&self, id: &ProposalId) {
+        self.waiting.lock().remove(id);
+    }
+
+    fn answer(&self, id: &ProposalId, answer: Answer) {
+        if let Some(sender) = self.waiting.lock().remove(id) {
+            // The writer may have gone.
+            let _ = sender.send(answer);
+        }
+    }
+
+    fn apply_proposal(&self, state: &mut State, id: LogId, bytes: Bytes) -> Result<(), codec::DecodeError> {
+        let proposal: wire::Proposal = codec::message("a proposal", bytes)?;
+        let Some(proposal_id) = proposal_id(&proposal.id) else {
+            return Err(codec::DecodeError::Malformed("a proposal", "its id is not 16 bytes".into()));
+        };
+        if state.recent.revisions.contains_key(&proposal_id) {
+            // It was sent again because an answer was lost; the first one counts.
+            return Ok(());
+        }
+        let answer = if proposal.floor < state.recent.forgotten {
+            Err(CommitError::Uncertain("it came too late to know whether it is a repetition".into()))
+        } else if proposal.fence != 0 && proposal.fence != id.leader_id.term {
+            Err(CommitError::Fenced(proposal.fence))
+        } else {
+            let txn = codec::decode_txn(proposal.txn.unwrap_or_default())?;
+            self.apply_txn(state, txn)
+        };
+        let revision = answer.as_ref().map_or(0, |committed| committed.revision.0);
+        state.recent.remember(proposal_id, id.index, revision);
+        self.answer(&proposal_id, answer);
+        Ok(())
+    }
+
+    fn apply_txn(&self, state: &mut State, txn: graticule_store::Txn) -> Answer {
+        // Every proposal says its time.
+        let applied = transaction::apply(&state.snapshot, txn, Timestamp::UNIX_EPOCH)?;
+        let revision = applied.batch.revision;
+        if !applied.batch.changes.is_empty() {
+            state.snapshot = applied.snapshot.clone();
+            self.history.publish(applied.snapshot, applied.batch.clone());
+        }
+        Ok(Committed { revision, batch: applied.batch })
+    }
+
+    fn contents(&self) -> Contents {
+        let state = self.state.lock();
+        Contents {
+            meta: SnapshotMeta { last_log_id: state.last, last_membership: state.membership.clone() },
+            snapshot: state.snapshot.clone(),
+            recent: state.recent.to_wire(),
+            forgotten: state.recent.forgotten,
+        }
+    }
+
+    /// Replaces everything by the contents of a snapshot.
+    fn install(&self, contents: Contents) {
+        let mut state = self.state.lock();
+        *state = State::of(contents);
+        self.history.reset(state.snapshot.clone());
+        let waiting: Vec<ProposalId> = self.waiting.lock().keys().copied().collect();
+        for id in waiting {
+            let Some(revision) = state.recent.revisions.get(&id).copied() else { continue };
+            let answer = match revision {
+                0 => Err(CommitError::Unavailable(
+                    "the write was refused, and the reason went by while this replica caught up".into(),
+                )),
+                revision => Ok(Committed {
+                    revision: Revision(revision),
+                    // The changes came with the snapshot.
+                    batch: Arc::new(ChangeBatch {
+                        revision: Revision(revision),
+                        committed_at: Timestamp::UNIX_EPOCH,
+                        changes: Vec::new(),
+                    }),
+                }),
+            };
+            self.answer(&id, answer);
+        }
+    }
+}
+
+impl State {
+    fn of(contents: Contents) -> State {
+        State {
+            last: contents.meta.last_log_id,
+            membership: contents.meta.last_membership,
+            snapshot: contents.snapshot,
+            recent: Recent::restore(&contents.recent, contents.forgotten),
+        }
+    }
+}
+
+/// The handle that openraft has.
+#[derive(Clone)]
+pub(crate) struct MachineHandle(pub(crate) Arc<Machine>);
+
+impl RaftStateMachine<Types> for MachineHandle {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.0.state.lock();
+        Ok((state.last, state.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let id = entry.log_id();
+            {
+                let mut state = self.0.state.lock();
+                match entry.payload {
+                    EntryPayload::Blank => {}
+                    EntryPayload::Normal(proposed) => {
+                        self.0.apply_proposal(&mut state, id, proposed.0).map_err(|error| {
+                            io::Error::other(format!("entry {} of the log: {error}", id.index))
+                        })?;
+                    }
+                    EntryPayload::Membership(membership) => {
+                        state.membership = StoredMembership::new(Some(id), membership);
+                    }
+                }
+                state.last = Some(id);
+            }
+            if let Some(responder) = responder {
+                responder.send(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder(self.0.clone())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
+        let machine = self.0.clone();
+        let wanted = meta.last_log_id;
+        let contents = blocking(machine.inline, move || snapshot::read(&file)).await?;
+        let contents = contents.map_err(io::Error::other)?;
+        if contents.meta.last_log_id != wanted {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the snapshot is not the one that was announced",
+            ));
+        }
+        self.0.install(contents);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<openraft::type_config::alias::SnapshotOf<Types, SnapshotFile>>, io::Error> {
+        let Some(file) = snapshot::newest(&self.0.disk()?)? else { return Ok(None) };
+        let disk_file = file.clone();
+        let meta = blocking(self.0.inline, move || snapshot::read_meta(&disk_file)).await?;
+        let meta = meta.map_err(io::Error::other)?;
+        Ok(Some(openraft::Snapshot { meta, snapshot: file }))
+    }
+}
+
+/// Writes what the state is when it is asked to.
+pub(crate) struct Builder(Arc<Machine>);
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<openraft::type_config::alias::SnapshotOf<Types, SnapshotFile>, io::Error> {
+        // A persistent map: the copy costs nothing, and writes go on beside it.
+        let contents = self.0.contents();
+        let meta = contents.meta.clone();
+        let disk = self.0.disk()?;
+        let file = blocking(self.0.inline, move || snapshot::write(&disk, &contents)).await??;
+        Ok(openraft::Snapshot { meta, snapshot: file })
+    }
+}
+
+/// Runs file work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    inline: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if inline {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What may be set.
+
+use std::time::Duration;
+
+use crate::log::LogOptions;
+
+/// Options of a member.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the member for people. Default empty.
+    pub name: String,
+    /// Batches that are kept for readers that resume or lag.
+    pub history_len: usize,
+    /// The log.
+    pub log: LogOptions,
+    /// Bytes that the log grows between two snapshots, at least; it is half of the last snapshot if that is more.
+    /// Default 16 MiB.
+    pub snapshot_after: usize,
+    /// Entries that stay in the log although a snapshot has them, for members that lag. Default 1,000.
+    pub entries_kept: u64,
+    /// Time between two heartbeats of a leader. Default 200 ms.
+    pub heartbeat: Duration,
+    /// Silence of the leader after which a member stands for election; the actual time is up to twice as long.
+    /// Default 1 s.
+    pub election_timeout: Duration,
+    /// Time that a write waits for a leader and its answer. Default 10 s.
+    pub write_timeout: Duration,
+    /// Time after which a member whose disk failed tries again. Default 500 ms.
+    pub retry: Duration,
+}
+
+/// Largest transaction in its encoded form, in bytes.
+pub const TXN_LEN_MAX: usize = 32 << 20;
+/// Writes that are under way at once; more wait.
+pub const WRITES_MAX: usize = 4096;
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            name: String::new(),
+            history_len: graticule_store::history::HISTORY_LEN_DEFAULT,
+            log: LogOptions::default(),
+            snapshot_after: 16 << 20,
+            entries_kept: 1000,
+            heartbeat: Duration::from_millis(200),
+            election_timeout: Duration::from_secs(1),
+            write_timeout: Duration::from_secs(10),
+            retry: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn raft(&self) -> Result<openraft::Config, openraft::ConfigError> {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        openraft::Config {
+            cluster_name: "graticule".into(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_timeout),
+            election_timeout_max: millis(self.election_timeout) * 2,
+            install_snapshot_timeout: 10_000,
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: self.entries_kept,
+            replication_lag_threshold: u64::MAX,
+            enable_pre_vote: Some(true),
+            // A restarted leader is elected again: its last commit may not be on the disk.
+            enable_leader_restore: Some(false),
+            api_channel_size: Some(WRITES_MAX as u64),
+            ..openraft::Config::default()
+        }
+        .validate()
+    }
+}

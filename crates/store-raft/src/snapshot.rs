@@ -1,0 +1,367 @@
+//! Snapshot files: everything at one entry of the log, in checksummed chunks.
+//!
+//! ```text
+//! header  magic(8) format(u32) zero(u32)                               16 bytes
+//! chunk   length(u32) crc32c of what follows(u32) payload(length)      the first is a SnapshotHeader
+//! …
+//! end     zero(u32) crc32c of all checksums before(u32)                nothing follows
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use graticule_model::Resource;
+use graticule_store::{Revision, Snapshot};
+use prost::Message as _;
+
+use crate::codec;
+use crate::disk::{Disk, DiskFile};
+use crate::log::FileError;
+use crate::types::{LogId, SnapshotMeta, StoredMembership};
+use crate::wire;
+
+const MAGIC: [u8; 8] = *b"GRATSNAP";
+const FORMAT: u32 = 1;
+const HEADER_LEN: usize = 16;
+const CHUNK_HEADER_LEN: usize = 8;
+/// Bytes of resources in one chunk, unless one resource is longer.
+const CHUNK_LEN: usize = 512 << 10;
+/// No chunk is longer: a resource fits into a transaction.
+const CHUNK_LEN_MAX: usize = 64 << 20;
+/// Bytes between two syncs, so that one sync does not hold up the log behind a long queue of the disk.
+const SYNC_EVERY: usize = 4 << 20;
+/// Snapshots that are kept: the newest, and the one before it for people who need it.
+const KEPT: usize = 2;
+
+/// What a snapshot says beside the resources.
+#[derive(Debug, Clone)]
+pub(crate) struct Contents {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) recent: Vec<wire::Recent>,
+    pub(crate) forgotten: u64,
+}
+
+/// A complete snapshot file.
+#[derive(Clone)]
+pub struct SnapshotFile {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) name: String,
+}
+
+impl SnapshotFile {
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.disk.path(&self.name)
+    }
+}
+
+fn file_name(id: LogId) -> String {
+    format!("snapshot-{:016x}-{:016x}.snap", id.index, id.leader_id.term)
+}
+
+fn parse_name(name: &str) -> Option<(u64, u64)> {
+    let (index, term) = name.strip_prefix("snapshot-")?.strip_suffix(".snap")?.split_once('-')?;
+    if index.len() != 16 || term.len() != 16 {
+        return None;
+    }
+    Some((u64::from_str_radix(index, 16).ok()?, u64::from_str_radix(term, 16).ok()?))
+}
+
+/// The newest snapshot of a directory, if there is one.
+pub(crate) fn newest(disk: &Arc<dyn Disk>) -> io::Result<Option<SnapshotFile>> {
+    let names = disk.list()?;
+    let newest = names.into_iter().filter_map(|name| Some((parse_name(&name)?, name))).max();
+    Ok(newest.map(|(_, name)| SnapshotFile { disk: disk.clone(), name }))
+}
+
+/// Removes all but the newest snapshots, and what unfinished ones left behind.
+pub(crate) fn retain(disk: &Arc<dyn Disk>, keep: &str) {
+    let Ok(names) = disk.list() else { return };
+    let mut complete: Vec<_> =
+        names.iter().filter_map(|name| Some((parse_name(name)?, name.clone()))).collect();
+    complete.sort();
+    let old = complete.len().saturating_sub(KEPT);
+    for (_, name) in complete.into_iter().take(old).filter(|(_, name)| name != keep) {
+        if let Err(error) = disk.remove(&name) {
+            tracing::warn!(%error, name, "an old snapshot cannot be removed");
+        }
+    }
+}
+
+/// Removes files of snapshots that were never finished.
+pub(crate) fn remove_unfinished(disk: &Arc<dyn Disk>) -> io::Result<()> {
+    for name in disk.list()? {
+        if name.starts_with("snapshot-") && name.ends_with(".tmp") {
+            disk.remove(&name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a snapshot: first under another name, durable, then under its own.
+pub(crate) fn write(disk: &Arc<dyn Disk>, contents: &Contents) -> io::Result<SnapshotFile> {
+    let last = contents.meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+    let name = file_name(last);
+    let temporary = format!("{name}.built.tmp");
+    let result = write_file(disk, &temporary, contents).and_then(|()| disk.rename(&temporary, &name));
+    if let Err(error) = result {
+        // What is left is removed at the next start at the latest.
+        let _ = disk.remove(&temporary);
+        return Err(io::Error::new(error.kind(), format!("{}: {error}", disk.path(&name).display())));
+    }
+    retain(disk, &name);
+    Ok(SnapshotFile { disk: disk.clone(), name })
+}
+
+fn write_file(disk: &Arc<dyn Disk>, name: &str, contents: &Contents) -> io::Result<()> {
+    let file = disk.create(name)?;
+    let mut writer = ChunkWriter { file, buffer: Vec::new(), offset: 0, checksums: 0, unsynced: 0 };
+    writer.buffer.extend_from_slice(&MAGIC);
+    writer.buffer.extend_from_slice(&FORMAT.to_le_bytes());
+    writer.buffer.extend_from_slice(&[0; 4]);
+    let membership = &contents.meta.last_membership;
+    writer.chunk(&wire::SnapshotHeader {
+        last: contents.meta.last_log_id.as_ref().map(codec::encode_log_id),
+        membership: Some(codec::encode_membership(membership.membership())),
+        membership_id: membership.log_id().as_ref().map(codec::encode_log_id),
+        revision: contents.snapshot.revision().0,
+        resources: contents.snapshot.len() as u64,
+        recent: contents.recent.clone(),
+        forgotten: contents.forgotten,
+    })?;
+    let mut chunk = wire::SnapshotChunk::default();
+    let mut len = 0;
+    for resource in contents.snapshot.iter() {
+        let resource = codec::encode_resource(resource);
+        len += resource.encoded_len();
+        chunk.resources.push(resource);
+        if len >= CHUNK_LEN {
+            writer.chunk(&chunk)?;
+            chunk.resources.clear();
+            len = 0;
+        }
+    }
+    if !chunk.resources.is_empty() {
+        writer.chunk(&chunk)?;
+    }
+    writer.finish()
+}
+
+struct ChunkWriter {
+    file: Box<dyn DiskFile>,
+    buffer: Vec<u8>,
+    offset: u64,
+    checksums: u32,
+    unsynced: usize,
+}
+
+impl ChunkWriter {
+    fn chunk(&mut self, message: &impl prost::Message) -> io::Result<()> {
+        let payload = message.encode_to_vec();
+        let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
+        let crc = crc32c::crc32c(&payload);
+        self.checksums = crc32c::crc32c_append(self.checksums, &crc.to_le_bytes());
+        self.buffer.extend_from_slice(&len.to_le_bytes());
+        self.buffer.extend_from_slice(&crc.to_le_bytes());
+        self.buffer.extend_from_slice(&payload);
+        self.flush()?;
+        if self.unsynced >= SYNC_EVERY {
+            self.file.sync()?;
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.buffer, self.offset)?;
+        self.offset += self.buffer.len() as u64;
+        self.unsynced += self.buffer.len();
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        self.buffer.extend_from_slice(&[0; 4]);
+        self.buffer.extend_from_slice(&self.checksums.to_le_bytes());
+        self.flush()?;
+        self.file.sync()
+    }
+}
+
+/// Reads what a snapshot covers, without its resources.
+pub(crate) fn read_meta(file: &SnapshotFile) -> Result<SnapshotMeta, FileError> {
+    let mut reader = ChunkReader::open(file)?;
+    let offset = reader.offset;
+    let header = reader.next()?.ok_or_else(|| reader.damaged(offset, "it is empty"))?;
+    let header: wire::SnapshotHeader =
+        codec::message("the header of a snapshot", header).map_err(|error| reader.unknown(offset, error))?;
+    meta_of(&header).map_err(|error| reader.unknown(offset, error))
+}
+
+fn meta_of(header: &wire::SnapshotHeader) -> Result<SnapshotMeta, codec::DecodeError> {
+    let membership = header.membership.clone().map(codec::decode_membership).transpose()?;
+    let membership_id = header.membership_id.map(codec::decode_log_id);
+    Ok(SnapshotMeta {
+        last_log_id: header.last.map(codec::decode_log_id),
+        last_membership: StoredMembership::new(membership_id, membership.unwrap_or_default()),
+    })
+}
+
+/// Reads and checks a whole snapshot.
+pub(crate) fn read(file: &SnapshotFile) -> Result<Contents, FileError> {
+    let mut reader = ChunkReader::open(file)?;
+    let mut chunks = Vec::new();
+    loop {
+        let offset = reader.offset;
+        match reader.next()? {
+            Some(chunk) => chunks.push((offset, chunk)),
+            None => return decode(&reader, chunks),
+        }
+    }
+}
+
+/// The chunks of a file, one after the other, each checked.
+struct ChunkReader {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+    len: u64,
+    offset: u64,
+    checksums: u32,
+}
+
+impl ChunkReader {
+    fn open(file: &SnapshotFile) -> Result<ChunkReader, FileError> {
+        let path = file.path();
+        let io_error = |source| FileError::Io { path: path.clone(), source };
+        let handle = file.disk.open(&file.name).map_err(io_error)?;
+        let len = handle.size().map_err(io_error)?;
+        let offset = HEADER_LEN as u64;
+        let reader = ChunkReader { path: path.clone(), file: handle, len, offset, checksums: 0 };
+        if len < offset {
+            return Err(reader.damaged(len, "the file ends within its header"));
+        }
+        let mut head = [0; HEADER_LEN];
+        reader.read(&mut head, 0)?;
+        if head[..8] != MAGIC {
+            return Err(reader.damaged(0, "this is no snapshot"));
+        }
+        let format = u32_of(&head[8..12]);
+        if format > FORMAT {
+            return Err(FileError::TooNew { path, found: format, known: FORMAT });
+        }
+        if format == 0 || head[12..] != [0; 4] {
+            return Err(reader.damaged(8, "the header is not what was written"));
+        }
+        Ok(reader)
+    }
+
+    fn damaged(&self, offset: u64, reason: &str) -> FileError {
+        FileError::Damaged { path: self.path.clone(), offset, reason: reason.into() }
+    }
+
+    fn unknown(&self, offset: u64, source: codec::DecodeError) -> FileError {
+        FileError::Unknown { path: self.path.clone(), offset, source }
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), FileError> {
+        let failed = |source| FileError::Io { path: self.path.clone(), source };
+        self.file.read_exact_at(buffer, offset).map_err(failed)
+    }
+
+    /// None at the end, which is checked, too.
+    fn next(&mut self) -> Result<Option<Bytes>, FileError> {
+        let body = self.offset + CHUNK_HEADER_LEN as u64;
+        if body > self.len {
+            return Err(self.damaged(self.offset, "the file ends early"));
+        }
+        let mut head = [0; CHUNK_HEADER_LEN];
+        self.read(&mut head, self.offset)?;
+        let (len, crc) = (u32_of(&head[..4]) as usize, u32_of(&head[4..]));
+        if len == 0 {
+            if crc != self.checksums {
+                return Err(self.damaged(self.offset, "the checksum of the whole is wrong"));
+            }
+            if body != self.len {
+                return Err(self.damaged(body, "there is something behind the end"));
+            }
+            return Ok(None);
+        }
+        let end = body + len as u64;
+        if len > CHUNK_LEN_MAX || end > self.len {
+            return Err(self.damaged(self.offset, "the file ends early"));
+        }
+        let mut payload = vec![0; len];
+        self.read(&mut payload, body)?;
+        if crc32c::crc32c(&payload) != crc {
+            return Err(self.damaged(self.offset, "the checksum is wrong"));
+        }
+        self.checksums = crc32c::crc32c_append(self.checksums, &crc.to_le_bytes());
+        self.offset = end;
+        Ok(Some(payload.into()))
+    }
+}
+
+fn decode(reader: &ChunkReader, chunks: Vec<(u64, Bytes)>) -> Result<Contents, FileError> {
+    let mut chunks = chunks.into_iter();
+    let Some((offset, header)) = chunks.next() else {
+        return Err(reader.damaged(HEADER_LEN as u64, "it is empty"));
+    };
+    let header: wire::SnapshotHeader =
+        codec::message("the header of a snapshot", header).map_err(|error| reader.unknown(offset, error))?;
+    let meta = meta_of(&header).map_err(|error| reader.unknown(offset, error))?;
+    let resources = decode_all(chunks.collect()).map_err(|(at, source)| reader.unknown(at, source))?;
+    if resources.len() as u64 != header.resources {
+        let reason = format!("{} resources are there of {}", resources.len(), header.resources);
+        return Err(reader.damaged(offset, &reason));
+    }
+    let snapshot = Snapshot::restore(Revision(header.revision), resources.into_iter().map(Arc::new));
+    Ok(Contents { meta, snapshot, recent: header.recent, forgotten: header.forgotten })
+}
+
+type ChunkError = (u64, codec::DecodeError);
+
+/// Decodes chunks on all processors: this is what a start with many resources waits for.
+fn decode_all(chunks: Vec<(u64, Bytes)>) -> Result<Vec<Resource>, ChunkError> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
+    if threads < 2 {
+        return decode_some(&chunks);
+    }
+    let share = chunks.len().div_ceil(threads);
+    let parts: Vec<Result<Vec<Resource>, ChunkError>> = std::thread::scope(|scope| {
+        let parts: Vec<_> = chunks.chunks(share).map(|part| scope.spawn(move || decode_some(part))).collect();
+        parts
+            .into_iter()
+            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+fn decode_some(chunks: &[(u64, Bytes)]) -> Result<Vec<Resource>, ChunkError> {
+    let mut resources = Vec::new();
+    for (offset, payload) in chunks {
+        let at = |error| (*offset, error);
+        let chunk: wire::SnapshotChunk =
+            codec::message("a chunk of a snapshot", payload.clone()).map_err(at)?;
+        for resource in chunk.resources {
+            resources.push(codec::decode_resource(resource).map_err(at)?);
+        }
+    }
+    Ok(resources)
+}
+
+fn u32_of(bytes: &[u8]) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[..4]);
+    u32::from_le_bytes(number)
+}
+
+#[cfg(test)]
+mod tests;

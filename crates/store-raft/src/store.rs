@@ -1,0 +1,335 @@
+//! [`RaftStore`]: the [`Store`] over one member.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use graticule_runtime::{Clock, Random};
+use graticule_store::{
+    CommitError, Committed, Feed, Health, Leader, Leadership, Revision, Snapshot, Store, Txn,
+};
+use openraft::errors::{ClientWriteError, RaftError};
+use parking_lot::RwLock;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::disk::{Disk, DiskFile};
+use crate::log::{FileError, Log};
+use crate::machine::{Machine, ProposalId, blocking};
+use crate::node::{self, Running, Shared};
+use crate::options::{Options, TXN_LEN_MAX, WRITES_MAX};
+use crate::types::Proposed;
+use crate::{codec, identity, snapshot, wire};
+
+/// Time that work on files has to end when a store is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A disk that tells when nobody has it any more: tasks of openraft end a little later than its core.
+struct HeldDisk {
+    disk: Arc<dyn Disk>,
+    _released: DropGuard,
+}
+
+impl Disk for HeldDisk {
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.path(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+}
+
+/// What a member needs from outside.
+pub struct Deps {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Clock,
+    /// Randomness.
+    pub random: Random,
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The machine refuses.
+    #[error("the store cannot be opened")]
+    Io(#[from] io::Error),
+    /// The member does not start.
+    #[error("the store does not start: {0}")]
+    Start(String),
+}
+
+/// A store whose writes are durable and, with several members, replicated. Dropping it, or
+/// [`close`](Self::close), ends the member.
+pub struct RaftStore {
+    shared: Arc<Shared>,
+    leadership: watch::Receiver<Leadership>,
+    writes: Semaphore,
+    tasks: TaskTracker,
+    /// Once nobody has the data directory any more.
+    released: CancellationToken,
+}
+
+impl RaftStore {
+    /// Opens the data directory, or makes it. A member that stands alone has everything that was ever
+    /// acknowledged when this returns.
+    ///
+    /// # Errors
+    /// A file is damaged or of a newer version, or the machine refuses.
+    pub async fn open(options: Options, deps: Deps) -> Result<RaftStore, OpenError> {
+        let Deps { disk, clock, random } = deps;
+        let released = CancellationToken::new();
+        let disk: Arc<dyn Disk> = Arc::new(HeldDisk { disk, _released: released.clone().drop_guard() });
+        let (history_len, log_options, numbers) = (options.history_len, options.log, random.clone());
+        let files = blocking(log_options.inline, move || -> Result<_, OpenError> {
+            let node = identity::read(&disk)?;
+            snapshot::remove_unfinished(&disk)?;
+            let log = Log::open(disk.clone(), log_options, node.is_none(), false)?;
+            let node = match node {
+                Some(node) => node,
+                // Only a log without entries may have lost its file `node`: it was never started.
+                None if log.is_unused() => {
+                    let node = wire::Node { id: identity::new_id(&numbers), cluster: numbers.uuid() };
+                    identity::write(&disk, &node)?;
+                    node
+                }
+                None => return Err(FileError::Missing { path: disk.path("node") }.into()),
+            };
+            let contents = match snapshot::newest(&disk)? {
+                Some(file) => Some(snapshot::read(&file)?),
+                None => None,
+            };
+            let covered = contents.as_ref().and_then(|contents| contents.meta.last_log_id);
+            if let Some(purged) = log.purged()
+                && covered.is_none_or(|covered| covered.index < purged)
+            {
+                let path = disk.path(&format!("snapshot-{purged:016x}-… or a later one"));
+                return Err(FileError::Missing { path }.into());
+            }
+            Ok((node, log, Machine::new(disk, contents, history_len, log_options.inline)))
+        });
+        let (node, log, machine) = files.await??;
+        let leadership = Leadership { term: 0, leader: Leader::Unknown };
+        let (leadership, watching) = watch::channel(leadership);
+        let shared = Arc::new(Shared {
+            id: node.id,
+            options,
+            clock,
+            random,
+            machine: Arc::new(machine),
+            running: RwLock::new(None),
+            leadership,
+            health: RwLock::new(Health::Stale("the store starts".into())),
+            closing: CancellationToken::new(),
+        });
+        let running = node::start(&shared, log).await?;
+        node::recovered(&shared, &running).await?;
+        node::note_now(&shared, &running);
+        *shared.running.write() = Some(running.clone());
+        let tasks = TaskTracker::new();
+        // Lives as long as the store, which parts of the process need until their own end.
+        tasks.spawn(node::run(shared.clone(), running));
+        tasks.close();
+        Ok(RaftStore { shared, leadership: watching, writes: Semaphore::new(WRITES_MAX), tasks, released })
+    }
+
+    /// Ends the member in good order; returns when its files are closed.
+    pub async fn close(&self) {
+        self.shared.closing.cancel();
+        self.tasks.wait().await;
+        self.shared.machine.release_disk();
+        tokio::select! {
+            () = self.released.cancelled() => {}
+            () = self.shared.clock.sleep(CLOSE_TIMEOUT) => {
+                tracing::warn!("the files of the store are still in use");
+            }
+        }
+    }
+
+    /// Takes a snapshot now, so that the log can be shortened.
+    ///
+    /// # Errors
+    /// The member does not run.
+    pub async fn take_snapshot(&self) -> Result<(), CommitError> {
+        let running = self.shared.running().ok_or_else(|| self.unavailable())?;
+        running.raft.trigger().snapshot().await.map_err(|error| CommitError::Unavailable(error.to_string()))
+    }
+
+    fn unavailable(&self) -> CommitError {
+        let reason = match self.health() {
+            Health::ReadOnly(reason) | Health::Stale(reason) => reason,
+            Health::Ready => "the store starts".into(),
+        };
+        CommitError::Unavailable(reason)
+    }
+
+    async fn write(&self, mut txn: Txn, fence: u64) -> Result<Committed, CommitError> {
+        txn.at.get_or_insert_with(|| self.shared.clock.now());
+        let id: ProposalId = self.shared.random.bytes16();
+        let proposal = wire::Proposal {
+            id: Bytes::copy_from_slice(&id),
+            floor: self.shared.machine.applied(),
+            fence,
+            txn: Some(codec::encode_txn(&txn)),
+        };
+        let bytes = codec::bytes(&proposal);
+        if bytes.len() > TXN_LEN_MAX {
+            let reason = format!("it has {} bytes, more than {TXN_LEN_MAX}", bytes.len());
+            return Err(CommitError::Invalid(reason));
+        }
+        // Every replica applies what it decodes; what could not be decoded must not get into the log.
+        codec::decode_txn(proposal.txn.unwrap_or_default())
+            .map_err(|error| CommitError::Invalid(error.to_string()))?;
+        let _permit = self.writes.acquire().await.map_err(|_| self.unavailable())?;
+        let mut waiter =
+            Waiter { machine: &self.shared.machine, id, answer: self.shared.machine.wait_for(id) };
+        let mut attempt = Attempt { sent: false, reason: "there is no leader".into() };
+        tokio::select! {
+            biased;
+            answer = self.propose(&bytes, &mut waiter.answer, &mut attempt) => answer,
+            () = self.shared.clock.sleep(self.shared.options.write_timeout) => Err(attempt.failed()),
+        }
+    }
+
+    /// Sends a proposal to the leader until there is an answer.
+    async fn propose(
+        &self,
+        bytes: &Bytes,
+        answer: &mut oneshot::Receiver<Result<Committed, CommitError>>,
+        attempt: &mut Attempt,
+    ) -> Result<Committed, CommitError> {
+        let mut leadership = self.leadership.clone();
+        loop {
+            leadership.borrow_and_update();
+            let Some(Running { raft, log }) = self.shared.running() else {
+                if attempt.sent {
+                    return Err(CommitError::Uncertain(attempt.reason.clone()));
+                }
+                return Err(self.unavailable());
+            };
+            if !log.has_room(bytes.len() as u64) {
+                return Err(CommitError::Unavailable("the disk is full; reads go on".into()));
+            }
+            let was_sent = std::mem::replace(&mut attempt.sent, true);
+            let written = tokio::select! {
+                biased;
+                answered = &mut *answer => return answered.unwrap_or_else(|_| Err(attempt.failed())),
+                written = raft.client_write(Proposed(bytes.clone())) => written,
+            };
+            match written {
+                // The state machine has answered before openraft did, unless it knew the proposal already.
+                Ok(_) => return answer.await.unwrap_or_else(|_| Err(attempt.failed())),
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                    attempt.sent = was_sent;
+                    attempt.reason = "there is no leader".into();
+                }
+                Err(RaftError::APIError(error)) => attempt.reason = error.to_string(),
+                Err(RaftError::Fatal(error)) => {
+                    attempt.reason = error.to_string();
+                    return Err(attempt.failed());
+                }
+            }
+            // Something changes before it makes sense to try again.
+            tokio::select! {
+                _ = leadership.changed() => {}
+                () = self.shared.clock.sleep(self.shared.options.heartbeat) => {}
+            }
+        }
+    }
+}
+
+/// How far a write has come.
+struct Attempt {
+    /// Whether it may be in a log.
+    sent: bool,
+    reason: String,
+}
+
+impl Attempt {
+    fn failed(&self) -> CommitError {
+        if self.sent {
+            CommitError::Uncertain(self.reason.clone())
+        } else {
+            CommitError::Unavailable(self.reason.clone())
+        }
+    }
+}
+
+/// Somebody who waits for an answer, until dropped.
+struct Waiter<'a> {
+    machine: &'a Machine,
+    id: ProposalId,
+    answer: oneshot::Receiver<Result<Committed, CommitError>>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.machine.give_up(&self.id);
+    }
+}
+
+impl Drop for RaftStore {
+    fn drop(&mut self) {
+        self.shared.closing.cancel();
+    }
+}
+
+#[async_trait]
+impl Store for RaftStore {
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        self.write(txn, 0).await
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.shared.machine.history.snapshot()
+    }
+
+    fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
+        self.shared.machine.history.watch(from)
+    }
+
+    async fn commit_as(&self, term: u64, txn: Txn) -> Result<Committed, CommitError> {
+        if self.leadership.borrow().own_term() != Some(term) || term == 0 {
+            return Err(CommitError::Fenced(term));
+        }
+        self.write(txn, term).await
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    fn health(&self) -> Health {
+        if let Some(running) = self.shared.running()
+            && !running.log.has_room(0)
+        {
+            return Health::ReadOnly("the disk is full".into());
+        }
+        self.shared.health.read().clone()
+    }
+}

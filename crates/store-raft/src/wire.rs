@@ -1,0 +1,313 @@
+//! The encoding on disk and between members: protobuf messages of our own. Fields are only ever added; what an
+//! older version must not overlook gets a new format number in the file header or the protocol.
+
+use bytes::Bytes;
+
+/// What is proposed to the cluster: one transaction.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Proposal {
+    /// 16 random bytes: applied at most once.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// Index that the proposing member had applied before it first sent the proposal.
+    #[prost(uint64, tag = "2")]
+    pub floor: u64,
+    /// Term of the leader that asked for it; 0 = any.
+    #[prost(uint64, tag = "3")]
+    pub fence: u64,
+    /// The transaction.
+    #[prost(message, optional, tag = "4")]
+    pub txn: Option<Txn>,
+}
+
+/// See [`graticule_store::Txn`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Txn {
+    /// Time of the transaction.
+    #[prost(message, optional, tag = "1")]
+    pub at: Option<Time>,
+    /// Writes.
+    #[prost(message, repeated, tag = "2")]
+    pub writes: Vec<Write>,
+}
+
+/// A point in time.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Time {
+    /// Since 1970.
+    #[prost(sint64, tag = "1")]
+    pub seconds: i64,
+    /// Of the second; has the sign of `seconds`.
+    #[prost(sint32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// See [`graticule_store::Write`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Write {
+    /// What is put; none for a delete.
+    #[prost(message, optional, tag = "1")]
+    pub put: Option<Resource>,
+    /// What is deleted; none for a put.
+    #[prost(message, optional, tag = "2")]
+    pub delete: Option<Key>,
+    /// Precondition.
+    #[prost(enumeration = "Expect", tag = "3")]
+    pub expect: i32,
+    /// For `Expect::Version`.
+    #[prost(uint64, tag = "4")]
+    pub version: u64,
+    /// Moves the modification time in any case.
+    #[prost(bool, tag = "5")]
+    pub touch: bool,
+}
+
+/// See [`graticule_store::Expect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+pub enum Expect {
+    /// None.
+    Any = 0,
+    /// The key must be free.
+    Absent = 1,
+    /// The key must be taken.
+    Present = 2,
+    /// The key must be taken at a version.
+    Version = 3,
+}
+
+/// See [`graticule_model::Key`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Key {
+    /// Kind by name.
+    #[prost(string, tag = "1")]
+    pub kind: String,
+    /// Mesh.
+    #[prost(string, tag = "2")]
+    pub mesh: String,
+    /// Name.
+    #[prost(string, tag = "3")]
+    pub name: String,
+}
+
+/// See [`graticule_model::Resource`]. Spec and status are the JSON of their REST form.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Resource {
+    /// Key.
+    #[prost(message, optional, tag = "1")]
+    pub key: Option<Key>,
+    /// Labels.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Creation time.
+    #[prost(message, optional, tag = "3")]
+    pub creation_time: Option<Time>,
+    /// Modification time.
+    #[prost(message, optional, tag = "4")]
+    pub modification_time: Option<Time>,
+    /// Version.
+    #[prost(uint64, tag = "5")]
+    pub version: u64,
+    /// Owner.
+    #[prost(message, optional, tag = "6")]
+    pub owner: Option<Key>,
+    /// JSON of the spec.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub spec: Bytes,
+    /// JSON of the status; empty = the empty status.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub status: Bytes,
+}
+
+/// Term and index.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct LogId {
+    /// Term of the leader that made the entry.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// Index.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+}
+
+/// A vote.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Vote {
+    /// Term.
+    #[prost(uint64, tag = "1")]
+    pub term: u64,
+    /// Candidate.
+    #[prost(uint64, tag = "2")]
+    pub member: u64,
+    /// Whether a quorum granted it.
+    #[prost(bool, tag = "3")]
+    pub committed: bool,
+}
+
+/// An entry of the log.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Entry {
+    /// Where.
+    #[prost(message, optional, tag = "1")]
+    pub id: Option<LogId>,
+    /// What; none = blank.
+    #[prost(oneof = "Payload", tags = "2, 3")]
+    pub payload: Option<Payload>,
+}
+
+/// What an entry holds.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub enum Payload {
+    /// An encoded [`Proposal`].
+    #[prost(bytes = "bytes", tag = "2")]
+    Proposal(Bytes),
+    /// A change of the members.
+    #[prost(message, tag = "3")]
+    Membership(Membership),
+}
+
+/// Who votes and who learns.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Membership {
+    /// One set of voters, or two during a change.
+    #[prost(message, repeated, tag = "1")]
+    pub configs: Vec<Voters>,
+    /// All members.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<Member>,
+}
+
+/// A set of voters.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Voters {
+    /// Their numbers.
+    #[prost(uint64, repeated, tag = "1")]
+    pub ids: Vec<u64>,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Member {
+    /// Number.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// `host:port`.
+    #[prost(string, tag = "3")]
+    pub address: String,
+}
+
+/// What one group commit appends to the log.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Frame {
+    /// In order.
+    #[prost(message, repeated, tag = "1")]
+    pub records: Vec<Record>,
+}
+
+/// One step of the log.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Record {
+    /// Which.
+    #[prost(oneof = "Step", tags = "1, 2, 3, 4, 5")]
+    pub step: Option<Step>,
+}
+
+/// One step of the log.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub enum Step {
+    /// An entry is appended.
+    #[prost(message, tag = "1")]
+    Entry(Entry),
+    /// A vote is saved.
+    #[prost(message, tag = "2")]
+    Vote(Vote),
+    /// Entries behind this index go; an index of 0 and term 0 = the very first entry may stay only if it is there.
+    #[prost(message, tag = "3")]
+    Truncate(Truncate),
+    /// Entries up to here are in a snapshot.
+    #[prost(message, tag = "4")]
+    Purge(LogId),
+    /// Entries up to here are committed.
+    #[prost(message, tag = "5")]
+    Committed(LogId),
+}
+
+/// Entries that another leader overrules.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Truncate {
+    /// The first index that goes.
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+}
+
+/// First message of a snapshot file.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct SnapshotHeader {
+    /// The last entry that the snapshot covers.
+    #[prost(message, optional, tag = "1")]
+    pub last: Option<LogId>,
+    /// Members at that entry.
+    #[prost(message, optional, tag = "2")]
+    pub membership: Option<Membership>,
+    /// The entry that made them members.
+    #[prost(message, optional, tag = "3")]
+    pub membership_id: Option<LogId>,
+    /// Revision of the store.
+    #[prost(uint64, tag = "4")]
+    pub revision: u64,
+    /// How many resources follow.
+    #[prost(uint64, tag = "5")]
+    pub resources: u64,
+    /// Proposals that were applied last, oldest first.
+    #[prost(message, repeated, tag = "6")]
+    pub recent: Vec<Recent>,
+    /// Index of the newest proposal that `recent` has forgotten.
+    #[prost(uint64, tag = "7")]
+    pub forgotten: u64,
+}
+
+/// A proposal that was applied.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Recent {
+    /// Its id.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// Its entry.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// The revision that it led to; 0 = it was refused.
+    #[prost(uint64, tag = "3")]
+    pub revision: u64,
+}
+
+/// Further messages of a snapshot file.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct SnapshotChunk {
+    /// Ordered by kind, mesh and name over all chunks.
+    #[prost(message, repeated, tag = "1")]
+    pub resources: Vec<Resource>,
+}
+
+/// The file `node`: who this data directory belongs to.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Node {
+    /// Number of the member.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Identity of the cluster; members of other clusters are refused.
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+}

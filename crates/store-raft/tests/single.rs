@@ -1,0 +1,250 @@
+//! A member that stands alone: the conformance suite, restarts, snapshots, a full and a failing disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use graticule_model::kinds::mesh::Mesh;
+use graticule_model::{Key, Kind, Meta, Resource};
+use graticule_runtime::{Clock, Random};
+use graticule_store::{CommitError, Expect, Health, Revision, Store, Txn};
+use graticule_store_raft::{Deps, Disk, FileSystem, LogOptions, MemoryDisk, OpenError, Options, RaftStore};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn deps(disk: impl Disk) -> Deps {
+    Deps { disk: Arc::new(disk), clock: Clock::system(), random: Random::system() }
+}
+
+async fn open(dir: &Path) -> RaftStore {
+    let disk = FileSystem::open(dir).expect("the directory is free");
+    RaftStore::open(Options::default(), deps(disk)).await.expect("opens")
+}
+
+fn mk_mesh(name: &str, n: u64) -> Resource {
+    let mut meta = Meta::new("", name);
+    meta.labels.insert("n".into(), n.to_string());
+    Resource::new(meta, Mesh::default())
+}
+
+fn read(store: &RaftStore, name: &str) -> Option<u64> {
+    let stored = store.snapshot().get(&Key::new(Kind::Mesh, "", name))?;
+    stored.meta.label("n")?.parse().ok()
+}
+
+async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !check().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{what} in time"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conformance() {
+    let dirs = tempfile::tempdir().expect("a directory");
+    let number = std::sync::atomic::AtomicU32::new(0);
+    graticule_store::conformance::run(async |history_len| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let disk = FileSystem::open(&dirs.path().join(number.to_string())).expect("a directory");
+        let options = Options { history_len, ..Options::default() };
+        Arc::new(RaftStore::open(options, deps(disk)).await.expect("opens")) as Arc<dyn Store>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut terms = Vec::new();
+    let mut last = None;
+    for round in 0..4 {
+        let store = open(dir.path()).await;
+        let snapshot = store.snapshot();
+        if let Some(last) = last.take() {
+            let before: graticule_store::Snapshot = last;
+            assert_eq!(snapshot.revision(), before.revision());
+            assert!(snapshot.iter().eq(before.iter()), "times, versions and owners included");
+        }
+        terms.push(store.leadership().borrow().own_term().expect("it leads when it is open"));
+        for n in 0..20 {
+            store.commit(Txn::put(mk_mesh(&format!("m{n}"), round))).await.expect("written");
+        }
+        if round == 1 {
+            store.take_snapshot().await.expect("asked for");
+        }
+        store.commit(Txn::delete(Key::new(Kind::Mesh, "", "m3"))).await.expect("deleted");
+        last = Some(store.snapshot());
+        store.close().await;
+        drop(store);
+    }
+    assert!(terms.windows(2).all(|pair| pair[0] < pair[1]), "terms grow: {terms:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_per_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path()).await;
+    let error = FileSystem::open(dir.path()).expect_err("taken");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_shorten_the_log_while_writers_go_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = || Options {
+        snapshot_after: 100_000,
+        entries_kept: 10,
+        log: LogOptions { segment_len: 64 << 10, inline: false },
+        ..Options::default()
+    };
+    let disk = FileSystem::open(dir.path()).expect("free");
+    let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
+    let segments = || {
+        let names = std::fs::read_dir(dir.path()).expect("listed").flatten();
+        names.filter(|entry| entry.file_name().to_string_lossy().ends_with(".seg")).count()
+    };
+    let filler = "x".repeat(3000);
+    for n in 0..400_u64 {
+        let mut mesh = mk_mesh(&format!("m{}", n % 20), n);
+        mesh.meta.labels.insert("filler".into(), filler.clone());
+        store.commit(Txn::put(mesh)).await.expect("written");
+    }
+    eventually("old segments go", async || segments() < 10).await;
+    let before = store.snapshot();
+    store.close().await;
+    drop(store);
+    let disk = FileSystem::open(dir.path()).expect("free");
+    let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
+    assert_eq!(store.snapshot().revision(), Revision(400));
+    assert!(store.snapshot().iter().eq(before.iter()));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_writes_and_recovers() {
+    let disk = MemoryDisk::new();
+    let options = Options {
+        log: LogOptions { segment_len: 1 << 20, inline: false },
+        snapshot_after: usize::MAX / 4,
+        ..Options::default()
+    };
+    let store = RaftStore::open(options, deps(disk.clone())).await.expect("opens");
+    let filler = "x".repeat(20_000);
+    let mk = |n: u64| {
+        let mut mesh = mk_mesh("m", n);
+        mesh.meta.labels.insert("filler".into(), filler.clone());
+        Txn::put(mesh)
+    };
+    disk.set_full(true);
+    let mut acknowledged = 0;
+    let refused = loop {
+        match store.commit(mk(acknowledged + 1)).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 1000, "the disk fills");
+    };
+    assert!(matches!(&refused, CommitError::Unavailable(reason) if reason.contains("full")), "{refused}");
+    assert!(matches!(store.health(), Health::ReadOnly(_)), "{:?}", store.health());
+    assert_eq!(read(&store, "m"), Some(acknowledged), "reads go on");
+    disk.set_full(false);
+    eventually("writes work again", async || store.commit(mk(acknowledged + 1)).await.is_ok()).await;
+    assert_eq!(store.health(), Health::Ready);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_disk_loses_nothing_and_recovers_in_place() {
+    let disk = MemoryDisk::new();
+    let store = RaftStore::open(Options::default(), deps(disk.clone())).await.expect("opens");
+    store.commit(Txn::put(mk_mesh("m", 1))).await.expect("written");
+    disk.set_failing(true);
+    let error = store.commit(Txn::put(mk_mesh("m", 2))).await.expect_err("the disk fails");
+    assert!(matches!(error, CommitError::Uncertain(_)), "{error}");
+    eventually("it says so", async || matches!(store.health(), Health::ReadOnly(_))).await;
+    let error = store.commit(Txn::put(mk_mesh("m", 3))).await.expect_err("still");
+    assert!(matches!(error, CommitError::Unavailable(_) | CommitError::Uncertain(_)), "{error}");
+    assert!(matches!(read(&store, "m"), Some(1)), "reads go on");
+    disk.set_failing(false);
+    eventually("writes work again", async || store.commit(Txn::put(mk_mesh("m", 4))).await.is_ok()).await;
+    let revision = store.snapshot().revision();
+    store.close().await;
+    drop(store);
+    let store = RaftStore::open(Options::default(), deps(disk)).await.expect("opens");
+    assert_eq!((read(&store, "m"), store.snapshot().revision()), (Some(4), revision));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_and_newer_files_are_refused() {
+    let disk = MemoryDisk::new();
+    let store = RaftStore::open(Options::default(), deps(disk.clone())).await.expect("opens");
+    store.commit(Txn::put(mk_mesh("m", 1))).await.expect("written");
+    store.take_snapshot().await.expect("asked for");
+    let has_snapshot = || disk.list().expect("lists").iter().any(|name| name.ends_with(".snap"));
+    eventually("a snapshot is written", async || has_snapshot()).await;
+    store.close().await;
+    drop(store);
+    for name in disk.list().expect("lists") {
+        let damaged = disk.copy();
+        let mut bytes = disk.bytes(&name).expect("there");
+        bytes[9] ^= 0xff;
+        damaged.set_bytes(&name, bytes);
+        let error =
+            RaftStore::open(Options::default(), deps(damaged)).await.map(|_| ()).expect_err("damaged");
+        assert!(matches!(&error, OpenError::File(_)) && error.to_string().contains(&name), "{name}: {error}");
+        let missing = disk.copy();
+        missing.remove(&name).expect("removed");
+        let opened = RaftStore::open(Options::default(), deps(missing)).await;
+        if name.ends_with(".snap") {
+            // The log still has everything.
+            let store = opened.expect("opens");
+            assert_eq!(read(&store, "m"), Some(1));
+            store.close().await;
+        } else {
+            let error = opened.map(|_| ()).expect_err("missing");
+            assert!(error.to_string().contains("is missing"), "{name}: {error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_snapshot_is_noticed_when_the_log_begins_behind_it() {
+    let disk = MemoryDisk::new();
+    let options = || Options { entries_kept: 0, ..Options::default() };
+    let store = RaftStore::open(options(), deps(disk.clone())).await.expect("opens");
+    for n in 0..20 {
+        store.commit(Txn::put(mk_mesh("m", n))).await.expect("written");
+    }
+    store.take_snapshot().await.expect("asked for");
+    let has_snapshot = || disk.list().expect("lists").iter().any(|name| name.ends_with(".snap"));
+    eventually("a snapshot is written", async || has_snapshot()).await;
+    // Purging is recorded with one of the next writes at the latest.
+    for n in 20..40 {
+        store.commit(Txn::put(mk_mesh("m", n))).await.expect("written");
+    }
+    store.close().await;
+    drop(store);
+    let store = RaftStore::open(options(), deps(disk.copy())).await.expect("opens");
+    assert_eq!(read(&store, "m"), Some(39));
+    store.close().await;
+    for name in disk.list().expect("lists").into_iter().filter(|name| name.ends_with(".snap")) {
+        disk.remove(&name).expect("removed");
+    }
+    let error = RaftStore::open(options(), deps(disk)).await.map(|_| ()).expect_err("incomplete");
+    assert!(error.to_string().contains("snapshot-") && error.to_string().contains("missing"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_cannot_be_stored_is_refused() {
+    let store = RaftStore::open(Options::default(), deps(MemoryDisk::new())).await.expect("opens");
+    let mut mesh = mk_mesh("m", 1);
+    mesh.meta.labels.insert("filler".into(), "x".repeat(graticule_store_raft::TXN_LEN_MAX));
+    let error = store.commit(Txn::default().and_put(mesh, Expect::Any)).await.expect_err("too long");
+    assert!(matches!(error, CommitError::Invalid(_)), "{error}");
+    store.commit(Txn::put(mk_mesh("m", 1))).await.expect("the store goes on");
+    store.close().await;
+}

@@ -49,7 +49,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let name = format!("zone-{}", settings.multizone.zone.name);
-    let opened = stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
+    let opened =
+        stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
     let zone = Parts {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },

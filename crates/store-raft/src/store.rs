@@ -238,8 +238,11 @@ impl RaftStore {
             let was_sent = std::mem::replace(&mut attempt.sent, true);
             let written = tokio::select! {
                 biased;
-                answered = &mut *answer => return answered.unwrap_or_else(|_| Err(attempt.failed())),
                 written = raft.client_write(Proposed(bytes.clone())) => written,
+                // Only an earlier attempt can be answered before this one ends.
+                answered = &mut *answer, if was_sent => {
+                    return answered.unwrap_or_else(|_| Err(attempt.failed()));
+                }
             };
             match written {
                 // The state machine has answered before openraft did, unless it knew the proposal already.

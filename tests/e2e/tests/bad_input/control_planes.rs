@@ -92,7 +92,13 @@ async fn global(bench: &mut Bench, port: u16) -> Result<()> {
             &["--check-config", "--config-file", "/nonexistent.yaml"],
             text(&["/nonexistent.yaml", "No such file"]),
         ),
-        ("unknown store", vec![], "store: {type: postgres}", check, text(&["store.type", "use raft or memory"])),
+        (
+            "unknown store",
+            vec![],
+            "store: {type: postgres}",
+            check,
+            text(&["store.type", "use raft or memory"]),
+        ),
         (
             "data directory in use",
             vec![("GRATICULE_STORE_DATA_DIR", data_dir)],

@@ -10,6 +10,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
+use crate::tls;
+
 /// Items of a page when everything is read.
 const PAGE_SIZE: usize = 1000;
 /// Pages of one list; more is a server whose links go round in circles.
@@ -84,7 +86,6 @@ pub(crate) struct Page {
 impl Client {
     /// A client; `timeout` absent: calls may take any time.
     pub(crate) fn new(target: &Target, timeout: Option<Duration>) -> Result<Client> {
-        let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let address = target.address.trim_end_matches('/').to_owned();
         let base = Url::parse(&address)
             .ok()
@@ -98,28 +99,7 @@ impl Client {
         if let Some(timeout) = timeout {
             builder = builder.timeout(timeout);
         }
-        if let Some(file) = &target.ca_cert_file {
-            let pem = std::fs::read(file).with_context(|| format!("--ca-cert-file {}", file.display()))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .with_context(|| format!("--ca-cert-file {}: no PEM certificates", file.display()))?;
-            builder = builder.tls_certs_only(certificates);
-        }
-        match (&target.client_cert_file, &target.client_key_file) {
-            (None, None) => {}
-            (Some(cert), Some(key)) => {
-                let read = |file: &PathBuf| std::fs::read(file).with_context(|| file.display().to_string());
-                let mut pem = read(cert).context("--client-cert-file")?;
-                pem.push(b'\n');
-                pem.extend(read(key).context("--client-key-file")?);
-                let identity = reqwest::Identity::from_pem(&pem)
-                    .context("--client-cert-file and --client-key-file: no PEM certificate with its key")?;
-                builder = builder.identity(identity);
-            }
-            _ => bail!("--client-cert-file and --client-key-file belong together"),
-        }
-        if target.skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
+        builder = builder.tls_backend_preconfigured(tls::config(target)?);
         Ok(Client { http: builder.build()?, base, address, token: target.token.clone() })
     }
 

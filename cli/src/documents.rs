@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use graticule_model::{DecodeError, Kind, Resource};
 use serde_json::Value;
 
-use crate::kinds;
+use crate::client::Target;
+use crate::{kinds, tls};
 
 /// Longest time that a document may take to arrive from a URL.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -135,8 +136,11 @@ fn file(path: &Path) -> Result<(String, String)> {
 }
 
 async fn download(url: &str) -> Result<String> {
-    let _first = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = reqwest::Client::builder().timeout(DOWNLOAD_TIMEOUT).build()?;
+    let target = Target { address: url.to_owned(), ..Target::default() };
+    let client = reqwest::Client::builder()
+        .timeout(DOWNLOAD_TIMEOUT)
+        .tls_backend_preconfigured(tls::config(&target)?)
+        .build()?;
     let mut response = client.get(url).send().await?.error_for_status()?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {

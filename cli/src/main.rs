@@ -33,6 +33,7 @@ mod selector;
 mod session;
 mod settings;
 mod table;
+mod tls;
 mod version;
 mod views;
 mod watch;

@@ -59,7 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-control-plane",
         ],
     ),
-    ("graticule-cli", &["graticule-model", "graticule-identity", "graticule-settings"]),
+    ("graticule-cli", &["graticule-model", "graticule-identity", "graticule-settings", "graticule-tls"]),
     ("graticule-dp-agent", &["graticule-model", "graticule-tls", "graticule-settings"]),
 ];
 

@@ -16,7 +16,11 @@ const RESERVED: &[&str] = &[
     "ADDRESS",
     "TOKEN",
     "CA_CERT_FILE",
+    "CLIENT_CERT_FILE",
+    "CLIENT_KEY_FILE",
     "CLI_*",
+    "CONFIG",
+    "CONTEXT",
     "CONTROL_PLANE_*",
     "DATAPLANE_*",
     "READINESS_PORT",
@@ -271,5 +275,14 @@ mod tests {
         assert_eq!(at("", "", false, &home), "/home/me/.local/state/graticule/zone-east");
         assert_eq!(at("", "", false, &state), "/state/graticule/zone-east");
         assert_eq!(at("", "", false, &[("XDG_STATE_HOME", "relative")]), "/var/lib/graticule/zone-east");
+    }
+
+    #[test]
+    fn variables_of_grat_are_no_mistakes_of_a_control_plane() {
+        for name in
+            ["ADDRESS", "TOKEN", "CA_CERT_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE", "CONFIG", "CONTEXT"]
+        {
+            assert!(RESERVED.contains(&name), "a shell with GRATICULE_{name} could start no control plane");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Query parameters: paging and filters of lists (rest-api.md §4).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use graticule_model::{Resource, Spec, Violations};
 
@@ -168,6 +169,34 @@ impl Filter {
         }
         violations.into_result().map_err(|violations| Error::invalid(title::LIST, violations))?;
         Ok(filter)
+    }
+
+    /// Everything matches.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Filter::default()
+    }
+
+    /// One of the labels that are asked for, to look up in an index: the one with the longest value, which few
+    /// resources share more likely than a short one.
+    pub(crate) fn a_label(&self) -> Option<(&str, &str)> {
+        let longest = self.labels.iter().max_by_key(|(_, value)| value.len());
+        longest.map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// How many of `resources` match, and those of them that are on the page.
+    pub(crate) fn page<'a>(
+        &self,
+        page: Page,
+        resources: impl Iterator<Item = &'a Arc<Resource>>,
+    ) -> (usize, Vec<&'a Arc<Resource>>) {
+        let (mut total, mut found) = (0, Vec::new());
+        for resource in resources.filter(|resource| self.matches(resource)) {
+            if total >= page.offset && found.len() < page.size {
+                found.push(resource);
+            }
+            total += 1;
+        }
+        (total, found)
     }
 
     pub(crate) fn matches(&self, resource: &Resource) -> bool {

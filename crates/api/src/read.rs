@@ -70,25 +70,39 @@ pub(crate) fn list(
     access::resources(&context.options, &call.user, kind)?;
     let page = Page::parse(&call.query)?;
     let filter = Filter::parse(&call.query, &call.template, kind == Kind::Dataplane)?;
-    let snapshot = store_of(context, kind).snapshot();
     let computed = if kind == Kind::MeshInsight { insights::mesh_insights(context) } else { Vec::new() };
-    let resources: Box<dyn Iterator<Item = &Arc<Resource>>> = match kind {
-        Kind::MeshInsight => Box::new(computed.iter()),
-        kind => Box::new(snapshot.list(kind, mesh)),
+    let snapshot = store_of(context, kind).snapshot();
+    let (total, found) = match kind {
+        Kind::MeshInsight => filter.page(page, computed.iter()),
+        kind => select(&snapshot, kind, mesh, &filter, page),
     };
     let observed = (form == Form::Overview).then(|| context.soft.snapshot());
-    let mut total = 0;
-    let mut items = Vec::new();
-    for resource in resources.filter(|resource| filter.matches(resource)) {
-        if total >= page.offset && items.len() < page.size {
-            items.push(match &observed {
-                Some(observed) => overview_of(resource, insight(observed, resource)),
-                None => resource.to_rest(),
-            });
-        }
-        total += 1;
-    }
+    let item = |resource: &Arc<Resource>| match &observed {
+        Some(observed) => overview_of(resource, insight(observed, resource)),
+        None => resource.to_rest(),
+    };
+    let items: Vec<Value> = found.into_iter().map(item).collect();
     Ok(json!({"total": total, "items": items, "next": next_page(call, page, total)}))
+}
+
+/// How many resources match, and those on the page. Walks no more than it must: nothing but the page without a
+/// filter, the index of a label with one.
+fn select<'a>(
+    snapshot: &'a Snapshot,
+    kind: Kind,
+    mesh: Option<&str>,
+    filter: &Filter,
+    page: Page,
+) -> (usize, Vec<&'a Arc<Resource>>) {
+    if filter.is_empty() {
+        let found = snapshot.list_skip(kind, mesh, page.offset).take(page.size);
+        return (snapshot.count(kind, mesh), found.collect());
+    }
+    let mesh_of_index = if kind.descriptor().is_global_scoped() { Some("") } else { mesh };
+    match (mesh_of_index, filter.a_label()) {
+        (Some(mesh), Some((key, value))) => filter.page(page, snapshot.by_label(kind, mesh, key, value)),
+        _ => filter.page(page, snapshot.list(kind, mesh)),
+    }
 }
 
 /// The address of the next page, if there is one.

@@ -210,9 +210,19 @@ async fn listings(store: &dyn Store) {
         snapshot.list(Kind::MeshZoneAddress, Some(mesh)).map(|r| r.meta.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!((of("m1"), of("m10"), of("m3")), (vec!["a".into(), "b".into()], vec!["c".into()], vec![]));
-    let after =
-        snapshot.list_after(Kind::MeshZoneAddress, None, Some(("m1", "aa"))).map(|r| r.meta.name.as_str());
-    assert_eq!(after.collect::<Vec<_>>(), ["b", "c", "a"]);
+    let rest = |mesh, count| {
+        snapshot
+            .list_skip(Kind::MeshZoneAddress, mesh, count)
+            .map(|r| r.meta.name.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (rest(None, 1), rest(None, 3), rest(None, 9)),
+        (vec!["b".into(), "c".into(), "a".into()], vec!["a".to_owned()], vec![])
+    );
+    assert_eq!((rest(Some("m1"), 1), rest(Some("m10"), 1)), (vec!["b".to_owned()], vec![]));
+    let count = |mesh| snapshot.count(Kind::MeshZoneAddress, mesh);
+    assert_eq!((count(None), count(Some("m1")), count(Some("m3"))), (4, 2, 0));
     let labeled = |key, value| {
         let found = snapshot.by_label(Kind::MeshZoneAddress, "m1", key, value);
         found.map(|r| r.meta.name.clone()).collect::<Vec<_>>()

@@ -254,6 +254,7 @@ impl Txn {
 pub mod conformance;
 pub mod history;
 mod memory;
+mod shelf;
 mod snapshot;
 pub mod transaction;
 

@@ -1,12 +1,12 @@
 //! Snapshots: persistent maps, so that a copy costs one reference count and a change costs one path.
 
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use graticule_model::{Key, Kind, Resource, labels};
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use crate::shelf::Shelf;
 use crate::{ChangeBatch, Revision};
 
 /// Labels that nearly every resource has with one of a few values: an index over them would repeat the store.
@@ -20,12 +20,13 @@ pub struct Snapshot(Arc<Inner>);
 #[derive(Clone, Default)]
 struct Inner {
     revision: Revision,
-    /// Ordered by kind, mesh, name.
-    resources: RedBlackTreeMapSync<Key, Arc<Resource>>,
+    len: usize,
+    /// By kind, then mesh; no shelf is empty.
+    shelves: RedBlackTreeMapSync<Kind, RedBlackTreeMapSync<String, Shelf>>,
     /// Owner → what it owns directly.
     owned: HashTrieMapSync<Key, RedBlackTreeSetSync<Key>>,
     /// Label → resources by name.
-    by_label: HashTrieMapSync<LabelKey, RedBlackTreeMapSync<String, Arc<Resource>>>,
+    by_label: HashTrieMapSync<LabelKey, Shelf>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -76,27 +77,27 @@ impl Snapshot {
 
     /// How many resources it holds.
     pub fn len(&self) -> usize {
-        self.0.resources.size()
+        self.0.len
     }
 
     /// True when it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.resources.is_empty()
+        self.0.len == 0
     }
 
     /// One resource.
     pub fn get(&self, key: &Key) -> Option<Arc<Resource>> {
-        self.0.resources.get(key).cloned()
+        self.0.get(key).cloned()
     }
 
     /// Whether the key is taken.
     pub fn contains(&self, key: &Key) -> bool {
-        self.0.resources.contains_key(key)
+        self.0.get(key).is_some()
     }
 
     /// Everything, ordered by kind, mesh and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.0.resources.values()
+        self.0.shelves.values().flat_map(RedBlackTreeMapSync::values).flat_map(Shelf::iter)
     }
 
     /// Resources of a kind, ordered by mesh and name; of one mesh, or of all with `None`.
@@ -105,38 +106,42 @@ impl Snapshot {
         kind: Kind,
         mesh: Option<&str>,
     ) -> impl Iterator<Item = &'a Arc<Resource>> + use<'a> {
-        self.list_after(kind, mesh, None)
+        self.shelves(kind, mesh).flat_map(Shelf::iter)
     }
 
-    /// [`list`](Self::list), continued behind the resource of this mesh and name (which need not exist).
-    pub fn list_after<'a>(
+    /// How many [`list`](Self::list) gives, without walking them.
+    pub fn count(&self, kind: Kind, mesh: Option<&str>) -> usize {
+        self.shelves(kind, mesh).map(Shelf::len).sum()
+    }
+
+    /// [`list`](Self::list) without the first `count`, which are not walked one by one.
+    pub fn list_skip<'a>(
         &'a self,
         kind: Kind,
         mesh: Option<&str>,
-        after: Option<(&str, &str)>,
+        mut count: usize,
     ) -> impl Iterator<Item = &'a Arc<Resource>> + use<'a> {
-        let first = Key { kind, mesh: mesh.unwrap_or_default().to_owned(), name: String::new() };
-        let start = match after {
-            Some((mesh, name)) => {
-                let after = Key { kind, mesh: mesh.to_owned(), name: name.to_owned() };
-                if after < first { Bound::Included(first) } else { Bound::Excluded(after) }
-            }
-            None => Bound::Included(first),
+        self.shelves(kind, mesh).flat_map(move |shelf| {
+            let skipped = count.min(shelf.len());
+            count -= skipped;
+            shelf.skip(skipped)
+        })
+    }
+
+    /// The shelves of a kind, ordered by mesh.
+    fn shelves<'a>(&'a self, kind: Kind, mesh: Option<&str>) -> impl Iterator<Item = &'a Shelf> + use<'a> {
+        let of_kind = self.0.shelves.get(&kind);
+        let (one, all) = match mesh {
+            Some(mesh) => (of_kind.and_then(|meshes| meshes.get(mesh)), None),
+            None => (None, of_kind),
         };
-        let mesh = mesh.map(str::to_owned);
-        self.0
-            .resources
-            .range((start, Bound::Unbounded))
-            .take_while(move |(key, _)| {
-                key.kind == kind && mesh.as_ref().is_none_or(|mesh| *mesh == key.mesh)
-            })
-            .map(|(_, resource)| resource)
+        one.into_iter().chain(all.into_iter().flat_map(RedBlackTreeMapSync::values))
     }
 
     /// What this resource owns directly, ordered by key.
     pub fn owned_by<'a>(&'a self, owner: &Key) -> impl Iterator<Item = &'a Arc<Resource>> + use<'a> {
         let keys = self.0.owned.get(owner);
-        keys.into_iter().flat_map(RedBlackTreeSetSync::iter).filter_map(|key| self.0.resources.get(key))
+        keys.into_iter().flat_map(RedBlackTreeSetSync::iter).filter_map(|key| self.0.get(key))
     }
 
     /// Resources of a kind and mesh (empty for global-scoped kinds) with this label, ordered by name.
@@ -153,13 +158,43 @@ impl Snapshot {
             return Box::new(all.filter(move |resource| resource.meta.label(&key) == Some(&value)));
         }
         let found = self.0.by_label.get(&LabelKey { kind, mesh: mesh.to_owned(), key, value });
-        Box::new(found.into_iter().flat_map(RedBlackTreeMapSync::values))
+        Box::new(found.into_iter().flat_map(Shelf::iter))
     }
 }
 
 impl Inner {
+    fn get(&self, key: &Key) -> Option<&Arc<Resource>> {
+        self.shelves.get(&key.kind)?.get(&key.mesh)?.get(&key.name)
+    }
+
+    /// Puts a resource on its shelf.
+    fn put(&mut self, key: &Key, resource: Arc<Resource>) {
+        if !self.shelves.contains_key(&key.kind) {
+            self.shelves.insert_mut(key.kind, RedBlackTreeMapSync::new_sync());
+        }
+        let meshes = self.shelves.get_mut(&key.kind).expect("it is there, or was just made");
+        match meshes.get_mut(&key.mesh) {
+            Some(shelf) => shelf.put(resource),
+            None => {
+                let mut shelf = Shelf::default();
+                shelf.put(resource);
+                meshes.insert_mut(key.mesh.clone(), shelf);
+            }
+        }
+    }
+
+    /// Takes a resource from its shelf.
+    fn remove(&mut self, key: &Key) {
+        let Some(meshes) = self.shelves.get_mut(&key.kind) else { return };
+        let Some(shelf) = meshes.get_mut(&key.mesh) else { return };
+        shelf.remove(&key.name);
+        if shelf.is_empty() {
+            meshes.remove_mut(&key.mesh);
+        }
+    }
+
     fn replace(&mut self, key: Key, new: Option<Arc<Resource>>) {
-        let old = self.resources.get(&key).cloned();
+        let old = self.get(&key).cloned();
         if let Some(old) = &old {
             let kept = |k: &str, v: &str| new.as_ref().is_some_and(|new| new.meta.label(k) == Some(v));
             for (label, value) in indexed_labels(old).filter(|(k, v)| !kept(k, v)) {
@@ -172,11 +207,14 @@ impl Inner {
             }
         }
         let Some(new) = new else {
-            self.resources.remove_mut(&key);
+            if old.is_some() {
+                self.len -= 1;
+                self.remove(&key);
+            }
             return;
         };
         for (label, value) in indexed_labels(&new) {
-            self.index_label(&key, label, value, &new);
+            self.index_label(&key, label, value, new.clone());
         }
         if let Some(owner) = &new.meta.owner {
             match self.owned.get_mut(owner) {
@@ -190,28 +228,27 @@ impl Inner {
                 }
             }
         }
-        self.resources.insert_mut(key, new);
+        self.len += usize::from(old.is_none());
+        self.put(&key, new);
     }
 
-    fn index_label(&mut self, key: &Key, label: &str, value: &str, resource: &Arc<Resource>) {
+    fn index_label(&mut self, key: &Key, label: &str, value: &str, resource: Arc<Resource>) {
         let label = LabelKey::new(key, label, value);
         match self.by_label.get_mut(&label) {
-            Some(names) => {
-                names.insert_mut(key.name.clone(), resource.clone());
-            }
+            Some(shelf) => shelf.put(resource),
             None => {
-                let mut names = RedBlackTreeMapSync::new_sync();
-                names.insert_mut(key.name.clone(), resource.clone());
-                self.by_label.insert_mut(label, names);
+                let mut shelf = Shelf::default();
+                shelf.put(resource);
+                self.by_label.insert_mut(label, shelf);
             }
         }
     }
 
     fn unindex_label(&mut self, key: &Key, label: &str, value: &str) {
         let label = LabelKey::new(key, label, value);
-        if let Some(names) = self.by_label.get_mut(&label) {
-            names.remove_mut(&key.name);
-            if names.is_empty() {
+        if let Some(shelf) = self.by_label.get_mut(&label) {
+            shelf.remove(&key.name);
+            if shelf.is_empty() {
                 self.by_label.remove_mut(&label);
             }
         }

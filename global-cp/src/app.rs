@@ -9,13 +9,14 @@ use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
+use graticule_kds::net::{AdminBroker, GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_model::labels::Site;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
 use graticule_store::Store;
 
+use crate::envoys::EnvoysOfZones;
 use crate::settings::{Settings, zone_token_keys};
 
 /// Starts everything, runs until a signal.
@@ -46,7 +47,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     .await
     .context("default objects")?;
 
-    serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
+    let broker = serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
 
     let api = Api::new(
         Options {
@@ -63,7 +64,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         },
         Deps {
             store: store.clone(),
-            soft,
+            soft: soft.clone(),
             mode: Mode::Global,
             zone: String::new(),
             clock: clock.clone(),
@@ -72,6 +73,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             config: serde_json::to_value(&settings)?,
             mesh_setup: mesh_setup(),
             inspector: Arc::new(NoInspector),
+            admin: Arc::new(EnvoysOfZones { broker, soft }),
         },
     );
     let addresses =
@@ -109,7 +111,7 @@ async fn serve_zones(
     random: &Random,
     instance: &str,
     supervisor: &Supervisor,
-) -> Result<()> {
+) -> Result<AdminBroker> {
     let kds = &settings.multizone.global.kds;
     let validator = &settings.dp_server.authn.zone_proxy.zone_token.validator;
     let keys = TokenKeys::with_configured(store.clone(), zone_token_keys(settings)?, validator.use_secrets);
@@ -141,7 +143,7 @@ async fn serve_zones(
     } else {
         acceptor.plain()
     };
-    let drain = supervisor.drain();
+    let (drain, broker) = (supervisor.drain(), server.admin());
     supervisor.spawner().essential("federation", async move { server.run(incoming, drain).await });
-    Ok(())
+    Ok(broker)
 }

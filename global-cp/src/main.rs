@@ -1,6 +1,7 @@
 //! The global control plane.
 
 mod app;
+mod envoys;
 mod settings;
 
 use std::process::ExitCode;

@@ -57,6 +57,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-xds",
             "graticule-runtime",
             "graticule-control-plane",
+            "graticule-api",
         ],
     ),
     ("graticule-cli", &["graticule-model", "graticule-identity", "graticule-settings", "graticule-tls"]),

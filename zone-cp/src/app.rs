@@ -23,9 +23,10 @@ use graticule_view::{DeriveSettings, ZoneSettings};
 use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
 use graticule_zone::{
     Authorities, Engine, EngineHandle, EngineSettings, GeneratorSettings, Generators, Insights,
-    InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneProxies,
+    InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneEnvoys, ZoneProxies,
 };
 
+use crate::envoys::AskedByGlobal;
 use crate::inspect::EngineInspector;
 use crate::settings::{Settings, dataplane_token_keys, parse_cidr};
 
@@ -39,6 +40,7 @@ struct Parts {
     random: Random,
     instance: String,
     spawner: Spawner,
+    envoys: Arc<ZoneEnvoys>,
 }
 
 /// Starts everything, runs until a signal.
@@ -52,10 +54,18 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let opened =
         stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
+    let store = opened.store();
+    let envoys = Arc::new(ZoneEnvoys::new(
+        store.clone(),
+        clock.clone(),
+        random.clone(),
+        settings.bootstrap_server.params.admin_port,
+    ));
     let zone = Parts {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
-        store: opened.store(),
+        store,
         soft: stores::memory(&clock),
+        envoys,
         spawner: supervisor.spawner(),
         settings,
         clock: clock.clone(),
@@ -153,7 +163,7 @@ impl Parts {
             clock: self.clock.clone(),
             random: self.random.clone(),
             instance_id: self.instance.clone(),
-            admin: None,
+            admin: Some(Arc::new(AskedByGlobal(self.envoys.clone()))),
         };
         Ok(ZoneClient::new(options, deps))
     }
@@ -306,6 +316,7 @@ impl Parts {
                 config: serde_json::to_value(settings)?,
                 mesh_setup: mesh_setup(),
                 inspector: Arc::new(EngineInspector(engine.clone())),
+                admin: self.envoys.clone(),
             },
         );
         let addresses =

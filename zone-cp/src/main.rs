@@ -1,6 +1,7 @@
 //! The zone control plane.
 
 mod app;
+mod envoys;
 mod inspect;
 mod settings;
 

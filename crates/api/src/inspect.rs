@@ -28,7 +28,6 @@ pub(crate) async fn proxy(
     let key = Key::new(Kind::Dataplane, mesh, name);
     match view {
         ProxyView::Config => return config(context, call, &key).await,
-        ProxyView::Admin(word) => return admin(context, call, &key, word),
         ProxyView::Layout => require_mesh(context, mesh, title::MESH_CONTEXT)?,
         _ => require_mesh(context, mesh, title::MESH)?,
     }
@@ -149,22 +148,6 @@ async fn config(context: &Context, call: &Call, key: &Key) -> Result<Value, Erro
         body["diff"] = config.diff.into();
     }
     Ok(body)
-}
-
-/// What the Envoy of a proxy says itself. No control plane of ours asks it yet.
-fn admin(context: &Context, call: &Call, key: &Key, word: &str) -> Result<Value, Error> {
-    let may = match word {
-        "xds" => access::config_dump(&context.options, &call.user),
-        "stats" => access::stats(&context.options, &call.user),
-        "clusters" => access::clusters(&context.options, &call.user),
-        _ => return Err(Error::not_found(title::ADMIN)),
-    };
-    if !context.store.snapshot().contains(key) {
-        return Err(Error::not_found(title::ADMIN_DATAPLANE));
-    }
-    may?;
-    let detail = format!("{word} of a proxy cannot be asked for yet: ask the admin interface of its Envoy");
-    Err(Error::new(StatusCode::NOT_IMPLEMENTED, title::ADMIN, detail))
 }
 
 /// The Dataplanes that a policy selects.

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use graticule_model::labels::Site;
-use graticule_model::{Key, Mode, Violations};
+use graticule_model::{Key, Kind, Mode, Violations};
 use graticule_runtime::{Clock, Peer, Random};
 use graticule_store::Store;
 use http::request::Parts;
@@ -27,6 +27,7 @@ mod audit;
 pub mod auth;
 mod body;
 mod cors;
+pub mod envoy_admin;
 mod error;
 mod gui;
 mod hostnames;
@@ -47,6 +48,7 @@ mod tokens;
 mod write;
 
 pub use auth::User;
+pub use envoy_admin::{EnvoyAdmin, NoEnvoyAdmin};
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
 pub use options::{Access, ApiServer, Options, PublicKey, Rules};
@@ -55,7 +57,7 @@ pub use setup::MeshSetup;
 use crate::error::{Error, OUTSIDE_BASE_PATH, PAGE_NOT_FOUND};
 use crate::query::Query;
 use crate::respond::Format;
-use crate::route::{Form, Route, Target};
+use crate::route::{Form, ProxyView, Route, Target};
 
 /// What the API works on.
 #[derive(Clone)]
@@ -80,6 +82,8 @@ pub struct Deps {
     pub mesh_setup: MeshSetup,
     /// Answers that need the policies of a proxy.
     pub inspector: Arc<dyn Inspector>,
+    /// Asks the Envoys of proxies.
+    pub admin: Arc<dyn EnvoyAdmin>,
 }
 
 /// What the index says about this process (rest-api.md §6.1).
@@ -127,13 +131,15 @@ pub(crate) struct Context {
     config: Value,
     mesh_setup: MeshSetup,
     inspector: Arc<dyn Inspector>,
+    admin: Arc<dyn EnvoyAdmin>,
     /// One permit per request that is being answered.
     requests: Semaphore,
 }
 
 impl Context {
     fn new(options: Options, deps: Deps) -> Context {
-        let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup, inspector } = deps;
+        let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup, inspector, admin } =
+            deps;
         let token_keys = TokenKeys::with_configured(
             store.clone(),
             options.user_token_keys.clone(),
@@ -154,6 +160,7 @@ impl Context {
             config,
             mesh_setup,
             inspector,
+            admin,
             requests,
         }
     }
@@ -283,6 +290,10 @@ async fn perform(
             return Err(access::derived("ServiceInsight"));
         }
         Target::ServiceInsight { mesh, name } => service_insights::one(context, &mesh, &name)?,
+        Target::Proxy { mesh, name, view: ProxyView::Admin(word) } => {
+            let key = Key::new(Kind::Dataplane, mesh, name);
+            return envoy_admin::ask(context, call, &key, &word).await;
+        }
         Target::Proxy { mesh, name, view } => inspect::proxy(context, call, &mesh, &name, &view).await?,
         Target::PolicyDataplanes { kind, mesh, name, shape } => {
             inspect::policy_dataplanes(context, call, &Key::new(kind, mesh, name), shape)?

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use graticule_model::yaml;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -85,6 +86,11 @@ pub(crate) fn text(
     build(status, media_type, headers, text.into_bytes())
 }
 
+/// What somebody else wrote.
+pub(crate) fn bytes(status: StatusCode, media_type: &'static str, body: Bytes) -> Response {
+    build(status, media_type, HeaderMap::new(), body)
+}
+
 fn text_response(status: StatusCode, media_type: &'static str, body: String) -> Response {
     text(status, media_type, HeaderMap::new(), body)
 }
@@ -95,8 +101,13 @@ pub(crate) fn empty(status: StatusCode) -> Response {
     response
 }
 
-fn build(status: StatusCode, media_type: &'static str, headers: HeaderMap, body: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn build(
+    status: StatusCode,
+    media_type: &'static str,
+    headers: HeaderMap,
+    body: impl Into<Body>,
+) -> Response {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod envoys;
 mod views;
 
 struct Server {
@@ -73,6 +74,7 @@ fn mk_server(mode: Mode, change: impl FnOnce(&mut Options)) -> Server {
         config: json!({"mode": "x"}),
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(NoInspector),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     store.commit_now(Txn::put(Resource::new(Meta::new("", "default"), Mesh::default()))).unwrap();
     Server { router: Api::new(options, deps), store, soft }
@@ -371,6 +373,7 @@ async fn a_mesh_brings_its_policies_and_key() {
         config: Value::Null,
         mesh_setup: MeshSetup { policies: true, signing_key: Some(Arc::new(|| Ok("pem".into()))) },
         inspector: Arc::new(NoInspector),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let server = Server { router: Api::new(Options::default(), deps), store: store.clone(), soft };

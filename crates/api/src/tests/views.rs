@@ -179,6 +179,7 @@ async fn answers_of_a_policy_engine() {
         config: Value::Null,
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(OnePolicy),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     let server = Server { router: Api::new(Options::default(), deps), ..plain };
     let get =

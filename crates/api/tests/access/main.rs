@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
-use graticule_api::{Api, Deps, Instance, MeshSetup, NoInspector, Options};
+use graticule_api::{Api, Deps, Instance, MeshSetup, NoEnvoyAdmin, NoInspector, Options};
 use graticule_identity::tokens::{SigningKey, StaticKey, UserClaims, issue};
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
@@ -45,6 +45,7 @@ fn mk_server(change: impl FnOnce(&mut Options)) -> Server {
         config: Value::Null,
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(NoInspector),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     let mut options = Options::default();
     change(&mut options);

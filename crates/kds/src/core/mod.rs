@@ -5,6 +5,7 @@
 
 mod catalog;
 mod filter;
+mod proxy_name;
 mod public_key;
 mod rewrite;
 mod sink;
@@ -13,6 +14,7 @@ mod status;
 
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
 pub use filter::Audience;
+pub use proxy_name::name_in_zone;
 pub use sink::{Held, Intake, Rejection, Side, Sink};
 pub use source::{Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};

@@ -12,10 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::ADMIN_TIMEOUT;
 use crate::core::StreamKind;
 
-/// Questions that wait on one stream to be sent.
-const QUEUE_LEN_MAX: usize = 64;
-/// Questions without an answer, of all zones.
-const PENDING_MAX: usize = 1024;
+/// Questions of one stream without an answer. A stuck zone cannot have more of them.
+const PENDING_PER_STREAM_MAX: usize = 32;
 
 /// Which proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +73,12 @@ pub enum AdminError {
     /// The zone has no such stream open here.
     #[error("zone \"{0}\" is offline")]
     Offline(String),
-    /// Too many questions are waiting.
-    #[error("too many requests are waiting for answers of zones")]
-    Busy,
+    /// Too many questions to it are waiting.
+    #[error("too many requests wait for answers of zone \"{0}\"")]
+    Busy(String),
+    /// It went away before it answered.
+    #[error("zone \"{0}\" disconnected before it answered")]
+    Ended(String),
     /// No answer in time.
     #[error("zone \"{0}\" did not answer in time")]
     Timeout(String),
@@ -104,19 +105,40 @@ pub(super) struct Question {
 type Answer = Result<Vec<u8>, String>;
 
 /// Asks zones. Cheap to clone.
+///
+/// Every stream has a queue and a limit of its own, so that a zone that does not answer costs others nothing.
 #[derive(Clone)]
 pub struct AdminBroker(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
     random: Random,
-    streams: Mutex<HashMap<(String, StreamKind), mpsc::Sender<Question>>>,
-    pending: Mutex<HashMap<String, oneshot::Sender<Answer>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The newest stream of each zone and kind.
+    streams: HashMap<(String, StreamKind), Open>,
+    /// By the question's id.
+    pending: HashMap<String, Pending>,
+    streams_opened: u64,
+}
+
+struct Open {
+    stream: u64,
+    queue: mpsc::Sender<Question>,
+}
+
+struct Pending {
+    /// Only this stream may answer.
+    stream: u64,
+    answer: oneshot::Sender<Answer>,
 }
 
 impl AdminBroker {
     pub(super) fn new(clock: Clock, random: Random) -> AdminBroker {
-        AdminBroker(Arc::new(Inner { clock, random, streams: Mutex::default(), pending: Mutex::default() }))
+        AdminBroker(Arc::new(Inner { clock, random, state: Mutex::default() }))
     }
 
     /// Asks the zone and waits at most 10 s.
@@ -129,43 +151,91 @@ impl AdminBroker {
         target: AdminTarget,
         query: AdminQuery,
     ) -> Result<Vec<u8>, AdminError> {
-        let offline = || AdminError::Offline(zone.to_owned());
-        let stream = self.0.streams.lock().get(&(zone.to_owned(), query.stream())).cloned();
-        let stream = stream.ok_or_else(offline)?;
         let id = self.0.random.uuid();
-        let (answer, answered) = oneshot::channel();
-        {
-            let mut pending = self.0.pending.lock();
-            if pending.len() >= PENDING_MAX {
-                return Err(AdminError::Busy);
-            }
-            pending.insert(id.clone(), answer);
-        }
+        let question = Question { id: id.clone(), target, query };
+        let answered = self.0.state.lock().enqueue(zone, question)?;
         // However this ends, the question waits no longer.
         let _forget = Forget { inner: &self.0, id: &id };
-        let question = Question { id: id.clone(), target, query };
-        stream.try_send(question).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => AdminError::Busy,
-            mpsc::error::TrySendError::Closed(_) => offline(),
-        })?;
         tokio::select! {
-            answer = answered => answer.map_err(|_| offline())?.map_err(AdminError::Failed),
+            answer = answered => match answer {
+                Ok(answer) => answer.map_err(AdminError::Failed),
+                Err(_) => Err(AdminError::Ended(zone.to_owned())),
+            },
             () = self.0.clock.sleep(ADMIN_TIMEOUT) => Err(AdminError::Timeout(zone.to_owned())),
         }
     }
 
-    pub(super) fn connect(&self, zone: &str, kind: StreamKind) -> mpsc::Receiver<Question> {
-        let (sender, receiver) = mpsc::channel(QUEUE_LEN_MAX);
-        self.0.streams.lock().insert((zone.to_owned(), kind), sender);
-        receiver
+    /// A stream of a zone was opened; it takes the place of an older one of its kind.
+    pub(super) fn connect(&self, zone: &str, kind: StreamKind) -> Questions {
+        let (queue, waiting) = mpsc::channel(PENDING_PER_STREAM_MAX);
+        let mut state = self.0.state.lock();
+        state.streams_opened += 1;
+        let stream = state.streams_opened;
+        state.streams.insert((zone.to_owned(), kind), Open { stream, queue });
+        Questions { broker: self.clone(), place: (zone.to_owned(), kind), stream, waiting }
+    }
+}
+
+impl State {
+    fn enqueue(&mut self, zone: &str, question: Question) -> Result<oneshot::Receiver<Answer>, AdminError> {
+        let offline = || AdminError::Offline(zone.to_owned());
+        let place = (zone.to_owned(), question.query.stream());
+        let Open { stream, queue } = self.streams.get(&place).ok_or_else(offline)?;
+        let waiting = self.pending.values().filter(|pending| pending.stream == *stream).count();
+        if waiting >= PENDING_PER_STREAM_MAX {
+            return Err(AdminError::Busy(zone.to_owned()));
+        }
+        let id = question.id.clone();
+        queue.try_send(question).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AdminError::Busy(zone.to_owned()),
+            mpsc::error::TrySendError::Closed(_) => offline(),
+        })?;
+        let (answer, answered) = oneshot::channel();
+        self.pending.insert(id, Pending { stream: *stream, answer });
+        Ok(answered)
+    }
+}
+
+/// Global's end of one admin stream. When it goes, its questions are over.
+pub(super) struct Questions {
+    broker: AdminBroker,
+    place: (String, StreamKind),
+    stream: u64,
+    waiting: mpsc::Receiver<Question>,
+}
+
+impl Questions {
+    /// The next question that somebody still waits for. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Question> {
+        loop {
+            let question = self.waiting.recv().await?;
+            if self.broker.0.state.lock().pending.contains_key(&question.id) {
+                return Some(question);
+            }
+        }
     }
 
-    /// An answer of a zone; one that nobody waits for any more is dropped.
+    /// An answer of the zone; one that nobody waits for any more is dropped, and so is one to a question that this
+    /// stream was not asked.
     pub(super) fn answered(&self, id: &str, answer: Answer) {
-        if let Some(waiting) = self.0.pending.lock().remove(id) {
-            // The asker may have gone in this moment.
-            let _ = waiting.send(answer);
+        let mut state = self.broker.0.state.lock();
+        if state.pending.get(id).is_none_or(|pending| pending.stream != self.stream) {
+            return;
         }
+        if let Some(pending) = state.pending.remove(id) {
+            // The asker may have gone in this moment.
+            let _ = pending.answer.send(answer);
+        }
+    }
+}
+
+impl Drop for Questions {
+    fn drop(&mut self) {
+        let mut state = self.broker.0.state.lock();
+        if state.streams.get(&self.place).is_some_and(|open| open.stream == self.stream) {
+            state.streams.remove(&self.place);
+        }
+        state.pending.retain(|_, pending| pending.stream != self.stream);
     }
 }
 
@@ -176,7 +246,7 @@ struct Forget<'a> {
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.inner.pending.lock().remove(self.id);
+        self.inner.state.lock().pending.remove(self.id);
     }
 }
 
@@ -272,3 +342,6 @@ admin_stream!(
     |query| { format: match query { AdminQuery::Clusters { format } => to_format(format), _ => 0 } },
     |request| AdminQuery::Clusters { format: from_format(request.format) }
 );
+
+#[cfg(test)]
+mod tests;

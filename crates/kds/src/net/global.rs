@@ -388,7 +388,7 @@ impl GlobalServer {
         let stream = shared.registry.open(&visitor.zone, S::KIND, shared.deps.clock.now());
         let questions = shared.broker.connect(&visitor.zone, S::KIND);
         let drain = shared.drain.clone();
-        let state = Asking::<S> { shared, stream, questions, answers: request.into_inner(), drain };
+        let state = Asking::<S> { stream, questions, answers: request.into_inner(), drain };
         Ok(Response::new(driven(state)))
     }
 }

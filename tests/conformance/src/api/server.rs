@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use graticule_api::{Access, Api, Deps, Instance, MeshSetup, NoInspector, Options};
+use graticule_api::{Access, Api, Deps, Instance, MeshSetup, NoEnvoyAdmin, NoInspector, Options};
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::{Kind, Meta, Mode, Resource, Timestamp, yaml};
 use graticule_runtime::{Clock, Random};
@@ -58,6 +58,7 @@ pub(crate) fn start(suite: &str, dir: &Path, case: &Case) -> Result<Router> {
         config: json!({}),
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(NoInspector),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     Ok(Api::new(options, deps))
 }

@@ -30,10 +30,10 @@ const NO_CA: &str =
     "no authority is made for an identity that may not use it (deviations: Generated resources)";
 const SERVICES: &str =
     "status of external and multi-zone services is not there yet (deviations: Not there yet)";
-const ADMIN_STREAMS: &str = "no Envoy admin streams yet (deviations: Not there yet)";
 const NO_GUI: &str = "there is no GUI yet, and the page says so (deviations: Not there yet)";
 const AGENT: &str =
     "what dp-agent says of itself: its own version, and no OpenTelemetry pipe (deviations: Proxies)";
+const ASKED: &str = "zones are asked as soon as their streams are open (deviations: REST)";
 const HEALED: &str = "the zone's stream never broke, so it has one subscription (deviations: REST)";
 
 /// Every one is in `docs/deviations.md`.
@@ -115,14 +115,7 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("21-federation#86 *", "/body/labels", Ours::Additional, ZONE_LABELS),
     differs("30-*#11 *", "/body/labels", Ours::Additional, ZONE_LABELS),
     differs("*", "*/subscriptions/*/authTokenProvided", Ours::Additional, ZONE_TOKEN),
-    differs("*", "*nvoyAdminStreams/*GlobalInstanceId", Ours::Absent, ADMIN_STREAMS),
-    differs("*", "*/kdsStreams/clusters", Ours::Absent, ADMIN_STREAMS),
-    differs("*", "*/kdsStreams/configDump", Ours::Absent, ADMIN_STREAMS),
-    differs("*", "*/kdsStreams/stats", Ours::Absent, ADMIN_STREAMS),
     differs("06-kind-meshmultizoneservice-zone#11 *", "/status", Ours::Is("200"), OWN_KRI),
-    differs("*/xds*", "/status", Ours::Is("501"), ADMIN_STREAMS),
-    differs("*/stats*", "/status", Ours::Is("501"), ADMIN_STREAMS),
-    differs("*/clusters*", "/status", Ours::Is("501"), ADMIN_STREAMS),
     differs("*format=k*", "/body/metadata/labels*", Ours::Additional, K8S_LABELS),
     differs("14-*/-resources/dataplanes", "/content_type", Ours::Is(r#""application/json""#), DASH),
     differs("14-*/-resources/dataplanes", "/text", Ours::Like("*Could not retrieve policy*"), DASH),
@@ -213,6 +206,9 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("*GET */config", "/body/dpServer/authn/dpProxy/type", Ours::Is(r#""""#), AS_SET),
     differs("*GET */config", "/body/*", Ours::Additional, OWN_SETTINGS),
     // The connected proxy.
+    differs("23-*/xds*", "/status", Ours::Is("200"), ASKED),
+    differs("23-*/stats*", "/status", Ours::Is("200"), ASKED),
+    differs("23-*/clusters*", "/status", Ours::Is("200"), ASKED),
     differs("23-*", "*/metadata/features/feature-otel-via-kuma-dp", Ours::Absent, AGENT),
     differs("23-*", "*/metadata/otelEnvInventory", Ours::Absent, AGENT),
     differs("23-*", "*/version/kumaDp/gitTag", Ours::Like("v*"), AGENT),

@@ -9,13 +9,13 @@ use futures::stream::{self, Stream, StreamExt};
 use graticule_model::Kind;
 use graticule_model::kinds::zone::KdsStats;
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::Shared;
 use crate::core::{Received, Sink, Source};
-use crate::net::admin::{AdminStream, Question};
+use crate::net::admin::{AdminStream, Questions};
 use crate::net::intake;
 use crate::net::registry::OpenStream;
 
@@ -187,9 +187,8 @@ impl Drop for Upward {
 
 /// One admin stream of a zone: questions out, answers in.
 pub(super) struct Asking<S: AdminStream> {
-    pub(super) shared: Arc<Shared>,
     pub(super) stream: OpenStream,
-    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) questions: Questions,
     pub(super) answers: Streaming<S::Response>,
     pub(super) drain: CancellationToken,
 }
@@ -204,11 +203,11 @@ impl<S: AdminStream> Steps<S::Request> for Asking<S> {
                 answer = self.answers.message() => match answer? {
                     Some(response) => {
                         let (id, answer) = S::answer(response);
-                        self.shared.broker.answered(&id, answer);
+                        self.questions.answered(&id, answer);
                     }
                     None => return Err(Status::cancelled("ended by the zone")),
                 },
-                Some(question) = self.questions.recv() => return Ok(S::request(question)),
+                Some(question) = self.questions.next() => return Ok(S::request(question)),
             }
         }
     }

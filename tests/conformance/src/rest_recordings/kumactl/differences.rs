@@ -13,7 +13,6 @@ const MISSING_POLICY: &str = "a policy that does not exist is an error";
 const OWN_VERSIONS: &str = "versions and numbers of messages are the system's own";
 const ZONE_LABELS: &str = "the Zone that global makes is labelled like one that a person makes";
 
-const ADMIN: &str = "Envoy's admin interface cannot be asked yet (deviations: Not there yet)";
 const OWN_INSIGHT: &str = "a zone shows its own Zone without its insight yet (deviations: Not there yet)";
 
 /// Every one has its reason.
@@ -33,15 +32,6 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("grat/* inspect dataplanes*", "/stdout/default web-1* Online *", Ours::Additional, OWN_VERSIONS),
     differs("grat/* inspect zones", "/stdout/zone-1 Online *", Ours::Absent, OWN_VERSIONS),
     differs("grat/* inspect zones", "/stdout/zone-1 Online *", Ours::Additional, OWN_VERSIONS),
-    differs("requests/* inspect dataplane * --type *#2", "/status", Ours::Is("501"), ADMIN),
-    differs(
-        "requests/* inspect dataplane * --type *#2",
-        "/content-type",
-        Ours::Is("\"application/json\""),
-        ADMIN,
-    ),
-    differs("grat/* inspect dataplane * --type *", "/stdout", Ours::Is("\"nothing\""), ADMIN),
-    differs("grat/* inspect dataplane * --type *", "/exit-code", Ours::Is("1"), ADMIN),
     differs("grat/148 inspect zones", "/stdout/zone-1 Offline *", Ours::Additional, OWN_INSIGHT),
     differs("grat/* get zones *", "/stdout/items/zone-1/labels", Ours::Additional, ZONE_LABELS),
     differs("grat/* get zone zone-1 *", "/stdout/labels", Ours::Additional, ZONE_LABELS),

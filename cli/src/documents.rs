@@ -226,12 +226,13 @@ const COMMON: [&str; 9] =
 /// Members that are sent but that nobody reads.
 fn unknown_members(resource: &Resource, document: &Value) -> Vec<String> {
     let Some(members) = document.as_object() else { return Vec::new() };
-    if let Some(schema) = resource.kind().schema() {
+    if resource.kind().descriptor().is_plugin() {
+        let schema = resource.kind().schema();
         let outer = members.keys().filter(|key| *key != "spec" && !COMMON.contains(&key.as_str())).cloned();
         let spec = members.get("spec").map(|spec| schema.unknown_members("spec", spec));
         return outer.chain(spec.into_iter().flatten()).collect();
     }
-    // Kinds without a schema: what does not come back is not known.
+    // Proto kinds are read more leniently than their schema says: what does not come back is not known.
     let back = resource.to_rest();
     let mut paths = Vec::new();
     for (key, value) in members.iter().filter(|(key, _)| !COMMON.contains(&key.as_str())) {

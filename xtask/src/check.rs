@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, codegen, codegen_protos, settings, tidy, tools};
+use crate::{cargo, codegen, codegen_protos, codegen_schemas, settings, tidy, tools};
 
 /// Everything that CI runs: verify, then unit tests, then end-to-end tests with real Envoys.
 pub(crate) fn test() -> Result<()> {
@@ -60,12 +60,14 @@ pub(crate) fn codegen() -> Result<()> {
     codegen_protos::protos()?;
     // Its freshness is a unit test of each program.
     settings::write()?;
+    codegen_schemas::write()?;
     let file = cargo::root().join(codegen::DESCRIPTORS);
     std::fs::write(&file, codegen::descriptors(&cargo::root())?).with_context(|| file.display().to_string())
 }
 
 fn generated_files_are_fresh() -> Result<()> {
     codegen_protos::protos_fresh()?;
+    codegen_schemas::fresh()?;
     let file = cargo::root().join(codegen::DESCRIPTORS);
     let stored = std::fs::read(&file).with_context(|| file.display().to_string())?;
     ensure!(

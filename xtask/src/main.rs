@@ -12,10 +12,13 @@ mod cargo;
 mod check;
 mod codegen;
 mod codegen_protos;
+mod codegen_schemas;
 mod conformance;
 mod demo;
 mod dist;
+mod fuzz;
 mod load;
+mod schemathesis;
 mod settings;
 mod tidy;
 mod tools;
@@ -78,6 +81,23 @@ enum Command {
     Fix,
     /// Makes the generated files again that are checked in.
     Codegen,
+    /// Every decoder of foreign input under libFuzzer, for a bounded time each.
+    Fuzz {
+        /// Time of each target.
+        #[arg(long, default_value_t = 30)]
+        seconds: u32,
+        /// Only these targets.
+        targets: Vec<String>,
+    },
+    /// Requests generated from the OpenAPI document, against a global and a zone control plane.
+    Schemathesis {
+        /// Most requests that are generated for an operation, beside those that cover its parameters.
+        #[arg(long, default_value_t = 20)]
+        examples: u32,
+        /// Start of the random numbers.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Structure rules only.
     Tidy,
     /// Installs what the demo and the tests need, and prints where it is.
@@ -95,6 +115,8 @@ fn main() -> ExitCode {
         Command::Verify => check::verify(),
         Command::Fix => check::fix(),
         Command::Codegen => check::codegen(),
+        Command::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
+        Command::Schemathesis { examples, seed } => schemathesis::run(examples, seed),
         Command::Tidy => tidy::run(),
         Command::Tools => print_tools(),
     };

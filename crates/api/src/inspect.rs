@@ -93,11 +93,7 @@ fn inbound_section(proxy: &Resource, kri: &Kri) -> Result<String, Error> {
     let found = sections.find(|(section, port)| {
         kri.section.is_empty() || *section == kri.section || port.to_string() == kri.section
     });
-    let missing = || {
-        let status = StatusCode::INTERNAL_SERVER_ERROR;
-        Error::new(status, "Failed building response", "Internal Server Error")
-    };
-    found.map(|(section, _)| section).ok_or_else(missing)
+    found.map(|(section, _)| section).ok_or_else(|| Error::not_found("Failed building response"))
 }
 
 /// The form of older clients.

@@ -36,6 +36,7 @@ mod inspect;
 pub mod inspector;
 mod keys;
 mod layout;
+pub mod openapi;
 pub mod options;
 mod query;
 mod read;
@@ -301,6 +302,8 @@ async fn perform(
         Target::ServiceDataplanes { mesh, name } => inspect::service_dataplanes(context, call, &mesh, &name)?,
         Target::Hostnames { mesh, path, name } => hostnames::hostnames(context, call, &mesh, &path, &name)?,
         Target::GuiRoot | Target::Gui => return Ok(gui::page()),
+        Target::OpenApi(format) => return Ok(respond::value(StatusCode::OK, format, &openapi::document())),
+        Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::List { kind, mesh, form } => read::list(context, call, kind, mesh.as_deref(), form)?,

@@ -2,6 +2,8 @@
 
 use graticule_model::Kind;
 
+use crate::respond::Format;
+
 /// What a path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -21,6 +23,10 @@ pub(crate) enum Target {
     GlobalInsight,
     GlobalInsights,
     Kri(String),
+    /// The OpenAPI document.
+    OpenApi(Format),
+    /// The JSON Schema of a kind, by file name.
+    Schema(String),
     Tokens(Tokens),
     /// Resources of a kind; `mesh` absent: of all meshes, or of a global-scoped kind.
     List {
@@ -162,6 +168,9 @@ fn system(segments: &[&str]) -> Option<Route> {
         ["global-insight"] => Target::GlobalInsight,
         ["global-insights"] => Target::GlobalInsights,
         ["_kri", kri] => Target::Kri(kri.into()),
+        ["openapi.json"] => Target::OpenApi(Format::Json),
+        ["openapi.yaml"] => Target::OpenApi(Format::Yaml),
+        ["schemas", file] => Target::Schema(file.into()),
         ["tokens", "dataplane"] => Target::Tokens(Tokens::Dataplane),
         ["tokens", "zone"] => Target::Tokens(Tokens::Zone),
         ["tokens", "user"] => Target::Tokens(Tokens::User),
@@ -318,6 +327,8 @@ mod tests {
             ("/gui/a//b", Some(Target::Gui)),
             ("/_kri/kri_m____a_", Some(Target::Kri("kri_m____a_".into()))),
             ("/meshes//meshtimeouts", None),
+            ("/openapi.yaml", Some(Target::OpenApi(Format::Yaml))),
+            ("/schemas/Mesh.json", Some(Target::Schema("Mesh.json".into()))),
             ("/configs", None),
             ("/nope", None),
         ] {

@@ -151,7 +151,7 @@ impl Resource {
     /// The outer form or the spec breaks the schema ([`DecodeError::Invalid`], all violations, sorted), or a value
     /// cannot be read although its schema admits it ([`DecodeError::Malformed`], such as a bad duration).
     pub fn from_rest(kind: Kind, value: &Value) -> Result<Resource, DecodeError> {
-        Resource::of_members(kind, checked_members(kind, kind.schema(), value)?)
+        Resource::of_members(kind, checked_members(kind, Some(kind.schema()), value)?)
     }
 
     /// Reads the REST form of a resource that was admitted before, maybe by another version: as
@@ -341,6 +341,9 @@ pub(crate) fn checked_members<'a>(
                 let message = "labels must be an object of strings".into();
                 return Err(DecodeError::Malformed { path: "labels".into(), message });
             }
+        }
+        if let Some((path, wanted)) = kind.schema().misshapen("", value) {
+            return Err(DecodeError::Malformed { message: format!("{path} must be {wanted}"), path });
         }
         return Ok(members);
     }

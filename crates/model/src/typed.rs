@@ -23,7 +23,7 @@ impl<S: TypedSpec + Validate + DeserializeOwned + Serialize> Typed<S> {
     /// # Errors
     /// The same.
     pub fn from_rest(value: &Value) -> Result<Typed<S>, DecodeError> {
-        let members = checked_members(S::KIND, S::SCHEMA, value)?;
+        let members = checked_members(S::KIND, Some(S::SCHEMA), value)?;
         let descriptor = S::KIND.descriptor();
         Ok(Typed { meta: read_meta(descriptor, members), spec: read_spec(&spec_of(descriptor, members))? })
     }

@@ -12,7 +12,8 @@ impl Resource {
         let mut warnings = Vec::new();
         match &self.spec {
             Spec::MeshService(service)
-                if service.selector.dataplane_ref.is_none() && service.selector.dataplane_labels.is_none() =>
+                if service.selector.dataplane_ref.is_none()
+                    && service.selector.dataplane_labels.is_none() =>
             {
                 warnings.push(format!(
                     "MeshService '{}' selects no proxies: set 'spec.selector.dataplaneLabels' or \

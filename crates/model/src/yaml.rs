@@ -57,7 +57,8 @@ pub fn parse_one(text: &str) -> Result<Value, YamlError> {
 /// compared and searched.
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, YamlError> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
-    serde_saphyr::to_string_with_options(value, options).map_err(|error| YamlError { document: 1, message: error.to_string() })
+    serde_saphyr::to_string_with_options(value, options)
+        .map_err(|error| YamlError { document: 1, message: error.to_string() })
 }
 
 /// Splits at lines that are `---`; keeps line numbers by padding with empty lines.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graticule_model::kinds::dataplane::{Dataplane, EnumValue};
+use graticule_model::kinds::dataplane::Dataplane;
 use graticule_model::targetref::TargetKind;
 use graticule_model::{Kind, Meta, Resource, TargetRef, labels};
 
@@ -50,11 +50,7 @@ impl<'a> Proxy<'a> {
                 let key = (networking.listener_address(listener).to_owned(), listener.port);
                 listeners.push((listener.section(), key));
             }
-            is_gateway = networking.gateway.as_ref().is_some_and(|gateway| match &gateway.r#type {
-                None | Some(EnumValue::Number(0)) => true,
-                Some(EnumValue::Name(name)) => name == "DELEGATED",
-                Some(EnumValue::Number(_)) => false,
-            });
+            is_gateway = dataplane.is_gateway();
         }
         Proxy { meta: &resource.meta, listeners, is_gateway }
     }

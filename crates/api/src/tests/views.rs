@@ -92,7 +92,7 @@ async fn answers_that_need_policies() {
         ),
         (
             "dataplanes/web-1/_inbounds/kri_dp_default_east__web-1_nope/_policies",
-            "500 Failed building response: Internal Server Error",
+            "404 Failed building response: Not found",
         ),
         ("dataplanes/web-2/_config", "404 Failed to fetch dataplane insight: Not found"),
         (

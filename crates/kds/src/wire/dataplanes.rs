@@ -101,7 +101,9 @@ pub(super) fn from_message(from: pb::Dataplane) -> Result<model::Dataplane, Stri
 fn from_networking(from: NetworkingPb) -> Result<model::Networking, String> {
     Ok(model::Networking {
         address: from.address,
-        gateway: from.gateway.map(|gateway| model::Gateway { tags: gateway.tags, r#type: None }),
+        gateway: from
+            .gateway
+            .map(|gateway| model::Gateway { tags: gateway.tags, ..model::Gateway::default() }),
         inbound: from.inbound.into_iter().map(from_inbound).collect::<Result<_, _>>()?,
         outbound: from.outbound.into_iter().map(from_outbound).collect(),
         transparent_proxying: from.transparent_proxying.map(from_transparent).transpose()?,

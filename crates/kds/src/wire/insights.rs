@@ -5,7 +5,6 @@ use graticule_model::kinds::dataplane_insight as model;
 use graticule_proto::google::protobuf as wkt;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use pb::dataplane_insight::{Mtls, OpenTelemetry, open_telemetry};
-use serde_json::{Value, json};
 
 use super::structs::{from_struct, from_time, to_struct, to_time};
 
@@ -65,42 +64,23 @@ fn to_stats(from: &model::DiscoveryStats) -> pb::DiscoveryServiceStats {
     }
 }
 
-fn to_open_telemetry(from: &Value) -> OpenTelemetry {
-    let signal = |value: Option<&Value>| {
-        value.map(|value| open_telemetry::Signal {
-            enabled: flag(value, "enabled"),
-            env_allowed: flag(value, "envAllowed"),
-            env_input_present: flag(value, "envInputPresent"),
-            state: text(value, "state"),
-            override_kinds: texts(value, "overrideKinds"),
-            missing_fields: texts(value, "missingFields"),
-            blocked_reasons: texts(value, "blockedReasons"),
-        })
+fn to_open_telemetry(from: &model::OpenTelemetry) -> OpenTelemetry {
+    let signal = |signal: &model::OtelSignal| open_telemetry::Signal {
+        enabled: signal.enabled,
+        env_allowed: signal.env_allowed,
+        env_input_present: signal.env_input_present,
+        state: signal.state.clone(),
+        override_kinds: signal.override_kinds.clone(),
+        missing_fields: signal.missing_fields.clone(),
+        blocked_reasons: signal.blocked_reasons.clone(),
     };
-    let backends = from.get("backends").and_then(Value::as_array).into_iter().flatten();
-    OpenTelemetry {
-        backends: backends
-            .map(|backend| open_telemetry::Backend {
-                name: text(backend, "name"),
-                traces: signal(backend.get("traces")),
-                logs: signal(backend.get("logs")),
-                metrics: signal(backend.get("metrics")),
-            })
-            .collect(),
-    }
-}
-
-fn flag(value: &Value, key: &str) -> bool {
-    value.get(key).and_then(Value::as_bool).unwrap_or_default()
-}
-
-fn text(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-fn texts(value: &Value, key: &str) -> Vec<String> {
-    let items = value.get(key).and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(Value::as_str).map(str::to_owned).collect()
+    let backend = |backend: &model::OtelBackend| open_telemetry::Backend {
+        name: backend.name.clone(),
+        traces: backend.traces.as_ref().map(signal),
+        logs: backend.logs.as_ref().map(signal),
+        metrics: backend.metrics.as_ref().map(signal),
+    };
+    OpenTelemetry { backends: from.backends.iter().map(backend).collect() }
 }
 
 pub(super) fn from_message(from: pb::DataplaneInsight) -> Result<model::DataplaneInsight, String> {
@@ -175,40 +155,21 @@ fn time(from: Option<wkt::Timestamp>) -> Result<Option<Timestamp>, String> {
     from.as_ref().map(from_time).transpose()
 }
 
-/// Proto JSON: absent members are left out.
-fn from_open_telemetry(from: OpenTelemetry) -> Value {
-    let signal = |signal: open_telemetry::Signal| {
-        compact(json!({
-            "enabled": signal.enabled, "envAllowed": signal.env_allowed, "envInputPresent": signal.env_input_present,
-            "state": signal.state, "overrideKinds": signal.override_kinds, "missingFields": signal.missing_fields,
-            "blockedReasons": signal.blocked_reasons,
-        }))
+fn from_open_telemetry(from: OpenTelemetry) -> model::OpenTelemetry {
+    let signal = |signal: open_telemetry::Signal| model::OtelSignal {
+        enabled: signal.enabled,
+        env_allowed: signal.env_allowed,
+        env_input_present: signal.env_input_present,
+        state: signal.state,
+        override_kinds: signal.override_kinds,
+        missing_fields: signal.missing_fields,
+        blocked_reasons: signal.blocked_reasons,
     };
-    let backends: Vec<Value> = from
-        .backends
-        .into_iter()
-        .map(|backend| {
-            let mut out = compact(json!({ "name": backend.name }));
-            for (key, value) in
-                [("traces", backend.traces), ("logs", backend.logs), ("metrics", backend.metrics)]
-            {
-                if let (Some(value), Some(members)) = (value, out.as_object_mut()) {
-                    members.insert(key.into(), signal(value));
-                }
-            }
-            out
-        })
-        .collect();
-    compact(json!({ "backends": backends }))
-}
-
-fn compact(value: Value) -> Value {
-    let Value::Object(members) = value else { return value };
-    let is_set = |value: &Value| match value {
-        Value::Bool(value) => *value,
-        Value::String(value) => !value.is_empty(),
-        Value::Array(values) => !values.is_empty(),
-        _ => true,
+    let backend = |backend: open_telemetry::Backend| model::OtelBackend {
+        name: backend.name,
+        traces: backend.traces.map(signal),
+        logs: backend.logs.map(signal),
+        metrics: backend.metrics.map(signal),
     };
-    Value::Object(members.into_iter().filter(|(_, value)| is_set(value)).collect())
+    model::OpenTelemetry { backends: from.backends.into_iter().map(backend).collect() }
 }

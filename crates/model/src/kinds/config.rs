@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Validate;
+use crate::schema::{Schema, field, object, text};
 
 /// Name of the Config that holds the id of the whole federation.
 pub const CLUSTER_ID: &str = "kuma-cluster-id";
@@ -15,4 +16,10 @@ pub struct Config {
     pub config: String,
 }
 
-impl Validate for Config {}
+impl Validate for Config {
+    const DESCRIPTION: &'static str = "An internal value of the control plane. Only `kuma-cluster-id`, the id of the whole federation, travels to zones.";
+    const SCHEMA: &'static Schema = &SPEC;
+}
+
+/// What a document looks like.
+const SPEC: Schema = object(&[field("config", "The value.", text())]);

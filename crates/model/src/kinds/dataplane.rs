@@ -1,5 +1,6 @@
 //! `Dataplane`: a proxy and what runs beside it (resources.md §7.2).
 
+mod schema;
 mod validation;
 
 use std::collections::BTreeMap;
@@ -57,7 +58,7 @@ pub struct Gateway {
     pub tags: BTreeMap<String, String>,
     /// Only `DELEGATED`, never written out.
     #[serde(skip_serializing)]
-    pub r#type: Option<EnumValue>,
+    pub r#type: GatewayType,
 }
 
 /// An enum value on input: name or number.
@@ -122,6 +123,29 @@ pub struct Health {
     /// Healthy.
     #[serde(skip_serializing_if = "is_default")]
     pub ready: bool,
+}
+
+/// What sort of gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum GatewayType {
+    /// One that is not Envoy, with a proxy beside it.
+    #[default]
+    Delegated,
+}
+
+impl<'de> Deserialize<'de> for GatewayType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match EnumValue::deserialize(deserializer)? {
+            EnumValue::Number(0) => Ok(GatewayType::Delegated),
+            EnumValue::Name(name) if name == "DELEGATED" => Ok(GatewayType::Delegated),
+            EnumValue::Name(name) => {
+                Err(serde::de::Error::custom(format!("unknown value \"{name}\" for enum GatewayType")))
+            }
+            EnumValue::Number(number) => {
+                Err(serde::de::Error::custom(format!("unknown value {number} for enum GatewayType")))
+            }
+        }
+    }
 }
 
 /// Whether others may send traffic.

@@ -69,20 +69,30 @@ pub struct Extension {
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("extension", object(&[field("config", any()), field("type", text()).required()])),
     field(
-        "selector",
+        "extension",
+        "Leaves the making of hostnames to a plug-in.",
         object(&[
-            field("meshExternalService", LABEL_SELECTOR),
-            field("meshMultiZoneService", LABEL_SELECTOR),
-            field("meshService", LABEL_SELECTOR),
+            field("config", "Configuration of the plug-in.", any()),
+            field("type", "Name of the plug-in.", text()).required(),
         ]),
     ),
-    field("template", text()).required(),
+    field(
+        "selector",
+        "Services that get a hostname; exactly one of the members.",
+        object(&[
+            field("meshExternalService", "External services with these labels.", LABEL_SELECTOR),
+            field("meshMultiZoneService", "Multi-zone services with these labels.", LABEL_SELECTOR),
+            field("meshService", "Services with these labels.", LABEL_SELECTOR),
+        ]),
+    ),
+    field("template", "Template of the hostname, such as `{{ .DisplayName }}.svc.mesh.local`.", text())
+        .required(),
 ]);
 
 impl Validate for HostnameGenerator {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Makes hostnames for services, so that clients can address them.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let set = [

@@ -133,47 +133,84 @@ pub struct OpenTelemetry {
     pub body: Option<Value>,
 }
 
-const CONF: Schema = object(&[field("backends", list(&BACKEND))]);
+const CONF: Schema =
+    object(&[field("backends", "Where log lines are sent; several are possible.", list(&BACKEND))]);
 
 const FORMAT: Schema = object(&[
-    field("json", list(&object(&[field("key", text()).required(), field("value", text()).required()]))),
-    field("omitEmptyValues", boolean().default_bool(false)),
-    field("plain", text()),
-    field("type", one_of(&["Plain", "Json"])).required(),
+    field(
+        "json",
+        "Members of the JSON object of a line.",
+        list(&object(&[
+            field("key", "Name of the member.", text()).required(),
+            field("value", "Value of the member, with placeholders.", text()).required(),
+        ])),
+    ),
+    field("omitEmptyValues", "Leaves members without a value out.", boolean().default_bool(false)),
+    field("plain", "Text of a line, with placeholders.", text()),
+    field("type", "Form of a line: the text `plain` or the object `json`.", one_of(&["Plain", "Json"]))
+        .required(),
 ]);
 
 const BACKEND: Schema = object(&[
-    field("file", object(&[field("format", FORMAT), field("path", text().min_len(1)).required()])),
+    field(
+        "file",
+        "Appends lines to a file beside the proxy.",
+        object(&[
+            field("format", "What a line looks like.", FORMAT),
+            field("path", "Path of the file.", text().min_len(1)).required(),
+        ]),
+    ),
     field(
         "openTelemetry",
+        "Sends log records to an OpenTelemetry collector.",
         object(&[
             field(
                 "attributes",
+                "Attributes of a record.",
                 list(&object(&[
-                    field("key", text().matching(ATTRIBUTE_KEY_PATTERN)).required(),
-                    field("value", text()).required(),
+                    field("key", "Name of the attribute.", text().matching(ATTRIBUTE_KEY_PATTERN)).required(),
+                    field("value", "Value of the attribute, with placeholders.", text()).required(),
                 ])),
             ),
-            field("backendRef", OTEL_BACKEND_REF),
-            field("body", any()),
+            field("backendRef", "The collector.", OTEL_BACKEND_REF),
+            field("body", "Body of a record, with placeholders; any JSON value.", any()),
         ]),
     ),
-    field("tcp", object(&[field("address", text().min_len(1)).required(), field("format", FORMAT)])),
-    field("type", one_of(&["Tcp", "File", "OpenTelemetry"])).required(),
+    field(
+        "tcp",
+        "Sends lines over a TCP connection.",
+        object(&[
+            field("address", "Host and port of the receiver.", text().min_len(1)).required(),
+            field("format", "What a line looks like.", FORMAT),
+        ]),
+    ),
+    field("type", "Which of the backends is used.", one_of(&["Tcp", "File", "OpenTelemetry"])).required(),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("rules", list(&object(&[field("default", CONF).required(), field("matches", MATCHES)]))),
-    field("targetRef", TARGET_REF),
+    field(
+        "rules",
+        "Incoming requests that are logged.",
+        list(&object(&[
+            field("default", "What is done with the incoming requests.", CONF).required(),
+            field("matches", "Conditions on the client; without any, every client.", MATCHES),
+        ])),
+    ),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
     field(
         "to",
-        list(&object(&[field("default", CONF).required(), field("targetRef", TO_TARGET_REF).required()])),
+        "Outgoing requests that are logged.",
+        list(&object(&[
+            field("default", "What is done with the outgoing requests.", CONF).required(),
+            field("targetRef", "Destination of the outgoing requests.", TO_TARGET_REF).required(),
+        ])),
     ),
 ]);
 
 impl Validate for MeshAccessLog {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Logs requests and connections of proxies.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

@@ -146,24 +146,42 @@ pub struct FailurePercentage {
 const CONF: Schema = object(&[
     field(
         "connectionLimits",
+        "Limits on connections and requests; what exceeds them fails at once.",
         object(&[
-            field("maxConnectionPools", int32()),
-            field("maxConnections", int32()),
-            field("maxPendingRequests", int32()),
-            field("maxRequests", int32()),
-            field("maxRetries", int32()),
+            field("maxConnectionPools", "Most connection pools at the same time.", int32()),
+            field("maxConnections", "Most connections to the destination.", int32()),
+            field("maxPendingRequests", "Most requests that wait for a connection.", int32()),
+            field("maxRequests", "Most requests in flight.", int32()),
+            field("maxRetries", "Most retries in flight.", int32()),
         ]),
     ),
     field(
         "outlierDetection",
+        "Takes instances that fail out of the balancing for a while.",
         object(&[
-            field("baseEjectionTime", DURATION),
-            field("detectors", DETECTORS),
-            field("disabled", boolean()),
-            field("healthyPanicThreshold", DECIMAL),
-            field("interval", DURATION),
-            field("maxEjectionPercent", int32()),
-            field("splitExternalAndLocalErrors", boolean()),
+            field(
+                "baseEjectionTime",
+                "For how long an instance is taken out the first time; grows with each further time.",
+                DURATION,
+            ),
+            field("detectors", "What makes an instance count as failing.", DETECTORS),
+            field("disabled", "Turns the detection off.", boolean()),
+            field(
+                "healthyPanicThreshold",
+                "Share of healthy instances, in percent, below which all instances are used.",
+                DECIMAL,
+            ),
+            field("interval", "Time between two looks at the instances.", DURATION),
+            field(
+                "maxEjectionPercent",
+                "Largest share of the instances that is taken out, in percent.",
+                int32(),
+            ),
+            field(
+                "splitExternalAndLocalErrors",
+                "Counts errors of the connection apart from errors that the instance answers.",
+                boolean(),
+            ),
         ]),
     ),
 ]);
@@ -171,34 +189,73 @@ const CONF: Schema = object(&[
 const DETECTORS: Schema = object(&[
     field(
         "failurePercentage",
+        "Instances whose share of failures is too high.",
         object(&[
-            field("minimumHosts", int32()),
-            field("requestVolume", int32()),
-            field("threshold", int32()),
+            field("minimumHosts", "Instances that must have enough requests before any is judged.", int32()),
+            field(
+                "requestVolume",
+                "Requests within an interval that an instance needs to be judged.",
+                int32(),
+            ),
+            field("threshold", "Share of failures, in percent, at which an instance is taken out.", int32()),
         ]),
     ),
-    field("gatewayFailures", object(&[field("consecutive", int32())])),
-    field("localOriginFailures", object(&[field("consecutive", int32())])),
+    field(
+        "gatewayFailures",
+        "Gateway errors (502, 503, 504) in a row.",
+        object(&[field("consecutive", "How many of them.", int32())]),
+    ),
+    field(
+        "localOriginFailures",
+        "Errors of the connection in a row, such as time-outs and resets.",
+        object(&[field("consecutive", "How many of them.", int32())]),
+    ),
     field(
         "successRate",
+        "Instances that succeed clearly less often than the others.",
         object(&[
-            field("minimumHosts", int32()),
-            field("requestVolume", int32()),
-            field("standardDeviationFactor", DECIMAL),
+            field("minimumHosts", "Instances that must have enough requests before any is judged.", int32()),
+            field(
+                "requestVolume",
+                "Requests within an interval that an instance needs to be judged.",
+                int32(),
+            ),
+            field(
+                "standardDeviationFactor",
+                "How many standard deviations below the mean is too low.",
+                DECIMAL,
+            ),
         ]),
     ),
-    field("totalFailures", object(&[field("consecutive", int32())])),
+    field(
+        "totalFailures",
+        "Errors of any sort (5xx) in a row.",
+        object(&[field("consecutive", "How many of them.", int32())]),
+    ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("rules", list(&object(&[field("default", CONF)]))),
-    field("targetRef", TARGET_REF),
-    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+    field(
+        "rules",
+        "Incoming traffic that is limited.",
+        list(&object(&[field("default", "Limits of the incoming traffic.", CONF)])),
+    ),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+    field(
+        "to",
+        "Outgoing traffic that is limited.",
+        list(&object(&[
+            field("default", "Limits of the outgoing traffic.", CONF),
+            field("targetRef", "Destination of the outgoing traffic.", TO_TARGET_REF).required(),
+        ])),
+    ),
 ]);
 
 impl Validate for MeshCircuitBreaker {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Limits connections and requests, and takes failing instances out of the balancing.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

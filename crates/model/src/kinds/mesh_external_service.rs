@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Validate;
 use super::check;
 use super::hostname_generator::Extension;
 use super::mesh_identity::SecureDataSource;
-use super::mesh_service::{Address, HostnameGeneratorStatus, Vip};
+use super::mesh_service::{ADDRESSES, Address, GENERATOR_STATUSES, HostnameGeneratorStatus, VIP, Vip};
 use super::mesh_tls::TlsVersions;
+use super::{Described, Validate};
 use crate::schema::common::{SECURE_DATA_SOURCE, TLS_VERSIONS};
 use crate::schema::{Schema, any, boolean, field, int32, list, object, one_of, text};
 use crate::{Meta, Violations, name};
@@ -187,16 +187,29 @@ impl MeshExternalService {
 }
 
 const VERIFICATION: Schema = object(&[
-    field("caCert", SECURE_DATA_SOURCE),
-    field("clientCert", SECURE_DATA_SOURCE),
-    field("clientKey", SECURE_DATA_SOURCE),
-    field("mode", one_of(&["SkipSAN", "SkipCA", "Secured", "SkipAll"]).default_text("Secured")),
-    field("serverName", text()),
+    field(
+        "caCert",
+        "Authorities that the server's certificate is checked with; without it, those of the system.",
+        SECURE_DATA_SOURCE,
+    ),
+    field("clientCert", "Certificate that the proxy shows to the server.", SECURE_DATA_SOURCE),
+    field("clientKey", "Key of the client certificate.", SECURE_DATA_SOURCE),
+    field(
+        "mode",
+        "What of the server's certificate is checked.",
+        one_of(&["SkipSAN", "SkipCA", "Secured", "SkipAll"]).default_text("Secured"),
+    ),
+    field(
+        "serverName",
+        "Server name that the proxy asks for; without it, the hostname that the client asked for.",
+        text(),
+    ),
     field(
         "subjectAltNames",
+        "Names of which the server's certificate must have one.",
         list(&object(&[
-            field("type", one_of(&["Exact", "Prefix"]).default_text("Exact")),
-            field("value", text()).required(),
+            field("type", "How the value is compared.", one_of(&["Exact", "Prefix"]).default_text("Exact")),
+            field("value", "The name, or the beginning of one.", text()).required(),
         ])),
     ),
 ]);
@@ -205,35 +218,68 @@ const VERIFICATION: Schema = object(&[
 const SPEC: Schema = object(&[
     field(
         "endpoints",
+        "Where the service really is.",
         list(&object(&[
-            field("address", text().min_len(1)).required(),
-            field("port", int32().min(1).max(65535)).required(),
-            field("priority", int32().min(0).max(128)),
+            field(
+                "address",
+                "IP address or hostname of the endpoint; or a path when the port is a unix socket.",
+                text().min_len(1),
+            )
+            .required(),
+            field("port", "Port of the endpoint.", int32().min(1).max(65535)).required(),
+            field(
+                "priority",
+                "Endpoints with a higher number are used when those with lower ones fail.",
+                int32().min(0).max(128),
+            ),
         ])),
     ),
-    field("extension", object(&[field("config", any()), field("type", text()).required()])),
+    field(
+        "extension",
+        "Leaves the way to the service to a plug-in.",
+        object(&[
+            field("config", "Configuration of the plug-in.", any()),
+            field("type", "Name of the plug-in.", text()).required(),
+        ]),
+    ),
     field(
         "match",
+        "How clients inside the mesh reach the service.",
         object(&[
-            field("port", int32().min(1).max(65535)).required(),
-            field("protocol", one_of(&["tcp", "grpc", "http", "http2"]).default_text("tcp")),
-            field("type", one_of(&["HostnameGenerator"]).default_text("HostnameGenerator")),
+            field("port", "Port that clients use.", int32().min(1).max(65535)).required(),
+            field(
+                "protocol",
+                "Protocol that clients speak.",
+                one_of(&["tcp", "grpc", "http", "http2"]).default_text("tcp"),
+            ),
+            field(
+                "type",
+                "Always `HostnameGenerator`: clients use the hostnames that generators make.",
+                one_of(&["HostnameGenerator"]).default_text("HostnameGenerator"),
+            ),
         ]),
     )
     .required(),
     field(
         "tls",
+        "TLS between the proxy and the service.",
         object(&[
-            field("allowRenegotiation", boolean().default_bool(false)),
-            field("enabled", boolean().default_bool(false)),
-            field("verification", VERIFICATION),
-            field("version", TLS_VERSIONS),
+            field(
+                "allowRenegotiation",
+                "Lets the server renegotiate; insecure, for old servers.",
+                boolean().default_bool(false),
+            ),
+            field("enabled", "Whether the proxy starts TLS.", boolean().default_bool(false)),
+            field("verification", "How the server is checked.", VERIFICATION),
+            field("version", "TLS versions.", TLS_VERSIONS),
         ]),
     ),
 ]);
 
 impl Validate for MeshExternalService {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "A service outside the mesh that clients inside address like one of the mesh.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, meta: &Meta, violations: &mut Violations) {
         if let Some(message) = name::dns1035_error(meta.display_name()) {
@@ -299,4 +345,16 @@ fn validate_verification(verification: &Verification, has_plugin: bool, violatio
 /// An IP address or a DNS name.
 pub(super) fn is_ip_or_host(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok() || name::is_dns1123_subdomain(&text.to_ascii_lowercase())
+}
+
+impl Described for MeshExternalServiceStatus {
+    const SCHEMA: &'static Schema = &object(&[
+        field("vip", "Virtual IP of the service in this zone.", VIP),
+        field("addresses", "Hostnames of the service.", ADDRESSES),
+        field(
+            "hostnameGenerators",
+            "Outcome of each generator that selects the service.",
+            GENERATOR_STATUSES,
+        ),
+    ]);
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Validate;
 use super::check::{self, MUST_BE_DEFINED};
 use super::mesh_http_route::Decimal;
-use crate::schema::common::{DECIMAL, MATCHES, TARGET_REF, TO_TARGET_REF};
+use crate::schema::common::{DECIMAL, DURATION, MATCHES, TARGET_REF, TO_TARGET_REF};
 use crate::schema::{Schema, field, int32, list, object, text};
 use crate::targetref::{self, Rule, TargetKind, ToItem};
 use crate::{GoDuration, Meta, TargetRef, Violations};
@@ -88,29 +88,60 @@ impl ResponseBandwidth {
     }
 }
 
-const CONF: Schema = object(&[field("http", list(&HTTP_ITEM))]);
+const CONF: Schema = object(&[field("http", "Faults; each is drawn by itself.", list(&HTTP_ITEM))]);
 
 const HTTP_ITEM: Schema = object(&[
     field(
         "abort",
-        object(&[field("httpStatus", int32()).required(), field("percentage", DECIMAL).required()]),
+        "Answers a request with an error instead of passing it on.",
+        object(&[
+            field("httpStatus", "Status of the answer.", int32()).required(),
+            field("percentage", "Share of the requests, in percent.", DECIMAL).required(),
+        ]),
     ),
-    field("delay", object(&[field("percentage", DECIMAL).required(), field("value", text()).required()])),
+    field(
+        "delay",
+        "Holds a request back.",
+        object(&[
+            field("percentage", "Share of the requests, in percent.", DECIMAL).required(),
+            field("value", "For how long.", DURATION).required(),
+        ]),
+    ),
     field(
         "responseBandwidth",
-        object(&[field("limit", text()).required(), field("percentage", DECIMAL).required()]),
+        "Slows an answer down.",
+        object(&[
+            field("limit", "Speed limit, such as `50 kbps`.", text()).required(),
+            field("percentage", "Share of the answers, in percent.", DECIMAL).required(),
+        ]),
     ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("rules", list(&object(&[field("default", CONF).required(), field("matches", MATCHES)]))),
-    field("targetRef", TARGET_REF),
-    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+    field(
+        "rules",
+        "Incoming requests that get faults.",
+        list(&object(&[
+            field("default", "Faults of the incoming requests.", CONF).required(),
+            field("matches", "Conditions on the client; without any, every client.", MATCHES),
+        ])),
+    ),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+    field(
+        "to",
+        "Outgoing requests that get faults.",
+        list(&object(&[
+            field("default", "Faults of the outgoing requests.", CONF),
+            field("targetRef", "Destination of the outgoing requests.", TO_TARGET_REF).required(),
+        ])),
+    ),
 ]);
 
 impl Validate for MeshFaultInjection {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Delays, slows down or refuses requests on purpose, to test what clients make of it.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

@@ -121,42 +121,81 @@ pub struct Grpc {
 }
 
 const CONF: Schema = object(&[
-    field("alwaysLogHealthCheckFailures", boolean()),
-    field("eventLogPath", text()),
-    field("failTrafficOnPanic", boolean()),
+    field("alwaysLogHealthCheckFailures", "Logs every failed check, not only the first of a row.", boolean()),
+    field("eventLogPath", "File beside the proxy that events are logged to.", text()),
+    field(
+        "failTrafficOnPanic",
+        "When too few instances are healthy, requests fail instead of going to all of them.",
+        boolean(),
+    ),
     field(
         "grpc",
-        object(&[field("authority", text()), field("disabled", boolean()), field("serviceName", text())]),
-    ),
-    field("healthyThreshold", int32()),
-    field(
-        "http",
+        "Checks with the gRPC health protocol.",
         object(&[
-            field("disabled", boolean()),
-            field("expectedStatuses", list(&int32())),
-            field("path", text()),
-            field("requestHeadersToAdd", SET_AND_ADD_HEADERS),
+            field("authority", "Value of the header `:authority`.", text()),
+            field("disabled", "Turns gRPC checks off.", boolean()),
+            field("serviceName", "Service that is asked for.", text()),
         ]),
     ),
-    field("initialJitter", DURATION),
-    field("interval", DURATION),
-    field("intervalJitter", DURATION),
-    field("intervalJitterPercent", int32()),
-    field("noTrafficInterval", DURATION),
-    field("reuseConnection", boolean()),
-    field("tcp", object(&[field("disabled", boolean()), field("receive", TEXTS), field("send", text())])),
-    field("timeout", DURATION),
-    field("unhealthyThreshold", int32()),
+    field(
+        "healthyThreshold",
+        "Checks that must succeed in a row until an instance is healthy again.",
+        int32(),
+    ),
+    field(
+        "http",
+        "Checks with HTTP requests.",
+        object(&[
+            field("disabled", "Turns HTTP checks off.", boolean()),
+            field("expectedStatuses", "Statuses that mean success.", list(&int32())),
+            field("path", "Path of the request.", text()),
+            field("requestHeadersToAdd", "Headers of the request.", SET_AND_ADD_HEADERS),
+        ]),
+    ),
+    field("initialJitter", "Longest random delay before the first check.", DURATION),
+    field("interval", "Time between two checks.", DURATION),
+    field("intervalJitter", "Longest random time that is added to the interval.", DURATION),
+    field(
+        "intervalJitterPercent",
+        "Longest random time that is added to the interval, in percent of it.",
+        int32(),
+    ),
+    field("noTrafficInterval", "Time between two checks while the destination was never used.", DURATION),
+    field("reuseConnection", "Keeps the connection between checks.", boolean()),
+    field(
+        "tcp",
+        "Checks with TCP connections.",
+        object(&[
+            field("disabled", "Turns TCP checks off.", boolean()),
+            field(
+                "receive",
+                "Byte blocks, in base64, that must be in what comes back, in this order.",
+                TEXTS,
+            ),
+            field("send", "Bytes, in base64, that are sent after connecting.", text()),
+        ]),
+    ),
+    field("timeout", "Time until a check counts as failed.", DURATION),
+    field("unhealthyThreshold", "Checks that must fail in a row until an instance is unhealthy.", int32()),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("targetRef", TARGET_REF),
-    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+    field(
+        "to",
+        "Destinations that are checked.",
+        list(&object(&[
+            field("default", "How the destination is checked.", CONF),
+            field("targetRef", "The destination.", TO_TARGET_REF).required(),
+        ])),
+    ),
 ]);
 
 impl Validate for MeshHealthCheck {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Checks instances of destinations actively and leaves unhealthy ones out.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

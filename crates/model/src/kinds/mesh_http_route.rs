@@ -334,6 +334,7 @@ impl Decimal {
 const BACKEND_REF: Schema = object(&[
     field(
         "kind",
+        "Kind of the backend.",
         one_of(&[
             "Mesh",
             "MeshService",
@@ -344,43 +345,58 @@ const BACKEND_REF: Schema = object(&[
         ]),
     )
     .required(),
-    field("labels", LABELS),
-    field("port", int32()),
-    field("sectionName", text()),
-    field("weight", int32().min(0).max(4294967295).default_int(1)),
+    field("labels", "Labels of the backend.", LABELS),
+    field("port", "Port of the backend.", int32()),
+    field("sectionName", "Name of the backend's port.", text()),
+    field(
+        "weight",
+        "Share of the requests, relative to the other backends.",
+        int32().min(0).max(4294967295).default_int(1),
+    ),
 ]);
 
 const HEADER_MODIFIER: Schema = object(&[
-    field("add", HEADER_VALUES),
-    field("remove", list(&text()).max_items(16)),
-    field("set", HEADER_VALUES),
+    field("add", "Headers that are added beside those of the same name.", HEADER_VALUES),
+    field("remove", "Names of headers that are taken out.", list(&text()).max_items(16)),
+    field("set", "Headers that replace those of the same name.", HEADER_VALUES),
 ]);
 
 const PATH_REWRITE: Schema = object(&[
-    field("replaceFullPath", text()),
-    field("replacePrefixMatch", text()),
-    field("type", one_of(&["ReplaceFullPath", "ReplacePrefixMatch"])).required(),
+    field("replaceFullPath", "The new path.", text()),
+    field("replacePrefixMatch", "What stands instead of the prefix that matched.", text()),
+    field("type", "Which of the replacements is made.", one_of(&["ReplaceFullPath", "ReplacePrefixMatch"]))
+        .required(),
 ]);
 
 const FILTER: Schema = object(&[
-    field("requestHeaderModifier", HEADER_MODIFIER),
+    field("requestHeaderModifier", "Changes headers of the request.", HEADER_MODIFIER),
     field(
         "requestMirror",
-        object(&[field("backendRef", BACKEND_REF).required(), field("percentage", DECIMAL)]),
+        "Sends a copy of the request to another backend; its answer is thrown away.",
+        object(&[
+            field("backendRef", "Where the copy goes.", BACKEND_REF).required(),
+            field("percentage", "Share of the requests that is copied, in percent.", DECIMAL),
+        ]),
     ),
     field(
         "requestRedirect",
+        "Answers with a redirect.",
         object(&[
-            field("hostname", text().min_len(1).max_len(253).matching(HOST_PATTERN)),
-            field("path", PATH_REWRITE),
-            field("port", int32().min(1).max(65535)),
-            field("scheme", one_of(&["http", "https"])),
-            field("statusCode", int32().default_int(302)),
+            field(
+                "hostname",
+                "Host of the new location.",
+                text().min_len(1).max_len(253).matching(HOST_PATTERN),
+            ),
+            field("path", "Path of the new location.", PATH_REWRITE),
+            field("port", "Port of the new location.", int32().min(1).max(65535)),
+            field("scheme", "Scheme of the new location.", one_of(&["http", "https"])),
+            field("statusCode", "Status of the answer.", int32().default_int(302)),
         ]),
     ),
-    field("responseHeaderModifier", HEADER_MODIFIER),
+    field("responseHeaderModifier", "Changes headers of the answer.", HEADER_MODIFIER),
     field(
         "type",
+        "Which of the filters is meant.",
         one_of(&[
             "RequestHeaderModifier",
             "ResponseHeaderModifier",
@@ -392,10 +408,15 @@ const FILTER: Schema = object(&[
     .required(),
     field(
         "urlRewrite",
+        "Changes host or path before the request is passed on.",
         object(&[
-            field("hostToBackendHostname", boolean()),
-            field("hostname", text().min_len(1).max_len(253).matching(HOST_PATTERN)),
-            field("path", PATH_REWRITE),
+            field(
+                "hostToBackendHostname",
+                "Sets the host to the hostname of the backend that is chosen.",
+                boolean(),
+            ),
+            field("hostname", "The new host.", text().min_len(1).max_len(253).matching(HOST_PATTERN)),
+            field("path", "The new path.", PATH_REWRITE),
         ]),
     ),
 ]);
@@ -403,56 +424,82 @@ const FILTER: Schema = object(&[
 const ROUTE_MATCH: Schema = object(&[
     field(
         "headers",
+        "Conditions on headers; all must hold.",
         list(&object(&[
-            field("name", HEADER_NAME).required(),
+            field("name", "Header name in lower case.", HEADER_NAME).required(),
             field(
                 "type",
+                "How the value is compared.",
                 one_of(&["Exact", "Present", "RegularExpression", "Absent", "Prefix"]).default_text("Exact"),
             ),
-            field("value", text()),
+            field("value", "Value or regular expression.", text()),
         ])),
     ),
     field(
         "method",
+        "Method of the request.",
         one_of(&["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"]),
     ),
     field(
         "path",
+        "Condition on the path.",
         object(&[
-            field("type", one_of(&["Exact", "PathPrefix", "RegularExpression"])).required(),
-            field("value", text().min_len(1)).required(),
+            field(
+                "type",
+                "How the value is compared.",
+                one_of(&["Exact", "PathPrefix", "RegularExpression"]),
+            )
+            .required(),
+            field("value", "Path, prefix of whole segments, or regular expression.", text().min_len(1))
+                .required(),
         ]),
     ),
     field(
         "queryParams",
+        "Conditions on query parameters; all must hold.",
         list(&object(&[
-            field("name", text().min_len(1)).required(),
-            field("type", one_of(&["Exact", "RegularExpression"])).required(),
-            field("value", text()).required(),
+            field("name", "Name of the parameter.", text().min_len(1)).required(),
+            field("type", "How the value is compared.", one_of(&["Exact", "RegularExpression"])).required(),
+            field("value", "Value or regular expression.", text()).required(),
         ])),
     ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
     field(
         "to",
+        "Destinations whose requests are routed.",
         list(&object(&[
-            field("hostnames", TEXTS),
+            field("hostnames", "Hosts that the rules are for; only for gateways.", TEXTS),
             field(
                 "rules",
+                "Routes; the most specific match wins.",
                 list(&object(&[
                     field(
                         "default",
-                        object(&[field("backendRefs", list(&BACKEND_REF)), field("filters", list(&FILTER))]),
+                        "What is done with the requests that match.",
+                        object(&[
+                            field(
+                                "backendRefs",
+                                "Where requests go; without any, to the destination itself.",
+                                list(&BACKEND_REF),
+                            ),
+                            field(
+                                "filters",
+                                "What is done with requests and answers on the way.",
+                                list(&FILTER),
+                            ),
+                        ]),
                     )
                     .required(),
-                    field("matches", list(&ROUTE_MATCH).min_items(1)).required(),
+                    field("matches", "Conditions; one of them must hold.", list(&ROUTE_MATCH).min_items(1))
+                        .required(),
                 ])),
             )
             .required(),
-            field("targetRef", TO_TARGET_REF).required(),
+            field("targetRef", "The destination that clients address.", TO_TARGET_REF).required(),
         ])),
     ),
 ]);

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Validate;
 use super::hostname_generator::LabelSelector;
-use super::mesh_service::Condition;
+use super::mesh_service::{CONDITIONS, Condition};
+use super::{Described, Validate};
 use crate::schema::common::{DURATION, LABEL_SELECTOR, SECURE_DATA_SOURCE};
 use crate::schema::{Schema, any, boolean, field, object, one_of, text};
 use crate::template::Template;
@@ -249,30 +249,83 @@ impl MeshIdentity {
 }
 
 const BUNDLED: Schema = object(&[
-    field("autogenerate", object(&[field("enabled", boolean())])),
-    field("ca", object(&[field("certificate", SECURE_DATA_SOURCE), field("privateKey", SECURE_DATA_SOURCE)])),
-    field("certificateParameters", object(&[field("expiry", DURATION)])),
-    field("insecureAllowSelfSigned", boolean()),
-    field("meshTrustCreation", one_of(&["Enabled", "Disabled"])),
+    field(
+        "autogenerate",
+        "The control plane makes an authority of its own in every zone.",
+        object(&[field("enabled", "Whether it does.", boolean())]),
+    ),
+    field(
+        "ca",
+        "An authority that you bring along.",
+        object(&[
+            field("certificate", "Certificate of the authority, PEM.", SECURE_DATA_SOURCE),
+            field("privateKey", "Key of the authority, PEM.", SECURE_DATA_SOURCE),
+        ]),
+    ),
+    field(
+        "certificateParameters",
+        "What certificates of workloads look like.",
+        object(&[field("expiry", "Lifetime of a certificate.", DURATION)]),
+    ),
+    field("insecureAllowSelfSigned", "Admits a self-signed root as the authority.", boolean()),
+    field(
+        "meshTrustCreation",
+        "Whether a MeshTrust with the authority is published by itself.",
+        one_of(&["Enabled", "Disabled"]),
+    ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
     field(
         "provider",
+        "Who issues certificates; without it, ids are announced but nothing is issued.",
         object(&[
-            field("bundled", BUNDLED),
-            field("extension", object(&[field("config", any()), field("name", text()).required()])),
-            field("spire", object(&[field("agent", object(&[field("timeout", DURATION)]))])),
-            field("type", one_of(&["Bundled", "Spire", "Extension"])).required(),
+            field("bundled", "The control plane issues certificates.", BUNDLED),
+            field(
+                "extension",
+                "A plug-in issues certificates.",
+                object(&[
+                    field("config", "Configuration of the plug-in.", any()),
+                    field("name", "Name of the plug-in.", text()).required(),
+                ]),
+            ),
+            field(
+                "spire",
+                "A SPIRE agent beside the proxy issues certificates.",
+                object(&[field(
+                    "agent",
+                    "How the proxy talks to the agent.",
+                    object(&[field("timeout", "Time to connect to the agent.", DURATION)]),
+                )]),
+            ),
+            field("type", "Which of the providers is used.", one_of(&["Bundled", "Spire", "Extension"]))
+                .required(),
         ]),
     ),
-    field("selector", object(&[field("dataplane", LABEL_SELECTOR)])),
-    field("spiffeID", object(&[field("path", text()), field("trustDomain", text())])),
+    field(
+        "selector",
+        "Proxies that get the identity; of several identities the most specific wins.",
+        object(&[field(
+            "dataplane",
+            "Labels of the proxies; empty labels select all, no member selects none.",
+            LABEL_SELECTOR,
+        )]),
+    ),
+    field(
+        "spiffeID",
+        "Templates of the id.",
+        object(&[
+            field("path", "Template of the path.", text()),
+            field("trustDomain", "Template of the trust domain.", text()),
+        ]),
+    ),
 ]);
 
 impl Validate for MeshIdentity {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Gives proxies an identity: the SPIFFE id and who issues its certificate.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if let Some(id) = &self.spiffe_id {
@@ -356,4 +409,9 @@ impl MeshIdentityStatus {
             .iter()
             .any(|c| c.r#type == "Ready" && c.status == "False" && c.reason == "PartiallyReady")
     }
+}
+
+impl Described for MeshIdentityStatus {
+    const SCHEMA: &'static Schema =
+        &object(&[field("conditions", "Whether the identity takes effect.", CONDITIONS)]);
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Validate, is_default};
+use crate::schema::{Schema, field, map, object, uint32};
 
 /// Counters of the mesh that has the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,4 +88,47 @@ pub struct ResourceStat {
     pub total: u32,
 }
 
-impl Validate for MeshInsight {}
+impl Validate for MeshInsight {
+    const DESCRIPTION: &'static str = "Counters of the mesh of the same name.";
+    const SCHEMA: &'static Schema = &SPEC;
+}
+
+const STAT: Schema = object(&[
+    field("total", "All.", uint32()),
+    field("online", "Connected, everything ready.", uint32()),
+    field("offline", "Not connected, or nothing ready.", uint32()),
+    field("partiallyDegraded", "Connected, not everything ready.", uint32()),
+]);
+const STATS: Schema = map(&STAT);
+const COUNT: Schema = object(&[field("total", "How many.", uint32())]);
+
+/// What a document looks like.
+const SPEC: Schema = object(&[
+    field("dataplanes", "All proxies.", STAT),
+    field(
+        "dpVersions",
+        "Proxies by version.",
+        object(&[
+            field("kumaDp", "By version of the agent.", STATS),
+            field("envoy", "By version of Envoy.", STATS),
+        ]),
+    ),
+    field(
+        "mTLS",
+        "Proxies by identity.",
+        object(&[
+            field("issuedBackends", "By the identity that their certificate is from.", STATS),
+            field("supportedBackends", "By the trusts that they accept.", STATS),
+        ]),
+    ),
+    field(
+        "dataplanesByType",
+        "Proxies by what they are.",
+        object(&[
+            field("standard", "Beside a workload.", STAT),
+            field("gateway", "Gateways of all sorts.", STAT),
+            field("gatewayDelegated", "Delegated gateways.", STAT),
+        ]),
+    ),
+    field("resources", "Resources by kind.", map(&COUNT)),
+]);

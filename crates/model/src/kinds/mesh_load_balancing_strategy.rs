@@ -298,89 +298,163 @@ pub struct FilterState {
 }
 
 const HASH_POLICY: Schema = object(&[
-    field("connection", object(&[field("sourceIP", boolean())])),
+    field(
+        "connection",
+        "Hashes facts of the connection.",
+        object(&[field("sourceIP", "The client's address.", boolean())]),
+    ),
     field(
         "cookie",
-        object(&[field("name", text().min_len(1)).required(), field("path", text()), field("ttl", DURATION)]),
+        "Hashes a cookie.",
+        object(&[
+            field("name", "Name of the cookie.", text().min_len(1)).required(),
+            field("path", "Path of the cookie that is made when there is none.", text()),
+            field("ttl", "Lifetime of the cookie that is made when there is none.", DURATION),
+        ]),
     ),
-    field("filterState", object(&[field("key", text().min_len(1)).required()])),
-    field("header", object(&[field("name", text().min_len(1)).required()])),
-    field("queryParameter", object(&[field("name", text().min_len(1)).required()])),
-    field("terminal", boolean()),
-    field("type", one_of(&["Header", "Cookie", "Connection", "QueryParameter", "FilterState"])).required(),
+    field(
+        "filterState",
+        "Hashes an object of Envoy's filter state.",
+        object(&[field("key", "Name of the object.", text().min_len(1)).required()]),
+    ),
+    field(
+        "header",
+        "Hashes a header.",
+        object(&[field("name", "Name of the header.", text().min_len(1)).required()]),
+    ),
+    field(
+        "queryParameter",
+        "Hashes a query parameter.",
+        object(&[field("name", "Name of the parameter.", text().min_len(1)).required()]),
+    ),
+    field("terminal", "Stops here when this policy gave a hash.", boolean()),
+    field(
+        "type",
+        "Which of the policies is meant.",
+        one_of(&["Header", "Cookie", "Connection", "QueryParameter", "FilterState"]),
+    )
+    .required(),
 ]);
 
 const LOAD_BALANCER: Schema = object(&[
     field(
         "leastRequest",
-        object(&[field("activeRequestBias", DECIMAL), field("choiceCount", int32().min(2))]),
-    ),
-    field("maglev", object(&[field("tableSize", int32().min(1).max(5000011))])),
-    field("random", object(&[])),
-    field(
-        "ringHash",
+        "Prefers instances with fewer requests in flight.",
         object(&[
-            field("hashFunction", one_of(&["XXHash", "MurmurHash2"])),
-            field("maxRingSize", int32().min(1).max(8000000)),
-            field("minRingSize", int32().min(1).max(8000000)),
+            field("activeRequestBias", "How much requests in flight count; 0 is round robin.", DECIMAL),
+            field("choiceCount", "How many random instances are compared.", int32().min(2)),
         ]),
     ),
-    field("roundRobin", object(&[])),
-    field("type", one_of(&["RoundRobin", "LeastRequest", "RingHash", "Random", "Maglev"])).required(),
+    field(
+        "maglev",
+        "Consistent hashing with a table.",
+        object(&[field("tableSize", "Entries of the table; a prime number.", int32().min(1).max(5000011))]),
+    ),
+    field("random", "A random instance.", object(&[])),
+    field(
+        "ringHash",
+        "Consistent hashing on a ring.",
+        object(&[
+            field("hashFunction", "The hash function.", one_of(&["XXHash", "MurmurHash2"])),
+            field("maxRingSize", "Most entries of the ring.", int32().min(1).max(8000000)),
+            field("minRingSize", "Fewest entries of the ring.", int32().min(1).max(8000000)),
+        ]),
+    ),
+    field("roundRobin", "One instance after the other.", object(&[])),
+    field(
+        "type",
+        "Which of the balancers is used.",
+        one_of(&["RoundRobin", "LeastRequest", "RingHash", "Random", "Maglev"]),
+    )
+    .required(),
 ]);
 
 const LOCALITY_AWARENESS: Schema = object(&[
     field(
         "crossZone",
+        "Whether and how other zones take over.",
         object(&[
             field(
                 "failover",
+                "Rules, the first that fits the own zone is used.",
                 list(&object(&[
-                    field("from", object(&[field("zones", TEXTS).required()])),
+                    field(
+                        "from",
+                        "Zones that the rule is for; without it, all zones.",
+                        object(&[field("zones", "Names of the zones.", TEXTS).required()]),
+                    ),
                     field(
                         "to",
+                        "Zones that take over.",
                         object(&[
-                            field("type", one_of(&["None", "Only", "Any", "AnyExcept"])).required(),
-                            field("zones", TEXTS),
+                            field(
+                                "type",
+                                "How the zones are meant.",
+                                one_of(&["None", "Only", "Any", "AnyExcept"]),
+                            )
+                            .required(),
+                            field("zones", "Names of the zones.", TEXTS),
                         ]),
                     )
                     .required(),
                 ])),
             ),
-            field("failoverThreshold", object(&[field("percentage", DECIMAL).required()])),
+            field(
+                "failoverThreshold",
+                "When other zones take over.",
+                object(&[field(
+                    "percentage",
+                    "Share of healthy instances, in percent, below which they do.",
+                    DECIMAL,
+                )
+                .required()]),
+            ),
         ]),
     ),
-    field("disabled", boolean()),
+    field("disabled", "Treats all zones alike.", boolean()),
     field(
         "localZone",
+        "Preferences inside the own zone.",
         object(&[field(
             "affinityTags",
-            list(&object(&[field("key", text()).required(), field("weight", int32())])),
+            "Tags; instances with the same value as the client are preferred.",
+            list(&object(&[
+                field("key", "Name of the tag.", text()).required(),
+                field(
+                    "weight",
+                    "How strongly; each tag weighs more than the next one when none is given.",
+                    int32(),
+                ),
+            ])),
         )]),
     ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
     field(
         "to",
+        "Destinations whose instances are balanced.",
         list(&object(&[
             field(
                 "default",
+                "How instances are chosen.",
                 object(&[
-                    field("hashPolicies", list(&HASH_POLICY)),
-                    field("loadBalancer", LOAD_BALANCER),
-                    field("localityAwareness", LOCALITY_AWARENESS),
+                    field("hashPolicies", "What consistent hashing hashes.", list(&HASH_POLICY)),
+                    field("loadBalancer", "How instances are chosen inside a locality.", LOAD_BALANCER),
+                    field("localityAwareness", "How near and far instances are weighed.", LOCALITY_AWARENESS),
                 ]),
             ),
-            field("targetRef", TO_TARGET_REF).required(),
+            field("targetRef", "The destination.", TO_TARGET_REF).required(),
         ])),
     ),
 ]);
 
 impl Validate for MeshLoadBalancingStrategy {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Says how instances of a destination are chosen, and how near and far zones are weighed.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

@@ -202,55 +202,71 @@ pub struct OpenTelemetry {
 const BACKEND: Schema = object(&[
     field(
         "openTelemetry",
-        object(&[field("backendRef", OTEL_BACKEND_REF), field("refreshInterval", DURATION)]),
+        "Sends metrics to an OpenTelemetry collector.",
+        object(&[
+            field("backendRef", "The collector.", OTEL_BACKEND_REF),
+            field("refreshInterval", "Time between two transmissions.", DURATION),
+        ]),
     ),
     field(
         "prometheus",
+        "Offers metrics to a Prometheus server.",
         object(&[
-            field("clientId", text()),
-            field("path", text().default_text("/metrics")),
-            field("port", int32().default_int(5670)),
+            field("clientId", "Name of the server that may scrape; empty means every one.", text()),
+            field("path", "Path of the metrics.", text().default_text("/metrics")),
+            field("port", "Port of the metrics.", int32().default_int(5670)),
             field(
                 "tls",
+                "TLS of the port.",
                 object(&[field(
                     "mode",
+                    "Where the certificate comes from, if TLS is used.",
                     one_of(&["Disabled", "ProvidedTLS", "ActiveMTLSBackend"]).default_text("Disabled"),
                 )]),
             ),
         ]),
     ),
-    field("type", one_of(&["Prometheus", "OpenTelemetry"])).required(),
+    field("type", "Which of the backends is used.", one_of(&["Prometheus", "OpenTelemetry"])).required(),
 ]);
 
 const EXCLUDE: Schema = list(&object(&[
-    field("match", text()).required(),
-    field("type", one_of(&["Prefix", "Regex", "Exact", "Contains"])).required(),
+    field("match", "Name, part of a name, or regular expression.", text()).required(),
+    field("type", "How `match` is compared.", one_of(&["Prefix", "Regex", "Exact", "Contains"])).required(),
 ]));
 
 const CONF: Schema = object(&[
     field(
         "applications",
+        "Metrics of the workload that are offered together with the proxy's.",
         list(&object(&[
-            field("address", text()),
-            field("name", text()),
-            field("path", text().default_text("/metrics")),
-            field("port", int32()).required(),
+            field("address", "Address of the workload; without it, the proxy's.", text()),
+            field("name", "Name of the application in the metrics.", text()),
+            field("path", "Path of the workload's metrics.", text().default_text("/metrics")),
+            field("port", "Port of the workload's metrics.", int32()).required(),
         ])),
     ),
-    field("backends", list(&BACKEND)),
+    field("backends", "Where metrics go.", list(&BACKEND)),
     field(
         "sidecar",
+        "Which metrics of the proxy are offered.",
         object(&[
-            field("includeUnused", boolean()),
+            field("includeUnused", "Includes metrics that were never written.", boolean()),
             field(
                 "profiles",
+                "Selections of metrics.",
                 object(&[
                     field(
                         "appendProfiles",
-                        list(&object(&[field("name", one_of(&["All", "Basic", "None"])).required()])),
+                        "Selections that come with the product.",
+                        list(&object(&[field(
+                            "name",
+                            "Name of the selection.",
+                            one_of(&["All", "Basic", "None"]),
+                        )
+                        .required()])),
                     ),
-                    field("exclude", EXCLUDE),
-                    field("include", EXCLUDE),
+                    field("exclude", "Metrics that are left out after all.", EXCLUDE),
+                    field("include", "Metrics that are offered in any case.", EXCLUDE),
                 ]),
             ),
         ]),
@@ -258,10 +274,14 @@ const CONF: Schema = object(&[
 ]);
 
 /// What a document must look like.
-const SPEC: Schema = object(&[field("default", CONF), field("targetRef", TARGET_REF)]);
+const SPEC: Schema = object(&[
+    field("default", "How metrics are offered.", CONF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+]);
 
 impl Validate for MeshMetric {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Offers or sends metrics of proxies and workloads.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Validate;
 use super::hostname_generator::LabelSelector;
-use super::mesh_service::{Address, Condition, HostnameGeneratorStatus, Vip};
+use super::mesh_service::{
+    ADDRESSES, Address, CONDITIONS, Condition, GENERATOR_STATUSES, HostnameGeneratorStatus, VIP, Vip,
+};
+use super::{Described, Validate};
 use crate::schema::common::LABEL_SELECTOR;
 use crate::schema::{Schema, field, int32, list, object, text};
 use crate::{Meta, Violations, name};
@@ -93,19 +95,28 @@ pub struct MatchedMeshService {
 const SPEC: Schema = object(&[
     field(
         "ports",
+        "Ports of the service.",
         list(&object(&[
-            field("appProtocol", text().default_text("tcp")),
-            field("name", text()),
-            field("port", int32()).required(),
+            field("appProtocol", "Protocol of the port.", text().default_text("tcp")),
+            field("name", "Name of the port; without it, the number.", text()),
+            field("port", "Number of the port.", int32()).required(),
         ]))
         .min_items(1),
     )
     .required(),
-    field("selector", object(&[field("meshService", LABEL_SELECTOR).required()])).required(),
+    field(
+        "selector",
+        "Which services it is made of.",
+        object(&[
+            field("meshService", "Labels of the MeshServices, of all zones.", LABEL_SELECTOR).required()
+        ]),
+    )
+    .required(),
 ]);
 
 impl Validate for MeshMultiZoneService {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "A service that is made of the MeshServices of several zones.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, meta: &Meta, violations: &mut Violations) {
         if let Some(message) = name::dns1035_error(meta.display_name()) {
@@ -130,4 +141,25 @@ impl Validate for MeshMultiZoneService {
             }
         }
     }
+}
+
+const MATCHED: Schema = object(&[
+    field("name", "Display name.", text()),
+    field("namespace", "Kubernetes namespace.", text()),
+    field("zone", "Zone.", text()),
+    field("mesh", "Mesh.", text()),
+]);
+
+impl Described for MeshMultiZoneServiceStatus {
+    const SCHEMA: &'static Schema = &object(&[
+        field("addresses", "Hostnames of the service.", ADDRESSES),
+        field("vips", "Virtual IPs of the service in this zone.", list(&VIP)),
+        field("meshServices", "Services that it is made of.", list(&MATCHED)),
+        field(
+            "hostnameGenerators",
+            "Outcome of each generator that selects the service.",
+            GENERATOR_STATUSES,
+        ),
+        field("conditions", "Whether the service takes effect.", CONDITIONS),
+    ]);
 }

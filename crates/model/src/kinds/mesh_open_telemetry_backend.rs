@@ -117,20 +117,42 @@ pub(super) fn validate_ref(backend: Option<&BackendRef>, path: &str, violations:
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("endpoint", object(&[field("address", text()), field("path", text()), field("port", int32())])),
     field(
-        "env",
+        "endpoint",
+        "Where the collector is.",
         object(&[
-            field("allowSignalOverrides", boolean()),
-            field("mode", one_of(&["Disabled", "Optional", "Required"]).default_text("Optional")),
-            field("precedence", one_of(&["ExplicitFirst", "EnvFirst"]).default_text("EnvFirst")),
+            field("address", "IP address or hostname; without it, the node that the proxy runs on.", text()),
+            field("path", "Path prefix, for HTTP.", text()),
+            field("port", "Port of the collector.", int32()),
         ]),
     ),
-    field("protocol", one_of(&["grpc", "http"])),
+    field(
+        "env",
+        "Whether environment variables of the agent may say where the collector is.",
+        object(&[
+            field(
+                "allowSignalOverrides",
+                "Admits variables for a single signal (logs, metrics, traces).",
+                boolean(),
+            ),
+            field(
+                "mode",
+                "Whether variables are ignored, used, or needed.",
+                one_of(&["Disabled", "Optional", "Required"]).default_text("Optional"),
+            ),
+            field(
+                "precedence",
+                "Which wins when both are given.",
+                one_of(&["ExplicitFirst", "EnvFirst"]).default_text("EnvFirst"),
+            ),
+        ]),
+    ),
+    field("protocol", "OTLP over gRPC or over HTTP.", one_of(&["grpc", "http"])),
 ]);
 
 impl Validate for MeshOpenTelemetryBackend {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "An OpenTelemetry collector that policies refer to.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let Some(endpoint) = &self.endpoint else { return };

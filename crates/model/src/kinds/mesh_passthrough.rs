@@ -111,27 +111,36 @@ impl Protocol {
 const SPEC: Schema = object(&[
     field(
         "default",
+        "What is done with traffic to destinations outside the mesh.",
         object(&[
             field(
                 "appendMatch",
+                "Destinations that are let through.",
                 list(&object(&[
-                    field("port", int32()),
+                    field("port", "Port of the destination; without it, all.", int32()),
                     field(
                         "protocol",
+                        "Protocol of the traffic.",
                         one_of(&["tcp", "tls", "grpc", "http", "http2", "mysql"]).default_text("tcp"),
                     ),
-                    field("type", one_of(&["Domain", "IP", "CIDR"])).required(),
-                    field("value", text()).required(),
+                    field("type", "What the value is.", one_of(&["Domain", "IP", "CIDR"])).required(),
+                    field("value", "Domain (also `*.domain`), address, or network.", text()).required(),
                 ])),
             ),
-            field("passthroughMode", one_of(&["All", "Matched", "None"])),
+            field(
+                "passthroughMode",
+                "`All` lets everything through, `None` nothing, `Matched` what `appendMatch` lists.",
+                one_of(&["All", "Matched", "None"]),
+            ),
         ]),
     ),
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
 ]);
 
 impl Validate for MeshPassthrough {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Says which destinations outside the mesh proxies let traffic through to.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

@@ -178,76 +178,107 @@ pub enum JsonPatchOp {
 }
 
 const JSON_PATCHES: Schema = list(&object(&[
-    field("from", text()),
-    field("op", one_of(&["add", "remove", "replace", "move", "copy"])).required(),
-    field("path", text()).required(),
-    field("value", any()),
+    field("from", "Path that `move` and `copy` take from.", text()),
+    field("op", "Operation of JSON Patch.", one_of(&["add", "remove", "replace", "move", "copy"])).required(),
+    field("path", "JSON Pointer of what is changed.", text()).required(),
+    field("value", "The new value.", any()),
 ]));
 
 const FILTER_MODIFICATION: Schema = object(&[
-    field("jsonPatches", JSON_PATCHES),
+    field("jsonPatches", "JSON Patch operations, instead of `value`.", JSON_PATCHES),
     field(
         "match",
+        "Which filters are meant; without it, all.",
         object(&[
-            field("listenerName", text()),
-            field("listenerTags", LABELS),
-            field("name", text()),
-            field("origin", text()),
+            field("listenerName", "Name of the listener.", text()),
+            field("listenerTags", "Tags of the listener.", LABELS),
+            field("name", "Name of the filter.", text()),
+            field("origin", "Which part of the control plane made the filter.", text()),
         ]),
     ),
-    field("operation", one_of(&["Remove", "Patch", "AddFirst", "AddBefore", "AddAfter", "AddLast"]))
-        .required(),
-    field("value", text()),
+    field(
+        "operation",
+        "What is done.",
+        one_of(&["Remove", "Patch", "AddFirst", "AddBefore", "AddAfter", "AddLast"]),
+    )
+    .required(),
+    field("value", "Envoy configuration in YAML that is added or merged.", text()),
 ]);
 
 const MODIFICATION: Schema = object(&[
     field(
         "cluster",
+        "Changes a cluster.",
         object(&[
-            field("jsonPatches", JSON_PATCHES),
-            field("match", object(&[field("name", text()), field("origin", text())])),
-            field("operation", one_of(&["Add", "Remove", "Patch"])).required(),
-            field("value", text()),
-        ]),
-    ),
-    field("httpFilter", FILTER_MODIFICATION),
-    field(
-        "listener",
-        object(&[
-            field("jsonPatches", JSON_PATCHES),
-            field("match", object(&[field("name", text()), field("origin", text()), field("tags", LABELS)])),
-            field("operation", one_of(&["Add", "Remove", "Patch"])).required(),
-            field("value", text()),
-        ]),
-    ),
-    field("networkFilter", FILTER_MODIFICATION),
-    field(
-        "virtualHost",
-        object(&[
-            field("jsonPatches", JSON_PATCHES),
+            field("jsonPatches", "JSON Patch operations, instead of `value`.", JSON_PATCHES),
             field(
                 "match",
+                "Which clusters are meant; without it, all.",
                 object(&[
-                    field("name", text()),
-                    field("origin", text()),
-                    field("routeConfigurationName", text()),
+                    field("name", "Name of the cluster.", text()),
+                    field("origin", "Which part of the control plane made the cluster.", text()),
+                ]),
+            ),
+            field("operation", "What is done.", one_of(&["Add", "Remove", "Patch"])).required(),
+            field("value", "Envoy configuration in YAML that is added or merged.", text()),
+        ]),
+    ),
+    field("httpFilter", "Changes an HTTP filter.", FILTER_MODIFICATION),
+    field(
+        "listener",
+        "Changes a listener.",
+        object(&[
+            field("jsonPatches", "JSON Patch operations, instead of `value`.", JSON_PATCHES),
+            field(
+                "match",
+                "Which listeners are meant; without it, all.",
+                object(&[
+                    field("name", "Name of the listener.", text()),
+                    field("origin", "Which part of the control plane made the listener.", text()),
+                    field("tags", "Tags of the listener.", LABELS),
+                ]),
+            ),
+            field("operation", "What is done.", one_of(&["Add", "Remove", "Patch"])).required(),
+            field("value", "Envoy configuration in YAML that is added or merged.", text()),
+        ]),
+    ),
+    field("networkFilter", "Changes a network filter.", FILTER_MODIFICATION),
+    field(
+        "virtualHost",
+        "Changes a virtual host.",
+        object(&[
+            field("jsonPatches", "JSON Patch operations, instead of `value`.", JSON_PATCHES),
+            field(
+                "match",
+                "Which virtual hosts are meant.",
+                object(&[
+                    field("name", "Name of the virtual host.", text()),
+                    field("origin", "Which part of the control plane made the route configuration.", text()),
+                    field("routeConfigurationName", "Name of the route configuration.", text()),
                 ]),
             )
             .required(),
-            field("operation", one_of(&["Add", "Remove", "Patch"])).required(),
-            field("value", text()),
+            field("operation", "What is done.", one_of(&["Add", "Remove", "Patch"])).required(),
+            field("value", "Envoy configuration in YAML that is added or merged.", text()),
         ]),
     ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("default", object(&[field("appendModifications", list(&MODIFICATION))])).required(),
-    field("targetRef", TARGET_REF),
+    field(
+        "default",
+        "What is changed.",
+        object(&[field("appendModifications", "Changes, made in this order.", list(&MODIFICATION))]),
+    )
+    .required(),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
 ]);
 
 impl Validate for MeshProxyPatch {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Changes the Envoy configuration of proxies directly, where no other policy can.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

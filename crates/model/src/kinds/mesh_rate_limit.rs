@@ -107,34 +107,65 @@ const INTERVAL_FLOOR: GoDuration = GoDuration::from_millis(50);
 
 const CONF: Schema = object(&[field(
     "local",
+    "Limits that each proxy counts by itself.",
     object(&[
         field(
             "http",
+            "Limit of requests.",
             object(&[
-                field("disabled", boolean()),
+                field("disabled", "Turns the limit off.", boolean()),
                 field(
                     "onRateLimit",
-                    object(&[field("headers", SET_AND_ADD_HEADERS), field("status", int32())]),
+                    "What a refused request is answered with.",
+                    object(&[
+                        field("headers", "Headers of the answer.", SET_AND_ADD_HEADERS),
+                        field("status", "Status of the answer.", int32()),
+                    ]),
                 ),
-                field("requestRate", REQUEST_RATE),
+                field("requestRate", "How many requests are let through.", REQUEST_RATE),
             ]),
         ),
-        field("tcp", object(&[field("connectionRate", REQUEST_RATE), field("disabled", boolean())])),
+        field(
+            "tcp",
+            "Limit of connections.",
+            object(&[
+                field("connectionRate", "How many connections are let through.", REQUEST_RATE),
+                field("disabled", "Turns the limit off.", boolean()),
+            ]),
+        ),
     ]),
 )]);
 
-const REQUEST_RATE: Schema =
-    object(&[field("interval", DURATION).required(), field("num", int32()).required()]);
+const REQUEST_RATE: Schema = object(&[
+    field("interval", "Time in which they are counted.", DURATION).required(),
+    field("num", "How many.", int32()).required(),
+]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("rules", list(&object(&[field("default", CONF), field("matches", MATCHES)]))),
-    field("targetRef", TARGET_REF),
-    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+    field(
+        "rules",
+        "Incoming traffic that is limited.",
+        list(&object(&[
+            field("default", "Limits of the incoming traffic.", CONF),
+            field("matches", "Conditions on the client; without any, every client.", MATCHES),
+        ])),
+    ),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+    field(
+        "to",
+        "Outgoing traffic that is limited.",
+        list(&object(&[
+            field("default", "Limits of the outgoing traffic.", CONF),
+            field("targetRef", "Destination of the outgoing traffic.", TO_TARGET_REF).required(),
+        ])),
+    ),
 ]);
 
 impl Validate for MeshRateLimit {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Limits how many requests or connections a proxy lets through in a time.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

@@ -207,77 +207,127 @@ const HTTP_CONDITIONS: [&str; 17] = [
 ];
 
 const RATE_LIMITED_BACK_OFF: Schema = object(&[
-    field("maxInterval", DURATION),
+    field("maxInterval", "Longest wait that a header may ask for.", DURATION),
     field(
         "resetHeaders",
+        "Headers that say when to try again; the first that is there counts.",
         list(&object(&[
-            field("format", one_of(&["Seconds", "UnixTimestamp"])).required(),
-            field("name", HEADER_NAME).required(),
+            field(
+                "format",
+                "What the value is: seconds from now or a Unix time.",
+                one_of(&["Seconds", "UnixTimestamp"]),
+            )
+            .required(),
+            field("name", "Name of the header.", HEADER_NAME).required(),
         ])),
     ),
 ]);
 
 const GRPC: Schema = object(&[
-    field("backOff", object(&[field("baseInterval", DURATION), field("maxInterval", DURATION)])),
-    field("numRetries", int32()),
-    field("perTryTimeout", DURATION),
-    field("rateLimitedBackOff", RATE_LIMITED_BACK_OFF),
+    field(
+        "backOff",
+        "Waits between tries.",
+        object(&[
+            field("baseInterval", "Wait before the first retry; grows with each further one.", DURATION),
+            field("maxInterval", "Longest wait.", DURATION),
+        ]),
+    ),
+    field("numRetries", "Most retries of a call.", int32()),
+    field("perTryTimeout", "Time of one try.", DURATION),
+    field("rateLimitedBackOff", "Waits when the server says that it is overloaded.", RATE_LIMITED_BACK_OFF),
     field(
         "retryOn",
+        "Statuses that are tried again.",
         list(&one_of(&["Canceled", "DeadlineExceeded", "Internal", "ResourceExhausted", "Unavailable"])),
     ),
 ]);
 
 const RETRIABLE_HEADERS: Schema = list(&object(&[
-    field("name", HEADER_NAME).required(),
+    field("name", "Name of the header.", HEADER_NAME).required(),
     field(
         "type",
+        "How the value is compared.",
         one_of(&["Exact", "Present", "RegularExpression", "Absent", "Prefix"]).default_text("Exact"),
     ),
-    field("value", text()),
+    field("value", "Value or regular expression.", text()),
 ]));
 
 const HTTP: Schema = object(&[
-    field("backOff", object(&[field("baseInterval", DURATION), field("maxInterval", DURATION)])),
+    field(
+        "backOff",
+        "Waits between tries.",
+        object(&[
+            field("baseInterval", "Wait before the first retry; grows with each further one.", DURATION),
+            field("maxInterval", "Longest wait.", DURATION),
+        ]),
+    ),
     field(
         "hostSelection",
+        "Which instances a retry avoids.",
         list(&object(&[
-            field("predicate", one_of(&["OmitPreviousHosts", "OmitHostsWithTags", "OmitPreviousPriorities"]))
-                .required(),
-            field("tags", LABELS),
-            field("updateFrequency", int32().default_int(2)),
+            field(
+                "predicate",
+                "What is avoided.",
+                one_of(&["OmitPreviousHosts", "OmitHostsWithTags", "OmitPreviousPriorities"]),
+            )
+            .required(),
+            field("tags", "Tags of the instances that are avoided.", LABELS),
+            field(
+                "updateFrequency",
+                "After how many tries priorities are computed anew.",
+                int32().default_int(2),
+            ),
         ])),
     ),
-    field("hostSelectionMaxAttempts", int64()),
-    field("numRetries", int32()),
-    field("perTryTimeout", DURATION),
-    field("rateLimitedBackOff", RATE_LIMITED_BACK_OFF),
-    field("retriableRequestHeaders", RETRIABLE_HEADERS),
-    field("retriableResponseHeaders", RETRIABLE_HEADERS),
-    field("retryOn", TEXTS),
+    field(
+        "hostSelectionMaxAttempts",
+        "How often another instance is drawn before one that should be avoided is taken.",
+        int64(),
+    ),
+    field("numRetries", "Most retries of a request.", int32()),
+    field("perTryTimeout", "Time of one try.", DURATION),
+    field("rateLimitedBackOff", "Waits when the server says that it is overloaded.", RATE_LIMITED_BACK_OFF),
+    field(
+        "retriableRequestHeaders",
+        "Only requests with one of these headers are tried again.",
+        RETRIABLE_HEADERS,
+    ),
+    field(
+        "retriableResponseHeaders",
+        "Answers with one of these headers are tried again.",
+        RETRIABLE_HEADERS,
+    ),
+    field("retryOn", "Conditions and statuses that are tried again.", TEXTS),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
     field(
         "to",
+        "Outgoing traffic that is tried again.",
         list(&object(&[
             field(
                 "default",
+                "How it is tried again.",
                 object(&[
-                    field("grpc", GRPC),
-                    field("http", HTTP),
-                    field("tcp", object(&[field("maxConnectAttempt", int32())])),
+                    field("grpc", "Retries of gRPC calls.", GRPC),
+                    field("http", "Retries of HTTP requests.", HTTP),
+                    field(
+                        "tcp",
+                        "Retries of TCP connections.",
+                        object(&[field("maxConnectAttempt", "Most tries to connect.", int32())]),
+                    ),
                 ]),
             ),
-            field("targetRef", TO_TARGET_REF).required(),
+            field("targetRef", "Destination of the outgoing traffic.", TO_TARGET_REF).required(),
         ])),
     ),
 ]);
 
 impl Validate for MeshRetry {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Tries failed requests and connections again.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

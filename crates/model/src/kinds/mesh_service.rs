@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Validate, is_default};
+use super::{Described, Validate, is_default};
 use crate::schema::common::LABEL_SELECTOR;
 use crate::schema::{Schema, field, int_or_text, int32, list, object, one_of, text};
 use crate::{Meta, Violations, name};
@@ -148,29 +148,44 @@ impl MeshService {
 const SPEC: Schema = object(&[
     field(
         "identities",
-        list(&object(&[field("type", one_of(&["SpiffeID"])).required(), field("value", text()).required()])),
+        "Identities that the instances prove; written by the control plane.",
+        list(&object(&[
+            field("type", "Always `SpiffeID`.", one_of(&["SpiffeID"])).required(),
+            field("value", "The SPIFFE id.", text()).required(),
+        ])),
     ),
     field(
         "ports",
+        "Ports of the service.",
         list(&object(&[
-            field("appProtocol", text().default_text("tcp")),
-            field("name", text()),
-            field("port", int32()).required(),
-            field("targetPort", int_or_text()),
+            field("appProtocol", "Protocol of the port.", text().default_text("tcp")),
+            field("name", "Name of the port; without it, the number.", text()),
+            field("port", "Number of the port.", int32()).required(),
+            field(
+                "targetPort",
+                "Port or name of the inbound of the instances; without it, the number of the port.",
+                int_or_text(),
+            ),
         ])),
     ),
     field(
         "selector",
+        "Proxies that are instances of the service.",
         object(&[
-            field("dataplaneLabels", LABEL_SELECTOR),
-            field("dataplaneRef", object(&[field("name", text())])),
+            field("dataplaneLabels", "Proxies with these labels.", LABEL_SELECTOR),
+            field("dataplaneRef", "One proxy.", object(&[field("name", "Name of the proxy.", text())])),
         ]),
     ),
-    field("state", one_of(&["Available", "Unavailable"]).default_text("Unavailable")),
+    field(
+        "state",
+        "Whether an instance is healthy; written by the control plane.",
+        one_of(&["Available", "Unavailable"]).default_text("Unavailable"),
+    ),
 ]);
 
 impl Validate for MeshService {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "A service of one zone: ports and the proxies that are its instances.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, meta: &Meta, violations: &mut Violations) {
         if let Some(message) = name::dns1035_error(meta.display_name()) {
@@ -295,4 +310,58 @@ pub struct DataplaneProxies {
     /// All.
     #[serde(skip_serializing_if = "is_default")]
     pub total: u32,
+}
+
+const GENERATOR_REF: Schema = object(&[field("coreName", "Stored name of the generator.", text())]);
+const ADDRESS: Schema = object(&[
+    field("hostname", "The hostname.", text()),
+    field("origin", "What made it: `HostnameGenerator`.", text()),
+    field("hostnameGeneratorRef", "Which generator made it.", GENERATOR_REF),
+]);
+/// Hostnames.
+pub(super) const ADDRESSES: Schema = list(&ADDRESS);
+/// A virtual IP.
+pub(super) const VIP: Schema = object(&[field("ip", "The address.", text())]);
+const CONDITION: Schema = object(&[
+    field("type", "What the condition is about.", text()),
+    field("status", "`True`, `False` or `Unknown`.", text()),
+    field("reason", "Why, as one word for programs.", text()),
+    field("message", "Why, for people.", text()),
+]);
+/// Conditions of a status.
+pub(super) const CONDITIONS: Schema = list(&CONDITION);
+const GENERATOR_STATUS: Schema = object(&[
+    field("hostnameGeneratorRef", "Which generator.", GENERATOR_REF),
+    field("conditions", "Whether it made a hostname.", CONDITIONS),
+]);
+/// Outcomes of HostnameGenerators.
+pub(super) const GENERATOR_STATUSES: Schema = list(&GENERATOR_STATUS);
+/// Counters of proxies.
+pub(super) const PROXIES: Schema = object(&[
+    field("connected", "With an open stream.", int32()),
+    field("healthy", "With all ports ready.", int32()),
+    field("total", "All.", int32()),
+]);
+
+impl Described for MeshServiceStatus {
+    const SCHEMA: &'static Schema = &object(&[
+        field("addresses", "Hostnames of the service.", ADDRESSES),
+        field("vips", "Virtual IPs of the service in this zone.", list(&VIP)),
+        field(
+            "tls",
+            "Whether clients may start mTLS.",
+            object(&[field("status", "`Ready` or `NotReady`.", text())]),
+        ),
+        field(
+            "hostnameGenerators",
+            "Outcome of each generator that selects the service.",
+            GENERATOR_STATUSES,
+        ),
+        field("dataplaneProxies", "Instances of the service.", PROXIES),
+    ]);
+}
+
+impl Described for Conditions {
+    const SCHEMA: &'static Schema =
+        &object(&[field("conditions", "Whether the resource takes effect.", CONDITIONS)]);
 }

@@ -49,11 +49,14 @@ pub struct Conf {
 
 const RULE: Schema = object(&[field(
     "default",
+    "What is done with the connections.",
     object(&[field(
         "backendRefs",
+        "Where connections go.",
         list(&object(&[
             field(
                 "kind",
+                "Kind of the backend.",
                 one_of(&[
                     "Mesh",
                     "MeshService",
@@ -64,10 +67,14 @@ const RULE: Schema = object(&[field(
                 ]),
             )
             .required(),
-            field("labels", LABELS),
-            field("port", int32()),
-            field("sectionName", text()),
-            field("weight", int32().min(0).max(4294967295).default_int(1)),
+            field("labels", "Labels of the backend.", LABELS),
+            field("port", "Port of the backend.", int32()),
+            field("sectionName", "Name of the backend's port.", text()),
+            field(
+                "weight",
+                "Share of the connections, relative to the other backends.",
+                int32().min(0).max(4294967295).default_int(1),
+            ),
         ])),
     )]),
 )
@@ -75,19 +82,22 @@ const RULE: Schema = object(&[field(
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
     field(
         "to",
+        "Destinations whose connections are routed.",
         list(&object(&[
-            field("rules", list(&RULE).max_items(1)).required(),
-            field("targetRef", TO_TARGET_REF).required(),
+            field("rules", "The route; at most one.", list(&RULE).max_items(1)).required(),
+            field("targetRef", "The destination that clients address.", TO_TARGET_REF).required(),
         ]))
         .min_items(1),
     ),
 ]);
 
 impl Validate for MeshTCPRoute {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Sends TCP connections to other destinations than those that clients address.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

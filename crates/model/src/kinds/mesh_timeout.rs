@@ -60,29 +60,57 @@ pub struct Http {
 }
 
 const CONF: Schema = object(&[
-    field("connectionTimeout", DURATION),
+    field("connectionTimeout", "Time to open a connection.", DURATION),
     field(
         "http",
+        "Times of HTTP traffic.",
         object(&[
-            field("maxConnectionDuration", DURATION),
-            field("maxStreamDuration", DURATION),
-            field("requestHeadersTimeout", DURATION),
-            field("requestTimeout", DURATION),
-            field("streamIdleTimeout", DURATION),
+            field("maxConnectionDuration", "Longest life of a connection; 0 is no limit.", DURATION),
+            field("maxStreamDuration", "Longest life of a stream; 0 is no limit.", DURATION),
+            field(
+                "requestHeadersTimeout",
+                "Time for the headers of a request to arrive; 0 is no limit.",
+                DURATION,
+            ),
+            field(
+                "requestTimeout",
+                "Time for the whole request, from its last byte to the last byte of the answer; 0 is no limit.",
+                DURATION,
+            ),
+            field("streamIdleTimeout", "Time that a stream may be without data; 0 is no limit.", DURATION),
         ]),
     ),
-    field("idleTimeout", DURATION),
+    field(
+        "idleTimeout",
+        "Time that a connection may be without requests (TCP: without data); 0 is no limit.",
+        DURATION,
+    ),
 ]);
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("rules", list(&object(&[field("default", CONF), field("matches", MATCHES)]))),
-    field("targetRef", TARGET_REF),
-    field("to", list(&object(&[field("default", CONF), field("targetRef", TO_TARGET_REF).required()]))),
+    field(
+        "rules",
+        "Incoming traffic that has the times.",
+        list(&object(&[
+            field("default", "Times of the incoming traffic.", CONF),
+            field("matches", "Conditions on the client; without any, every client.", MATCHES),
+        ])),
+    ),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+    field(
+        "to",
+        "Outgoing traffic that has the times.",
+        list(&object(&[
+            field("default", "Times of the outgoing traffic.", CONF),
+            field("targetRef", "Destination of the outgoing traffic.", TO_TARGET_REF).required(),
+        ])),
+    ),
 ]);
 
 impl Validate for MeshTimeout {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Times of connections and requests.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

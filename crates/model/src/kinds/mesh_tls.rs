@@ -98,10 +98,16 @@ const CIPHERS: [&str; 6] = [
 
 const RULE: Schema = object(&[field(
     "default",
+    "TLS of the incoming traffic.",
     object(&[
-        field("mode", one_of(&["Permissive", "Strict"])),
+        field(
+            "mode",
+            "`Strict` takes mTLS only, `Permissive` plain traffic, too.",
+            one_of(&["Permissive", "Strict"]),
+        ),
         field(
             "tlsCiphers",
+            "Cipher suites of TLS 1.2.",
             list(&one_of(&[
                 "ECDHE-ECDSA-AES128-GCM-SHA256",
                 "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -111,15 +117,19 @@ const RULE: Schema = object(&[field(
                 "ECDHE-RSA-CHACHA20-POLY1305",
             ])),
         ),
-        field("tlsVersion", TLS_VERSIONS),
+        field("tlsVersion", "TLS versions.", TLS_VERSIONS),
     ]),
 )]);
 
 /// What a document must look like.
-const SPEC: Schema = object(&[field("rules", list(&RULE)), field("targetRef", TARGET_REF)]);
+const SPEC: Schema = object(&[
+    field("rules", "Incoming traffic.", list(&RULE)),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+]);
 
 impl Validate for MeshTLS {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Says how incoming traffic must be encrypted.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

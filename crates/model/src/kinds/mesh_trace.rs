@@ -162,42 +162,82 @@ pub struct HeaderTag {
 const BACKEND: Schema = object(&[
     field(
         "datadog",
-        object(&[field("splitService", boolean().default_bool(false)), field("url", text()).required()]),
+        "Sends spans to a Datadog agent.",
+        object(&[
+            field(
+                "splitService",
+                "Marks inbound and outbound spans as services of their own.",
+                boolean().default_bool(false),
+            ),
+            field("url", "Address of the agent, such as `http://127.0.0.1:8126`.", text()).required(),
+        ]),
     ),
-    field("openTelemetry", object(&[field("backendRef", OTEL_BACKEND_REF)])),
-    field("type", one_of(&["Zipkin", "Datadog", "OpenTelemetry"])).required(),
+    field(
+        "openTelemetry",
+        "Sends spans to an OpenTelemetry collector.",
+        object(&[field("backendRef", "The collector.", OTEL_BACKEND_REF)]),
+    ),
+    field("type", "Which of the backends is used.", one_of(&["Zipkin", "Datadog", "OpenTelemetry"]))
+        .required(),
     field(
         "zipkin",
+        "Sends spans to a Zipkin collector.",
         object(&[
-            field("apiVersion", one_of(&["httpJson", "httpProto"]).default_text("httpJson")),
-            field("sharedSpanContext", boolean().default_bool(true)),
-            field("traceId128bit", boolean().default_bool(false)),
-            field("url", text()).required(),
+            field(
+                "apiVersion",
+                "Form of the spans.",
+                one_of(&["httpJson", "httpProto"]).default_text("httpJson"),
+            ),
+            field("sharedSpanContext", "Client and server share a span id.", boolean().default_bool(true)),
+            field("traceId128bit", "Makes trace ids of 128 bits.", boolean().default_bool(false)),
+            field("url", "Address of the collector, such as `http://zipkin:9411/api/v2/spans`.", text())
+                .required(),
         ]),
     ),
 ]);
 
 const CONF: Schema = object(&[
-    field("backends", list(&BACKEND).max_items(1)),
+    field("backends", "Where spans go; at most one.", list(&BACKEND).max_items(1)),
     field(
         "sampling",
-        object(&[field("client", DECIMAL), field("overall", DECIMAL), field("random", DECIMAL)]),
+        "Which requests are traced.",
+        object(&[
+            field(
+                "client",
+                "Share of the requests that ask for it with `x-client-trace-id`, in percent.",
+                DECIMAL,
+            ),
+            field("overall", "Upper limit over all, in percent.", DECIMAL),
+            field("random", "Share of the other requests, in percent.", DECIMAL),
+        ]),
     ),
     field(
         "tags",
+        "Tags of spans.",
         list(&object(&[
-            field("header", object(&[field("default", text()), field("name", text()).required()])),
-            field("literal", text()),
-            field("name", text()).required(),
+            field(
+                "header",
+                "Takes the value from a request header.",
+                object(&[
+                    field("default", "Value when the header is absent.", text()),
+                    field("name", "Name of the header.", text()).required(),
+                ]),
+            ),
+            field("literal", "A fixed value.", text()),
+            field("name", "Name of the tag.", text()).required(),
         ])),
     ),
 ]);
 
 /// What a document must look like.
-const SPEC: Schema = object(&[field("default", CONF), field("targetRef", TARGET_REF)]);
+const SPEC: Schema = object(&[
+    field("default", "How requests are traced.", CONF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
+]);
 
 impl Validate for MeshTrace {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Traces requests through proxies.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

@@ -39,17 +39,28 @@ pub struct Conf {
 const SPEC: Schema = object(&[
     field(
         "rules",
+        "Incoming traffic.",
         list(&object(&[field(
             "default",
-            object(&[field("allow", MATCHES), field("allowWithShadowDeny", MATCHES), field("deny", MATCHES)]),
+            "Who may come in.",
+            object(&[
+                field("allow", "Clients that may.", MATCHES),
+                field(
+                    "allowWithShadowDeny",
+                    "Clients that may, while a log line says that they would be refused.",
+                    MATCHES,
+                ),
+                field("deny", "Clients that may not, whatever else allows them.", MATCHES),
+            ]),
         )
         .required()])),
     ),
-    field("targetRef", TARGET_REF),
+    field("targetRef", "Proxies that the policy configures; without it, all of the mesh.", TARGET_REF),
 ]);
 
 impl Validate for MeshTrafficPermission {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Says which clients may reach a proxy.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let rules = self.rules.as_deref().unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Validate;
+use super::{Described, Validate};
 use crate::schema::{Schema, field, list, object, one_of, text};
 use crate::{Meta, Violations};
 
@@ -54,18 +54,24 @@ impl MeshTrust {
 const SPEC: Schema = object(&[
     field(
         "caBundles",
+        "Authorities that are trusted.",
         list(&object(&[
-            field("pem", object(&[field("value", text()).required()])),
-            field("type", one_of(&["Pem"])).required(),
+            field(
+                "pem",
+                "Certificates in PEM.",
+                object(&[field("value", "One or more certificates.", text()).required()]),
+            ),
+            field("type", "Form of the certificates.", one_of(&["Pem"])).required(),
         ]))
         .min_items(1),
     )
     .required(),
-    field("trustDomain", text().max_len(253)).required(),
+    field("trustDomain", "Trust domain that the authorities vouch for.", text().max_len(253)).required(),
 ]);
 
 impl Validate for MeshTrust {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Authorities that proxies trust for a trust domain.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if self.ca_bundles.is_empty() {
@@ -107,4 +113,12 @@ pub struct Origin {
     /// Its KRI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kri: Option<String>,
+}
+
+impl Described for MeshTrustStatus {
+    const SCHEMA: &'static Schema = &object(&[field(
+        "origin",
+        "The MeshIdentity that published it.",
+        object(&[field("kri", "Its identifier.", text())]),
+    )]);
 }

@@ -20,12 +20,14 @@ pub struct MeshZoneAddress {
 
 /// What a document must look like.
 const SPEC: Schema = object(&[
-    field("address", text().min_len(1)).required(),
-    field("port", int32().min(1).max(65535)).required(),
+    field("address", "IP address or hostname at which other zones reach the zone.", text().min_len(1))
+        .required(),
+    field("port", "Port at which other zones reach the zone.", int32().min(1).max(65535)).required(),
 ]);
 
 impl Validate for MeshZoneAddress {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str = "Where other zones reach the zone proxy of a zone.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         if self.address.is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! To add a kind: write its module (the spec type, its schema, [`Validate`]), and add one entry to `registry.rs`.
 
-use crate::schema::Schema;
-use crate::{Meta, Violations};
+use crate::schema::{Schema, object};
+use crate::{Meta, NoStatus, Violations};
 
 mod check;
 pub mod config;
@@ -43,8 +43,11 @@ pub mod zone;
 
 /// What every spec type can do beside being (de)serialised.
 pub trait Validate {
-    /// What a document must look like before it is read; plugin kinds have one.
-    const SCHEMA: Option<&'static Schema> = None;
+    /// What the kind is, in a sentence or two, for published schemas.
+    const DESCRIPTION: &'static str;
+
+    /// What a document looks like. Documents of plugin kinds are checked against it before they are read.
+    const SCHEMA: &'static Schema;
 
     /// Adds what is wrong with the spec; paths start at the document's root
     /// (`spec.…` for plugin kinds, the field itself for proto kinds).
@@ -52,6 +55,16 @@ pub trait Validate {
 
     /// Fills schema defaults into a spec that was just read.
     fn apply_defaults(&mut self) {}
+}
+
+/// What every status type can do beside being (de)serialised.
+pub trait Described {
+    /// What the status looks like.
+    const SCHEMA: &'static Schema;
+}
+
+impl Described for NoStatus {
+    const SCHEMA: &'static Schema = &object(&[]);
 }
 
 /// `serde(skip_serializing_if)` for numbers and flags that proto JSON leaves out.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Validate;
+use super::{Described, Validate};
 use crate::kind::{Capabilities, Descriptor, Family, KdsFlags, PolicyCapabilities, Scope};
 use crate::resource::{NoStatus, TypedSpec};
 use crate::{DecodeError, Meta, Violations};
@@ -95,9 +95,20 @@ macro_rules! registry {
         impl Kind {
             pub(crate) const ALL: &'static [Kind] = &[$(Kind::$kind,)*];
 
-            /// What its spec must look like in a document; proto kinds have no schema.
-            pub fn schema(self) -> Option<&'static crate::schema::Schema> {
+            /// What its spec looks like in a document. Documents of proto kinds are not checked against it:
+            /// their readers take more than they write.
+            pub fn schema(self) -> &'static crate::schema::Schema {
                 match self { $(Kind::$kind => <$spec as Validate>::SCHEMA,)* }
+            }
+
+            /// What its status looks like; an empty object for kinds without one.
+            pub fn status_schema(self) -> &'static crate::schema::Schema {
+                match self { $(Kind::$kind => <$status as Described>::SCHEMA,)* }
+            }
+
+            /// What it is, in a sentence or two.
+            pub fn description(self) -> &'static str {
+                match self { $(Kind::$kind => <$spec as Validate>::DESCRIPTION,)* }
             }
 
             /// What is known about the kind.

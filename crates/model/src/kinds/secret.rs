@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Validate;
+use crate::schema::{Schema, bytes, field, object};
 
 /// Bytes that never appear in logs; base64 in JSON.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -60,5 +61,15 @@ pub struct GlobalSecret {
     pub data: SecretBytes,
 }
 
-impl Validate for Secret {}
-impl Validate for GlobalSecret {}
+impl Validate for Secret {
+    const DESCRIPTION: &'static str =
+        "Confidential bytes of a mesh, such as keys. Only administrators may read or write it.";
+    const SCHEMA: &'static Schema = &SPEC;
+}
+impl Validate for GlobalSecret {
+    const DESCRIPTION: &'static str = "Confidential bytes of the control plane, such as signing keys. Only administrators may read or write it.";
+    const SCHEMA: &'static Schema = &SPEC;
+}
+
+/// What a document looks like.
+const SPEC: Schema = object(&[field("data", "The bytes.", bytes())]);

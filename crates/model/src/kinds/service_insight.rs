@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Validate, is_default};
+use crate::schema::common::TEXTS;
+use crate::schema::{Schema, field, map, object, one_of, text, uint32};
 
 /// Counters of services by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,4 +106,32 @@ read_enum!(ServiceStatus {
 });
 read_enum!(ServiceType { Internal = "internal" | 0, External = "external" | 1, GatewayDelegated = "gateway_delegated" | 2 });
 
-impl Validate for ServiceInsight {}
+impl Validate for ServiceInsight {
+    const DESCRIPTION: &'static str = "Counters of services, a kind of the past: there are none.";
+    const SCHEMA: &'static Schema = &SPEC;
+}
+
+const SERVICE: Schema = object(&[
+    field(
+        "status",
+        "Summary of the proxies.",
+        one_of(&["none", "offline", "partially_degraded", "online", "not_available"]),
+    ),
+    field(
+        "dataplanes",
+        "Proxies of the service.",
+        object(&[
+            field("total", "All.", uint32()),
+            field("online", "Connected and ready.", uint32()),
+            field("offline", "The others.", uint32()),
+        ]),
+    ),
+    field("issuedBackends", "Proxies by the identity that their certificate is from.", map(&COUNT)),
+    field("serviceType", "What the service is.", one_of(&["internal", "external", "gateway_delegated"])),
+    field("addressPort", "Host and port of the service.", text()),
+    field("zones", "Zones that have proxies of the service.", TEXTS),
+]);
+const COUNT: Schema = uint32();
+
+/// What a document looks like.
+const SPEC: Schema = object(&[field("services", "Services by name.", map(&SERVICE))]);

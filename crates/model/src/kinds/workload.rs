@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Validate;
-use super::mesh_service::DataplaneProxies;
-use crate::schema::{Schema, object};
+use super::mesh_service::{DataplaneProxies, PROXIES};
+use super::{Described, Validate};
+use crate::schema::{Schema, field, object};
 
 /// A workload; everything about it is in its status.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -14,7 +14,9 @@ pub struct Workload {}
 const SPEC: Schema = object(&[]);
 
 impl Validate for Workload {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Proxies that run the same program; made by the zone from the label `kuma.io/workload`.";
+    const SCHEMA: &'static Schema = &SPEC;
 }
 
 /// Counters of a workload.
@@ -34,4 +36,9 @@ fn with_zeros<S: serde::Serializer>(counters: &DataplaneProxies, serializer: S) 
     out.serialize_field("healthy", &counters.healthy)?;
     out.serialize_field("total", &counters.total)?;
     out.end()
+}
+
+impl Described for WorkloadStatus {
+    const SCHEMA: &'static Schema =
+        &object(&[field("dataplaneProxies", "Proxies of the workload.", PROXIES)]);
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataplane_insight::uint64;
 use super::{Validate, is_default};
+use crate::schema::{Schema, boolean, field, list, map, object, text, time, uint32, uint64};
 use crate::{Meta, Timestamp, Violations, name};
 
 /// A zone that global knows, or the own zone of a zone control plane.
@@ -24,6 +25,9 @@ impl Zone {
 }
 
 impl Validate for Zone {
+    const DESCRIPTION: &'static str = "A zone of the federation.";
+    const SCHEMA: &'static Schema = &SPEC;
+
     fn validate(&self, meta: &Meta, violations: &mut Violations) {
         if let Some(message) = name::dns1035_error(meta.display_name()) {
             violations.add("name", message);
@@ -56,7 +60,10 @@ impl ZoneInsight {
     }
 }
 
-impl Validate for ZoneInsight {}
+impl Validate for ZoneInsight {
+    const DESCRIPTION: &'static str = "What global observed of the connection of a zone.";
+    const SCHEMA: &'static Schema = &INSIGHT;
+}
 
 /// One connection of a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -207,3 +214,80 @@ pub struct KdsStream {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_time: Option<Timestamp>,
 }
+
+/// What a document of a Zone looks like.
+const SPEC: Schema = object(&[field(
+    "enabled",
+    "Whether the zone's resources are passed on to other zones; absent is yes.",
+    boolean(),
+)]);
+
+const STATS: Schema = object(&[
+    field("responsesSent", "Responses sent to the zone.", uint64()),
+    field("responsesAcknowledged", "Responses that the zone took over.", uint64()),
+    field("responsesRejected", "Responses that the zone refused.", uint64()),
+]);
+const STREAM: Schema = object(&[
+    field("globalInstanceId", "Instance of global that holds the stream.", text()),
+    field("connectTime", "When the stream was opened.", time()),
+]);
+const SUBSCRIPTION: Schema = object(&[
+    field("id", "Unique id of the connection.", text()),
+    field("globalInstanceId", "Instance of global that the zone is connected to.", text()),
+    field("connectTime", "When the connection began.", time()),
+    field("disconnectTime", "When the connection ended; absent while it lasts.", time()),
+    field(
+        "status",
+        "Counters of the connection.",
+        object(&[
+            field("lastUpdateTime", "When the counters last changed.", time()),
+            field("total", "All kinds together.", STATS),
+            field("stat", "Counters by kind.", map(&STATS)),
+        ]),
+    ),
+    field(
+        "version",
+        "Version of the zone control plane.",
+        object(&[field(
+            "kumaCp",
+            "The control plane.",
+            object(&[
+                field("version", "Version.", text()),
+                field("gitTag", "Tag that it was built from.", text()),
+                field("gitCommit", "Commit that it was built from.", text()),
+                field("buildDate", "When it was built.", text()),
+                field("kumaCpGlobalCompatible", "Whether the version fits that of global.", boolean()),
+            ]),
+        )]),
+    ),
+    field("generation", "Counts up while the connection is alive.", uint32()),
+    field("config", "Configuration of the zone control plane as JSON text, secrets masked.", text()),
+    field("authTokenProvided", "Whether the zone sent a token.", boolean()),
+    field("zoneInstanceId", "Instance of the zone control plane.", text()),
+]);
+
+/// What a document of a ZoneInsight looks like.
+const INSIGHT: Schema = object(&[
+    field("subscriptions", "Connections, the newest last.", list(&SUBSCRIPTION)),
+    field(
+        "envoyAdminStreams",
+        "Instances of global that hold the streams of the inspection; older form of `kdsStreams`.",
+        object(&[
+            field("configDumpGlobalInstanceId", "Holder of the stream of configurations.", text()),
+            field("statsGlobalInstanceId", "Holder of the stream of statistics.", text()),
+            field("clustersGlobalInstanceId", "Holder of the stream of clusters.", text()),
+        ]),
+    ),
+    field("healthCheck", "Last sign of life.", object(&[field("time", "When it came.", time())])),
+    field(
+        "kdsStreams",
+        "Streams of the zone.",
+        object(&[
+            field("clusters", "Inspection of clusters.", STREAM),
+            field("configDump", "Inspection of configurations.", STREAM),
+            field("stats", "Inspection of statistics.", STREAM),
+            field("globalToZone", "Resources from global.", STREAM),
+            field("zoneToGlobal", "Resources to global.", STREAM),
+        ]),
+    ),
+]);

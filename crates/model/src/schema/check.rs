@@ -14,6 +14,29 @@ impl Schema {
         errors
     }
 
+    /// The first place where an object or a list is wanted and something else is there, and what is wanted: readers
+    /// of proto kinds would take a list for an object whose members have no names.
+    pub(crate) fn misshapen(&self, path: &str, value: &Value) -> Option<(String, &'static str)> {
+        let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        match (&self.form, value) {
+            (_, Value::Null) => None,
+            (Form::Object(fields), Value::Object(members)) => fields.iter().find_map(|field| {
+                let member = members.get(field.name)?;
+                field.schema.misshapen(&below(field.name), member)
+            }),
+            (Form::Map(values), Value::Object(members)) => {
+                members.iter().find_map(|(key, member)| values.misshapen(&below(key), member))
+            }
+            (Form::List(items), Value::Array(entries)) => entries
+                .iter()
+                .enumerate()
+                .find_map(|(index, entry)| items.misshapen(&format!("{path}[{index}]"), entry)),
+            (Form::Object(_) | Form::Map(_), _) => Some((path.to_owned(), "an object")),
+            (Form::List(_), _) => Some((path.to_owned(), "a list")),
+            _ => None,
+        }
+    }
+
     fn collect(&self, path: &str, value: &Value, errors: &mut Vec<String>) {
         if value.is_null() {
             return;
@@ -54,7 +77,7 @@ impl Schema {
                 }
             }
             (Form::Text, Value::String(text)) => self.collect_text(path, text, errors),
-            (Form::Integer { .. }, Value::Number(number)) => {
+            (Form::Integer, Value::Number(number)) => {
                 let number = number.as_f64().unwrap_or_default();
                 #[expect(clippy::cast_precision_loss, reason = "bounds in schemas are small")]
                 let (minimum, maximum) = (self.minimum.map(|n| n as f64), self.maximum.map(|n| n as f64));
@@ -90,8 +113,8 @@ impl Schema {
         let (fits, wanted) = match self.form {
             Form::Object(_) | Form::Map(_) => (value.is_object(), "object"),
             Form::List(_) => (value.is_array(), "array"),
-            Form::Text => (value.is_string(), "string"),
-            Form::Integer { .. } => (is_whole(value), "integer"),
+            Form::Text | Form::Duration => (value.is_string(), "string"),
+            Form::Integer => (is_whole(value), "integer"),
             Form::Boolean => (value.is_boolean(), "boolean"),
             Form::IntOrText => (is_whole(value) || value.is_string(), "integer,string"),
             Form::Any => (true, ""),

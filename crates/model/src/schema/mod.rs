@@ -1,14 +1,15 @@
-//! The schema of a kind's spec as data: one tree per plugin kind, written next to the kind.
+//! The schema of a kind's spec as data: one tree per kind, written next to the kind.
 //!
-//! The tree is what a document is checked against before it is read ([`Schema::check`], resources.md §2.2), what
-//! says which defaults a writer may rely on ([`Schema::fill_defaults`]), and what published schemas are generated
-//! from.
+//! The tree is what a document of a plugin kind is checked against before it is read ([`Schema::check`],
+//! resources.md §2.2; proto kinds are read more leniently), what says which defaults a writer may rely on
+//! ([`Schema::fill_defaults`]), and what the JSON Schemas, the OpenAPI document and the custom resource
+//! definitions are generated from.
 //!
 //! ```
 //! use graticule_model::schema::{Schema, field, object, one_of, int32};
 //! const PORT: Schema = object(&[
-//!     field("port", int32().min(1).max(65535)).required(),
-//!     field("protocol", one_of(&["tcp", "http"]).default_text("tcp")),
+//!     field("port", "Where it listens.", int32().min(1).max(65535)).required(),
+//!     field("protocol", "What it speaks.", one_of(&["tcp", "http"]).default_text("tcp")),
 //! ]);
 //! let errors = PORT.check("spec", &serde_json::json!({"port": 0}));
 //! assert_eq!(errors, ["spec.port in body should be greater than or equal to 1"]);
@@ -16,8 +17,10 @@
 
 mod check;
 pub mod common;
+pub mod crd;
 mod defaults;
-mod json;
+pub mod json;
+pub mod published;
 mod unknown;
 
 pub(crate) use check::{add_to, type_name};
@@ -25,49 +28,83 @@ pub(crate) use check::{add_to, type_name};
 /// What a JSON value must look like. `null` counts as absent everywhere.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    form: Form,
-    one_of: &'static [&'static str],
-    minimum: Option<i64>,
-    maximum: Option<i64>,
-    min_len: Option<usize>,
-    max_len: Option<usize>,
-    min_items: Option<usize>,
-    max_items: Option<usize>,
-    pattern: Option<Pattern>,
-    default: Option<Default>,
+    /// Type of the value.
+    pub form: Form,
+    /// All texts that are allowed; empty: any.
+    pub one_of: &'static [&'static str],
+    /// Published format, such as `int32` or `date-time`.
+    pub format: Option<&'static str>,
+    /// Smallest number.
+    pub minimum: Option<i64>,
+    /// Largest number.
+    pub maximum: Option<i64>,
+    /// Fewest characters.
+    pub min_len: Option<usize>,
+    /// Most characters.
+    pub max_len: Option<usize>,
+    /// Fewest entries of a list.
+    pub min_items: Option<usize>,
+    /// Most entries of a list.
+    pub max_items: Option<usize>,
+    /// What a text must match.
+    pub pattern: Option<Pattern>,
+    /// Value when it is absent.
+    pub default: Option<Default>,
 }
 
+/// Type of a value.
 #[derive(Debug, Clone, Copy)]
-enum Form {
+pub enum Form {
+    /// An object with these members; others are ignored.
     Object(&'static [Field]),
+    /// An object with any keys.
     Map(&'static Schema),
+    /// A list.
     List(&'static Schema),
+    /// A text.
     Text,
-    Integer { format: Option<&'static str> },
+    /// A duration in Go notation; the notation is read after the schema was checked.
+    Duration,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
     Boolean,
+    /// A whole number or a text.
     IntOrText,
+    /// Anything, kept as it is.
     Any,
 }
 
 /// A member of an object.
 #[derive(Debug, Clone, Copy)]
 pub struct Field {
-    name: &'static str,
-    is_required: bool,
-    schema: Schema,
+    /// Its key.
+    pub name: &'static str,
+    /// What it means, for published schemas.
+    pub description: &'static str,
+    /// Whether it must be there (if it has no default).
+    pub is_required: bool,
+    /// What its value must look like.
+    pub schema: Schema,
 }
 
 /// A regular expression together with a function that says the same.
 #[derive(Debug, Clone, Copy)]
 pub struct Pattern {
-    text: &'static str,
-    matches: fn(&str) -> bool,
+    /// The regular expression.
+    pub text: &'static str,
+    /// The function.
+    pub matches: fn(&str) -> bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Default {
+/// Value of an absent member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// A text.
     Text(&'static str),
+    /// A number.
     Int(i64),
+    /// A flag.
     Bool(bool),
 }
 
@@ -75,6 +112,7 @@ const fn of(form: Form) -> Schema {
     Schema {
         form,
         one_of: &[],
+        format: None,
         minimum: None,
         maximum: None,
         min_len: None,
@@ -91,9 +129,9 @@ pub const fn object(fields: &'static [Field]) -> Schema {
     of(Form::Object(fields))
 }
 
-/// A member that may be absent.
-pub const fn field(name: &'static str, schema: Schema) -> Field {
-    Field { name, is_required: false, schema }
+/// A member that may be absent; the description says what it means, not its type.
+pub const fn field(name: &'static str, description: &'static str, schema: Schema) -> Field {
+    Field { name, description, is_required: false, schema }
 }
 
 /// An object with any keys.
@@ -118,12 +156,37 @@ pub const fn one_of(texts: &'static [&'static str]) -> Schema {
 
 /// A number of at most 32 bits.
 pub const fn int32() -> Schema {
-    of(Form::Integer { format: Some("int32") })
+    Schema { format: Some("int32"), ..of(Form::Integer) }
 }
 
 /// A number of at most 64 bits.
 pub const fn int64() -> Schema {
-    of(Form::Integer { format: Some("int64") })
+    Schema { format: Some("int64"), ..of(Form::Integer) }
+}
+
+/// A number of at most 32 bits without sign; proto kinds only.
+pub const fn uint32() -> Schema {
+    Schema { format: Some("uint32"), ..of(Form::Integer) }.min(0).max(u32::MAX as i64)
+}
+
+/// A number of at most 64 bits without sign, written as text; proto kinds only.
+pub const fn uint64() -> Schema {
+    Schema { format: Some("uint64"), ..of(Form::Integer) }.min(0)
+}
+
+/// A point in time (RFC 3339).
+pub const fn time() -> Schema {
+    Schema { format: Some("date-time"), ..text() }
+}
+
+/// Bytes in base64.
+pub const fn bytes() -> Schema {
+    Schema { format: Some("byte"), ..text() }
+}
+
+/// A duration in Go notation.
+pub const fn duration() -> Schema {
+    of(Form::Duration)
 }
 
 /// `true` or `false`.

@@ -3,18 +3,21 @@ use proptest::prelude::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Form, Schema, any, boolean, common, field, int_or_text, int32, list, map, object, one_of, text};
-use crate::{Kind, Spec};
+use super::json::Dialect;
+use super::{
+    Field, Form, Schema, any, boolean, common, field, int_or_text, int32, list, map, object, one_of, text,
+};
+use crate::{Family, Kind, Spec};
 
 const SMALL: Schema = object(&[
-    field("kind", one_of(&["A", "B"])).required(),
-    field("size", int32().min(1).max(9).default_int(3)),
-    field("names", list(&text().min_len(1).max_len(3)).min_items(1).max_items(2)),
-    field("labels", map(&text())),
-    field("share", int_or_text()),
-    field("flag", boolean()),
-    field("header", common::HEADER_NAME),
-    field("extra", any()),
+    field("kind", "Test.", one_of(&["A", "B"])).required(),
+    field("size", "Test.", int32().min(1).max(9).default_int(3)),
+    field("names", "Test.", list(&text().min_len(1).max_len(3)).min_items(1).max_items(2)),
+    field("labels", "Test.", map(&text())),
+    field("share", "Test.", int_or_text()),
+    field("flag", "Test.", boolean()),
+    field("header", "Test.", common::HEADER_NAME),
+    field("extra", "Test.", any()),
 ]);
 
 #[test]
@@ -64,20 +67,80 @@ fn defaults() {
 }
 
 #[test]
-fn published_form() {
-    let published = SMALL.to_json_schema();
+fn published_forms() {
+    let published = SMALL.publish(Dialect::JsonSchema, Family::Plugin);
     assert_eq!(published["required"], json!(["kind"]));
-    assert_eq!(published["properties"]["kind"], json!({"type": "string", "enum": ["A", "B"]}));
+    let test = |mut schema: Value| {
+        schema["description"] = "Test.".into();
+        schema
+    };
+    let properties = &published["properties"];
+    assert_eq!(properties["kind"], test(json!({"type": "string", "enum": ["A", "B"]})));
     let size = json!({"type": "integer", "format": "int32", "minimum": 1, "maximum": 9, "default": 3});
-    assert_eq!(published["properties"]["size"], size);
-    assert_eq!(published["properties"]["labels"]["additionalProperties"], json!({"type": "string"}));
+    assert_eq!(properties["size"], test(size));
+    assert_eq!(properties["labels"]["additionalProperties"], json!({"type": "string"}));
+    assert_eq!(properties["extra"], test(json!({})));
+    assert_eq!(properties["share"], test(json!({"type": ["integer", "string"]})));
+
+    let lenient = SMALL.publish(Dialect::JsonSchema, Family::Proto);
+    let size = json!({"anyOf": [{"type": "integer", "minimum": 1, "maximum": 9},
+        {"type": "string", "pattern": "^[0-9]+$"}]});
+    assert_eq!(lenient["properties"]["size"], test(size));
+
+    let kubernetes = SMALL.publish(Dialect::Kubernetes, Family::Plugin);
+    assert_eq!(kubernetes["properties"]["share"]["x-kubernetes-int-or-string"], json!(true));
+    assert_eq!(kubernetes["properties"]["extra"]["x-kubernetes-preserve-unknown-fields"], json!(true));
+}
+
+/// Everything about a tree: calls `see` with the path and the field.
+fn walk(path: &str, schema: &Schema, see: &mut dyn FnMut(&str, &Field)) {
+    match schema.form {
+        Form::Object(fields) => {
+            for field in fields {
+                let path = format!("{path}.{}", field.name);
+                see(&path, field);
+                walk(&path, &field.schema, see);
+            }
+        }
+        Form::Map(values) => walk(&format!("{path}.*"), values, see),
+        Form::List(items) => walk(&format!("{path}[]"), items, see),
+        _ => {}
+    }
 }
 
 #[test]
-fn every_plugin_kind_has_a_schema() {
+fn everything_is_described() {
+    let is_sentence = |text: &str| {
+        let begins = text.starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit() || c == '`');
+        begins && text.ends_with('.') && text.len() > 3
+    };
     for kind in Kind::all() {
-        assert_eq!(kind.schema().is_some(), kind.descriptor().is_plugin(), "{kind}");
+        assert!(is_sentence(kind.description()), "{kind}: {}", kind.description());
+        let mut names = Vec::new();
+        for (path, schema) in [("spec", kind.schema()), ("status", kind.status_schema())] {
+            walk(path, schema, &mut |path, field| {
+                assert!(is_sentence(field.description), "{kind} {path}: {:?}", field.description);
+                names.push(path.to_owned());
+            });
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{kind} has a field twice");
     }
+}
+
+/// What is written has a place in the published schemas: no field of a type is forgotten.
+#[test]
+fn documents_have_no_unknown_fields() {
+    let mut found = Vec::new();
+    for document in crate::yaml::parse_all(include_str!("../../tests/documents.yaml")).expect("YAML") {
+        let kind = Kind::from_name(document["type"].as_str().expect("a type")).expect("a kind");
+        let resource = crate::Resource::from_rest(kind, &document).expect("valid");
+        found.extend(kind.schema().unknown_members(kind.name(), &resource.spec.to_json()));
+        found.extend(kind.status_schema().unknown_members(kind.name(), &resource.status.to_json()));
+    }
+    assert_eq!(found, Vec::<String>::new());
 }
 
 proptest! {
@@ -93,7 +156,7 @@ proptest! {
     /// Whatever a schema admits can be read, survives a round trip, and has the defaults that the schema names.
     #[test]
     fn schemas_and_types_agree((kind, document) in any_document()) {
-        let schema = kind.schema().expect("a plugin kind");
+        let schema = kind.schema();
         prop_assert_eq!(schema.check("spec", &document), Vec::<String>::new(), "{} {}", kind, document);
         let read = |value: &Value| Spec::from_json(kind, value).map_err(|e| TestCaseError::fail(format!("{kind} {value}: {e}")));
         let spec = read(&document)?;
@@ -108,22 +171,22 @@ proptest! {
     /// Checking never fails on any JSON.
     #[test]
     fn any_json_is_checked(kind in any_kind(), (_, document) in any_document()) {
-        let schema = kind.schema().expect("a plugin kind");
+        let schema = kind.schema();
         let errors = schema.check("spec", &document);
         prop_assert!(errors.is_sorted());
     }
 }
 
 fn any_kind() -> impl Strategy<Value = Kind> {
-    let kinds: Vec<Kind> = Kind::all().filter(|kind| kind.schema().is_some()).collect();
+    let kinds: Vec<Kind> = Kind::all().filter(|kind| kind.descriptor().is_plugin()).collect();
     proptest::sample::select(kinds)
 }
 
 fn any_document() -> impl Strategy<Value = (Kind, Value)> {
-    any_kind().prop_flat_map(|kind| (Just(kind), admitted(kind.schema().expect("a plugin kind"))))
+    any_kind().prop_flat_map(|kind| (Just(kind), admitted(kind.schema())))
 }
 
-/// Documents that a schema admits. All texts are durations as well, because schemas do not tell them apart.
+/// Documents that a schema admits.
 fn admitted(schema: &Schema) -> BoxedStrategy<Value> {
     match schema.form {
         Form::Object(fields) => {
@@ -152,16 +215,17 @@ fn admitted(schema: &Schema) -> BoxedStrategy<Value> {
         Form::Text if !schema.one_of.is_empty() => {
             proptest::sample::select(schema.one_of).prop_map(Value::from).boxed()
         }
+        Form::Duration => {
+            proptest::sample::select(vec!["10s", "1m30s", "0s", "250ms"]).prop_map(Value::from).boxed()
+        }
         Form::Text => {
             let pattern = schema.pattern;
-            let texts = ["10s", "1m30s", "0s", "250ms", "a.b"];
+            let texts = ["10s", "web", "a.b"];
             let fits = |text: &&str| pattern.is_none_or(|pattern| (pattern.matches)(text));
-            let is_free = pattern.is_none();
-            let texts: Vec<&str> =
-                texts.into_iter().filter(fits).filter(|text| !is_free || *text != "a.b").collect();
+            let texts: Vec<&str> = texts.into_iter().filter(fits).collect();
             proptest::sample::select(texts).prop_map(Value::from).boxed()
         }
-        Form::Integer { .. } => {
+        Form::Integer => {
             let (least, most) = (schema.minimum.unwrap_or(0), schema.maximum.unwrap_or(1000));
             (least..=most).prop_map(Value::from).boxed()
         }

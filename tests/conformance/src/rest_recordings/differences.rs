@@ -2,6 +2,8 @@
 
 use crate::accepted::{Accepted, Ours};
 
+const NO_INBOUND: &str = "15-dataplanes-zone*/_inbounds/kri_dp_default_zone-1__web-1_nope/_policies";
+const NOT_THERE: &str = "what is not there is no fault of the control plane (deviations: REST)";
 const YAML: &str = "YAML is taken and given (deviations: REST)";
 const NAMES: &str = "what this product and its builds are called (deviations: REST)";
 const NO_INTER_CP: &str = "replicas need no authority of their own, so none is made (deviations: REST)";
@@ -232,6 +234,9 @@ pub(super) static RACES: &[Accepted] = &[
     differs("23-*#44 *", "/body/resources/MeshTimeout/total", Ours::OneLess, AT_ONCE),
     differs("23-*#45 *", "/body/resources/MeshTimeout/total", Ours::OneLess, AT_ONCE),
     differs("23-*#45 *", "/body/policies/total", Ours::OneLess, AT_ONCE),
+    differs(NO_INBOUND, "/status", Ours::Is("404"), NOT_THERE),
+    differs(NO_INBOUND, "/body/status", Ours::Is("404"), NOT_THERE),
+    differs(NO_INBOUND, "/body/detail*", Ours::Is("\"Not found\""), NOT_THERE),
 ];
 
 const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::schema::SPEC;
 use super::*;
 use crate::kinds::Validate;
+use crate::schema::Schema;
 use crate::{Meta, Violations, name};
 
 const PORT_RANGE: &str = "port must be in the range [1, 65535]";
 
 impl Validate for Dataplane {
+    const DESCRIPTION: &'static str =
+        "A proxy: its address, the ports of the workload beside it, and what it does for the zone.";
+    const SCHEMA: &'static Schema = &SPEC;
+
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         let Some(networking) = &self.networking else {
             violations.add("networking", "must be defined");
@@ -27,12 +33,6 @@ impl Validate for Dataplane {
                 violations.add("networking.listeners", "listeners cannot be defined for delegated gateways");
             }
             validate_gateway_tags(&gateway.tags, violations);
-            if let Some(kind) = &gateway.r#type
-                && !matches!(kind, EnumValue::Number(0))
-                && !matches!(kind, EnumValue::Name(name) if name == "DELEGATED")
-            {
-                violations.add("networking.gateway.type", "must be DELEGATED");
-            }
         }
         for (index, inbound) in networking.inbound.iter().enumerate() {
             validate_inbound(networking, inbound, &format!("networking.inbound[{index}]"), violations);

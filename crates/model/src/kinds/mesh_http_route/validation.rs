@@ -7,7 +7,9 @@ use crate::kinds::Validate;
 use crate::{Meta, Violations, name};
 
 impl Validate for MeshHTTPRoute {
-    const SCHEMA: Option<&'static Schema> = Some(&SPEC);
+    const DESCRIPTION: &'static str =
+        "Sends HTTP requests to other destinations, and changes requests and answers on the way.";
+    const SCHEMA: &'static Schema = &SPEC;
 
     fn validate(&self, _meta: &Meta, violations: &mut Violations) {
         targetref::validate_top(self.target_ref.as_ref(), false, violations);

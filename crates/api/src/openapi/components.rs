@@ -1,0 +1,331 @@
+//! Schemas, parameters and answers that several paths share.
+
+use graticule_model::Kind;
+use graticule_model::schema::json::{self as schema_json, Dialect};
+use serde_json::{Map, Value, json};
+
+use crate::read::insight_kind;
+
+pub(super) fn components() -> Value {
+    json!({
+        "schemas": schemas(),
+        "parameters": parameters(),
+        "responses": responses(),
+        "securitySchemes": {
+            "token": {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "A user token, from `POST /tokens/user` or signed offline.",
+            },
+            "clientCertificate": {
+                "type": "mutualTLS",
+                "description": "A certificate of a client authority makes its owner the administrator.",
+            },
+        },
+    })
+}
+
+fn schemas() -> Value {
+    let mut out = Map::new();
+    for kind in Kind::all().filter(|kind| !kind.descriptor().path.is_empty()) {
+        out.insert(kind.name().into(), schema_json::body(kind));
+        if let Some(insight) = insight_kind(kind) {
+            out.insert(format!("{kind}Overview"), overview(kind, insight));
+        }
+    }
+    out.insert("Error".into(), error());
+    out.insert("AnyResource".into(), any_resource());
+    out.insert("KubernetesObject".into(), kubernetes_object());
+    out.insert("ResourceMeta".into(), resource_meta());
+    out.insert("Index".into(), index());
+    out.insert("Kinds".into(), kinds());
+    out.insert("PolicyKinds".into(), policy_kinds());
+    out.insert("GlobalInsight".into(), global_insight());
+    out.insert("Layout".into(), layout());
+    out.insert("ProxyPolicies".into(), proxy_policies());
+    Value::Object(out)
+}
+
+fn text(description: &str) -> Value {
+    json!({"type": "string", "description": description})
+}
+
+fn flag(description: &str) -> Value {
+    json!({"type": "boolean", "description": description})
+}
+
+/// Metadata of a kind beside its spec and its insight as members.
+fn overview(kind: Kind, insight: Kind) -> Value {
+    let mut out = schema_json::body(kind);
+    let family = kind.descriptor().family;
+    let member = kind.name().to_lowercase();
+    let meta = ["name", "mesh", "labels", "creationTime", "modificationTime", "kri"];
+    if let Some(Value::Object(properties)) = out.get_mut("properties") {
+        properties.retain(|key, _| meta.contains(&key.as_str()));
+    }
+    let properties = &mut out["properties"];
+    properties["type"] = json!({"const": format!("{kind}Overview"), "description": "Kind of the overview."});
+    properties[&member] = kind.schema().publish(Dialect::JsonSchema, family);
+    properties[format!("{member}Insight")] = insight.schema().publish(Dialect::JsonSchema, family);
+    out["description"] = format!("A {kind} and what was observed of it.").into();
+    out["required"] = json!(["type", "name", member]);
+    out
+}
+
+fn error() -> Value {
+    let list = |key: &str| {
+        json!({"type": "array", "items": {
+            "type": "object",
+            "required": ["field", key],
+            "properties": {"field": text("Path of what is wrong; may be empty."), key: text("What is wrong.")},
+        }})
+    };
+    json!({
+        "description": "Why a request was refused.",
+        "type": "object",
+        "required": ["type", "status", "title", "detail", "details"],
+        "properties": {
+            "type": {"const": "/std-errors"},
+            "status": {"type": "integer", "description": "Status of the answer."},
+            "title": text("What could not be done."),
+            "detail": text("Why."),
+            "details": text("The same, for older clients."),
+            "instance": text("Id of the trace, if there is one."),
+            "invalid_parameters": list("reason"),
+            "causes": list("message"),
+        },
+    })
+}
+
+fn any_resource() -> Value {
+    json!({
+        "description": "A resource of any kind.",
+        "type": "object",
+        "required": ["type", "name"],
+        "properties": {"type": text("Kind."), "name": text("Name."), "mesh": text("Mesh.")},
+    })
+}
+
+fn kubernetes_object() -> Value {
+    json!({
+        "description": "A resource in the form of Kubernetes.",
+        "type": "object",
+        "required": ["apiVersion", "kind", "metadata"],
+        "properties": {
+            "apiVersion": text("`kuma.io/v1alpha1`, or `v1`."),
+            "kind": text("Kind."),
+            "metadata": {"type": "object"},
+            "spec": {"type": "object"},
+            "status": {"type": "object"},
+        },
+    })
+}
+
+fn resource_meta() -> Value {
+    json!({
+        "description": "Which resource.",
+        "type": "object",
+        "required": ["type", "mesh", "name", "labels"],
+        "properties": {
+            "type": text("Kind."),
+            "mesh": text("Mesh."),
+            "name": text("Name."),
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    })
+}
+
+fn index() -> Value {
+    json!({
+        "type": "object",
+        "required": ["clusterId", "gui", "hostname", "instanceId", "product", "version"],
+        "properties": {
+            "clusterId": text("Id of the whole federation; empty until it is known."),
+            "gui": text("Path of the GUI; empty if there is none."),
+            "hostname": text("Host that the control plane runs on."),
+            "instanceId": text("Id of the process."),
+            "product": text("Name of the product."),
+            "version": text("Version that clients compare with their own."),
+            "basedOnKuma": text("Version of Kuma that this one is compatible with."),
+        },
+    })
+}
+
+fn kinds() -> Value {
+    json!({"type": "object", "required": ["resources"], "properties": {"resources": {"type": "array", "items": {
+        "type": "object",
+        "required": ["name", "path", "scope", "readOnly"],
+        "properties": {
+            "name": text("The kind."),
+            "path": text("Segment of paths."),
+            "readOnly": flag("Whether this control plane refuses writes."),
+            "singularDisplayName": text("Name for people."),
+            "pluralDisplayName": text("Name for people."),
+            "scope": {"enum": ["Mesh", "Global"], "description": "Whether resources belong to a mesh."},
+            "shortName": text("Short name in identifiers; empty if there are none."),
+            "includeInFederation": flag("Whether an export for federation has it."),
+            "policy": {"type": "object", "description": "For policies: which sections the kind has."},
+        },
+    }}}})
+}
+
+fn policy_kinds() -> Value {
+    json!({"type": "object", "required": ["policies"], "properties": {"policies": {"type": "array", "items": {
+        "type": "object",
+        "required": ["name", "path", "readOnly"],
+        "properties": {
+            "name": text("The kind."),
+            "path": text("Segment of paths."),
+            "readOnly": flag("Whether this control plane refuses writes."),
+            "singularDisplayName": text("Name for people."),
+            "pluralDisplayName": text("Name for people."),
+            "isExperimental": flag("Whether it may still change."),
+            "isTargetRefBased": flag("Whether it selects proxies by `targetRef`."),
+            "isInbound": flag("Whether it has `rules`."),
+            "isOutbound": flag("Whether it has `to`."),
+        },
+    }}}})
+}
+
+fn global_insight() -> Value {
+    let stats = |members: &[&str]| {
+        let members =
+            members.iter().map(|name| ((*name).to_owned(), json!({"type": "integer", "minimum": 0})));
+        json!({"type": "object", "properties": Value::Object(members.collect::<Map<_, _>>())})
+    };
+    let full = stats(&["online", "offline", "partiallyDegraded", "total"]);
+    let (online, total) = (stats(&["online", "total"]), stats(&["total"]));
+    json!({
+        "type": "object",
+        "required": ["createdAt", "zones", "meshes", "policies", "dataplanes", "services", "resources"],
+        "properties": {
+            "createdAt": {"type": "string", "format": "date-time"},
+            "zones": {"type": "object", "properties": {
+                "controlPlanes": online, "zoneIngresses": online, "zoneEgresses": online,
+            }},
+            "meshes": total,
+            "policies": total,
+            "dataplanes": {"type": "object", "properties": {"standard": full, "gatewayDelegated": full}},
+            "services": {"type": "object", "properties": {
+                "external": total, "internal": full, "gatewayDelegated": full,
+            }},
+            "resources": {"type": "object", "additionalProperties": total},
+        },
+    })
+}
+
+fn layout() -> Value {
+    let part = |more: Value| {
+        let mut part = json!({"type": "object", "properties": {
+            "kri": {"type": ["string", "null"]},
+            "port": {"type": "integer"},
+            "proxyResourceName": text("What Envoy calls it."),
+        }});
+        if let (Value::Object(properties), Value::Object(more)) = (&mut part["properties"], more) {
+            properties.extend(more);
+        }
+        json!({"type": "array", "items": part})
+    };
+    json!({
+        "type": "object",
+        "required": ["kri", "labels", "inbounds", "listeners", "outbounds"],
+        "properties": {
+            "kri": {"type": ["string", "null"], "description": "Identifier of the proxy."},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "inbounds": part(json!({"protocol": {"type": "string"}})),
+            "listeners": part(json!({"type": {"enum": ["ZoneIngress", "ZoneEgress"]}})),
+            "outbounds": part(json!({"protocol": {"type": "string"}})),
+            "spiffeId": text("The identity of the proxy, if it has one."),
+        },
+    })
+}
+
+fn proxy_policies() -> Value {
+    json!({"type": "object", "required": ["policies"], "properties": {"policies": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["kind", "origins"],
+            "properties": {
+                "kind": text("Kind of the policies."),
+                "origins": {"type": "array", "items": {"type": "object"}, "description": "The policies."},
+                "conf": {"description": "What they come to together."},
+                "rules": {"type": "array", "items": {"type": "object"}},
+            },
+        },
+    }}})
+}
+
+fn parameters() -> Value {
+    let path = |name: &str, description: &str| {
+        json!({
+            "name": name,
+            "in": "path",
+            "required": true,
+            "description": description,
+            "schema": {"type": "string", "minLength": 1},
+        })
+    };
+    let query = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "required": false, "description": description, "schema": schema});
+    let text = || json!({"type": "string"});
+    let mut filter = query(
+        "filter",
+        "Only resources with these labels: `filter[labels.<key>]=<value>`.",
+        json!({
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "propertyNames": {"pattern": "^labels\\."},
+        }),
+    );
+    filter["style"] = "deepObject".into();
+    filter["explode"] = true.into();
+    let tags = json!({"type": "array", "items": {"type": "string"}});
+    json!({
+        "mesh": path("mesh", "Name of the mesh."),
+        "name": path("name", "Name of the resource."),
+        "kri": path("kri", "Identifier of the resource, such as `kri_mt_default___slow_`."),
+        "inbound": path("inbound", "Identifier of the proxy with the inbound as its section."),
+        "outbound": path("outbound", "Identifier of the destination, with its port as the section."),
+        "route": path("route", "Identifier of the route."),
+        "path": path("path", "Path of a file."),
+        "file": path("file", "Kind with the ending `.json`, such as `MeshTimeout.json`."),
+        "size": query("size", "Most items of a page.", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100})),
+        "offset": query("offset", "Where the page begins, from `next` of the page before.", text()),
+        "nameContains": query("name", "Only resources whose name has this in it.", text()),
+        "filter": filter,
+        "gateway": query("gateway", "Only gateways, or only proxies that are none.", json!({"enum": ["true", "false", "delegated"]})),
+        "tag": query("tag", "Only proxies with these labels: `<key>:<part of the value>`.", tags),
+        "format": query("format", "Form of the resource.", json!({"enum": ["universal", "k8s", "kubernetes"], "default": "universal"})),
+        "namespace": query("namespace", "Namespace in the form of Kubernetes.", text()),
+        "serviceType": query("type", "Only services of these types: `internal`, `external`, `gateway_delegated`, separated by commas.", text()),
+        "shadow": query("shadow", "Whether shadow policies take part.", json!({"enum": ["true", "false"]})),
+        "include": query("include", "`diff`: what the shadow policies change.", json!({"enum": ["diff"]})),
+        "include_eds": query("include_eds", "Whether endpoints are part of the answer.", json!({"enum": ["true", "false"]})),
+        "adminFormat": query("format", "`json`, or text without it.", text()),
+        "usedonly": query("usedonly", "Leaves out what was never written.", json!({"enum": ["true", "false"]})),
+    })
+}
+
+fn responses() -> Value {
+    let error = json!({"schema": {"$ref": "#/components/schemas/Error"}});
+    let plain = json!({"schema": {"type": "string"}});
+    let document =
+        |description: &str| json!({"description": description, "content": {"application/json": error}});
+    let text = |description: &str| json!({"description": description, "content": {"text/plain": plain}});
+    let both = |description: &str| json!({"description": description, "content": {"application/json": error, "text/plain": plain}});
+    json!({
+        "400": document("The request cannot be understood, or the resource is not valid."),
+        "401": document("The credential is not valid."),
+        "403": document("The caller may not do this."),
+        "404": both("There is no such resource (JSON) or no such path (plain text)."),
+        "405": both("The resource cannot be written on this control plane (JSON), or the path has no such method (plain text)."),
+        "406": text("None of the wanted media types is offered."),
+        "408": document("The body did not arrive in time."),
+        "409": document("The resource was changed by somebody else at the same time."),
+        "413": document("The body is too large."),
+        "415": text("The body has another media type than JSON or YAML, or none."),
+        "501": document("This control plane cannot answer this yet."),
+        "503": document("The control plane is too busy, or has no leader; try again."),
+    })
+}

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use graticule_testkit::{Binaries, Federation};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cargo;
 
@@ -26,40 +27,50 @@ pub(crate) fn run(examples: u32, seed: u64) -> Result<()> {
     let bin_dir = programs()?;
     let dir = cargo::target_dir().join("schemathesis").join(std::process::id().to_string());
     std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
-    let configuration = dir.join("schemathesis.toml");
-    std::fs::write(&configuration, CONFIGURATION)?;
+    std::fs::write(dir.join("schemathesis.toml"), CONFIGURATION)?;
     println!("logs and reports: {}", dir.display());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        // No Envoy is started.
-        let binaries = Binaries { dir: bin_dir, envoy: PathBuf::new(), root: cargo::root() };
-        let mut federation = Federation::start(binaries, &dir).await?;
-        federation.start_zone("east").await?;
-        federation.wait_zone_joined("east").await?;
-        let mut failed = Vec::new();
-        for name in ["global", "east"] {
-            let api = federation.control_plane(name)?.api.clone();
-            println!("\n=== {name}: {api} ===");
-            let mut command = Command::new(&program);
-            command
-                .current_dir(&dir)
-                .arg("--config-file")
-                .arg(&configuration)
-                .args(["run", &format!("{api}/openapi.json"), "--url", &api, "--checks", CHECKS])
-                .args(["--max-examples", &examples.to_string(), "--seed", &seed.to_string()])
-                .args(["--phases", "examples,coverage,fuzzing", "--continue-on-failure", "--no-color"])
-                .args(["--suppress-health-check", "all", "--warnings", "off"])
-                .args(["--report", "junit", "--report-junit-path", &format!("{name}.xml")]);
-            let status = command.status().with_context(|| format!("cannot run {}", program.display()))?;
-            if !status.success() {
-                failed.push(name);
-            }
-            federation.control_plane(name)?.process.check_running()?;
+        // Interrupted or not, what was started ends with the federation.
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            outcome = both(&program, bin_dir, &dir, examples, seed) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow!("terminated")),
         }
-        ensure!(failed.is_empty(), "schemathesis found something on: {}", failed.join(", "));
-        println!("\nschemathesis: nothing found on global and zone");
-        Ok(())
     })
+}
+
+/// One after the other: global, then a zone of it.
+async fn both(program: &Path, bin_dir: PathBuf, dir: &Path, examples: u32, seed: u64) -> Result<()> {
+    // No Envoy is started.
+    let binaries = Binaries { dir: bin_dir, envoy: PathBuf::new(), root: cargo::root() };
+    let mut federation = Federation::start(binaries, dir).await?;
+    federation.start_zone("east").await?;
+    federation.wait_zone_joined("east").await?;
+    let mut failed = Vec::new();
+    for name in ["global", "east"] {
+        let api = federation.control_plane(name)?.api.clone();
+        println!("\n=== {name}: {api} ===");
+        let mut command = tokio::process::Command::new(program);
+        command
+            .kill_on_drop(true)
+            .current_dir(dir)
+            .args(["--config-file", "schemathesis.toml"])
+            .args(["run", &format!("{api}/openapi.json"), "--url", &api, "--checks", CHECKS])
+            .args(["--max-examples", &examples.to_string(), "--seed", &seed.to_string()])
+            .args(["--phases", "coverage,fuzzing", "--continue-on-failure", "--no-color"])
+            .args(["--suppress-health-check", "all", "--warnings", "off"])
+            .args(["--report", "junit", "--report-junit-path", &format!("{name}.xml")]);
+        let status = command.status().await.with_context(|| format!("cannot run {}", program.display()))?;
+        if !status.success() {
+            failed.push(name);
+        }
+        federation.control_plane(name)?.process.check_running()?;
+    }
+    ensure!(failed.is_empty(), "schemathesis found something on: {}", failed.join(", "));
+    println!("\nschemathesis: nothing found on global and zone");
+    Ok(())
 }
 
 /// `$GRATICULE_BIN_DIR`, else debug builds.

@@ -316,6 +316,7 @@ fn responses() -> Value {
     let both = |description: &str| json!({"description": description, "content": {"application/json": error, "text/plain": plain}});
     json!({
         "400": document("The request cannot be understood, or the resource is not valid."),
+        "400-empty": {"description": "The request is not valid (an error document), or cannot be read (no body)."},
         "401": document("The credential is not valid."),
         "403": document("The caller may not do this."),
         "404": both("There is no such resource (JSON) or no such path (plain text)."),

@@ -29,6 +29,8 @@ enum Content {
     Document(Value),
     /// JSON alone.
     Json(Value),
+    /// YAML alone.
+    Yaml(Value),
     Text(&'static str),
 }
 
@@ -111,6 +113,7 @@ impl Operation {
                     json!({"application/json": {"schema": schema}, "application/yaml": {"schema": schema}})
                 }
                 Content::Json(schema) => json!({"application/json": {"schema": schema}}),
+                Content::Yaml(schema) => json!({"application/yaml": {"schema": schema}}),
                 Content::Text(media_type) => {
                     let mut content = Map::new();
                     content.insert((*media_type).to_owned(), json!({"schema": {"type": "string"}}));
@@ -120,7 +123,9 @@ impl Operation {
             responses.insert(status.to_string(), json!({"description": description, "content": content}));
         }
         for name in ALWAYS.iter().chain(self.errors) {
-            responses.insert((*name).to_owned(), json!({"$ref": format!("#/components/responses/{name}")}));
+            // Some answers of a status have a form of their own, such as `400-empty`.
+            let status = name.split('-').next().unwrap_or(name);
+            responses.insert(status.to_owned(), json!({"$ref": format!("#/components/responses/{name}")}));
         }
         let mut out = json!({
             "operationId": self.id,
@@ -390,7 +395,7 @@ fn token(tokens: Tokens) -> Operation {
     properties["validFor"] = valid_for;
     let mut operation = Operation::get(TOKENS, id, summary, Value::Null)
         .content(Content::Text("text/plain"))
-        .errors(&["403", "408", "413", "415"]);
+        .errors(&["400-empty", "403", "408", "413", "415"]);
     operation.method = Method::POST;
     operation.body = Some(json!({"type": "object", "properties": properties, "required": required}));
     operation
@@ -468,11 +473,8 @@ fn system(target: &Target, path: &str) -> Operation {
         Target::OpenApi(_) => {
             let format = if path.ends_with("yaml") { "Yaml" } else { "Json" };
             let operation = get(&format!("getOpenApi{format}"), "This document.", object());
-            if format == "Yaml" {
-                operation.content(Content::Text("application/yaml"))
-            } else {
-                operation.content(Content::Json(object()))
-            }
+            let content = if format == "Yaml" { Content::Yaml(object()) } else { Content::Json(object()) };
+            operation.content(content)
         }
         Target::Schema(_) => get("getSchema", "The JSON Schema of a kind.", object()),
         Target::GuiRoot => {

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use graticule_api::inspector::NoInspector;
-use graticule_api::{Api, Deps, Instance, MeshSetup, Options};
+use graticule_api::{Api, Deps, Instance, MeshSetup, NoEnvoyAdmin, NoInspector, Options};
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::{Kind, Meta, Mode, Resource, Timestamp, yaml};
 use graticule_runtime::{Clock, Peer, Random};
@@ -74,6 +73,7 @@ async fn answer(mode: Mode, request: Request<Body>) {
         config: serde_json::json!({}),
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(NoInspector),
+        admin: Arc::new(NoEnvoyAdmin),
     };
     let text = format!("{request:?}");
     let router = Api::new(Options::default(), deps);

@@ -326,6 +326,7 @@ fn responses() -> Value {
         "409": document("The resource was changed by somebody else at the same time."),
         "413": document("The body is too large."),
         "415": text("The body has another media type than JSON or YAML, or none."),
+        "500": document("The Envoy of the proxy does not answer; the log says why."),
         "501": document("This control plane cannot answer this yet."),
         "503": document("The control plane is too busy, or has no leader; try again."),
     })

@@ -29,6 +29,8 @@ enum Content {
     Document(Value),
     /// JSON alone.
     Json(Value),
+    /// JSON, or text as Envoy writes it.
+    JsonOrText,
     /// YAML alone.
     Yaml(Value),
     Text(&'static str),
@@ -113,6 +115,9 @@ impl Operation {
                     json!({"application/json": {"schema": schema}, "application/yaml": {"schema": schema}})
                 }
                 Content::Json(schema) => json!({"application/json": {"schema": schema}}),
+                Content::JsonOrText => {
+                    json!({"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}}})
+                }
                 Content::Yaml(schema) => json!({"application/yaml": {"schema": schema}}),
                 Content::Text(media_type) => {
                     let mut content = Map::new();
@@ -325,9 +330,11 @@ fn proxy(view: &ProxyView) -> Operation {
                 "stats" => ("getProxyStats", &["adminFormat", "usedonly"]),
                 _ => ("getProxyClusters", &["adminFormat"]),
             };
-            operation(id, &format!("What the Envoy of a proxy says about its {word}."), json!({}))
+            let content = if word == "xds" { Content::Json(json!({})) } else { Content::JsonOrText };
+            operation(id, &format!("What the Envoy of a proxy says about its {word}."), Value::Null)
+                .content(content)
                 .query(query)
-                .errors(waiting)
+                .errors(&["403", "500", "501"])
         }
     }
 }

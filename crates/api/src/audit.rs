@@ -57,7 +57,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// For a request that would change something. Without a user: its credential is not valid. Without a
+    /// For a request that would change something, so not for a dry run. Without a user: its credential is not valid. Without a
     /// target: there is nothing at its path.
     pub(crate) fn of(parts: &Parts, user: Option<&User>, target: Option<&Target>) -> Option<Entry> {
         let operation = match parts.method {
@@ -65,6 +65,9 @@ impl Entry {
             Method::DELETE => "delete",
             _ => "put",
         };
+        if matches!(target, Some(Target::DryRun { .. })) && user.is_some() {
+            return None;
+        }
         let mut entry = Entry {
             operation,
             user: user.map(|user| user.name.clone()).unwrap_or_default(),

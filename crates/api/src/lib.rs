@@ -306,6 +306,9 @@ async fn perform(
         Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
+        Target::DryRun { kind, mesh, name } => {
+            return write::dry_run(context, call, kind, mesh.as_deref(), &name, body).await;
+        }
         Target::List { kind, mesh, form } => read::list(context, call, kind, mesh.as_deref(), form)?,
         Target::One { kind, mesh, name, form } => match *method {
             Method::PUT => return write::put(context, call, kind, mesh.as_deref(), &name, body).await,

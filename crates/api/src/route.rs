@@ -66,6 +66,12 @@ pub(crate) enum Target {
         mesh: String,
         name: String,
     },
+    /// What a PUT of a resource would do.
+    DryRun {
+        kind: Kind,
+        mesh: Option<String>,
+        name: String,
+    },
     /// The hostnames of a service; `path` is the segment of its kind, which may be wrong.
     Hostnames {
         mesh: String,
@@ -134,6 +140,7 @@ impl Target {
     pub(crate) fn allow(&self) -> &'static str {
         match self {
             Target::Tokens(_) => "POST",
+            Target::DryRun { .. } => "PUT",
             Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
         }
@@ -156,7 +163,22 @@ pub(crate) fn resolve(path: &str) -> Option<Route> {
     if segments.contains(&"") {
         return None;
     }
-    system(&segments).or_else(|| inspection(&segments)).or_else(|| resources(&segments))
+    system(&segments)
+        .or_else(|| dry_run(&segments))
+        .or_else(|| inspection(&segments))
+        .or_else(|| resources(&segments))
+}
+
+/// `/_dry-run` before the path of a resource.
+fn dry_run(segments: &[&str]) -> Option<Route> {
+    let ["_dry-run", rest @ ..] = segments else { return None };
+    match resources(rest)? {
+        Route { target: Target::One { kind, mesh, name, form: Form::Plain }, template } => Some(Route {
+            target: Target::DryRun { kind, mesh, name },
+            template: format!("/_dry-run{template}"),
+        }),
+        _ => None,
+    }
 }
 
 fn system(segments: &[&str]) -> Option<Route> {

@@ -162,6 +162,36 @@ async fn life_of_a_resource() {
 }
 
 #[tokio::test]
+async fn dry_runs() {
+    let server = mk_server(Mode::Global, |_| {});
+    let (path, dry) = ("/meshes/default/meshtimeouts/t", "/_dry-run/meshes/default/meshtimeouts/t");
+    let before = server.store.snapshot().revision();
+    let answer = server.admin("PUT", dry, timeout("t", json!({"a": "b"}))).await;
+    assert_eq!((answer.status, server.store.snapshot().revision()), (StatusCode::CREATED, before));
+    let tried = answer.json()["resource"].clone();
+    server.check("GET", path, Value::Null, expect!["404 Could not retrieve a resource: Not found"]).await;
+    server.check("PUT", path, timeout("t", json!({"a": "b"})), expect!["201 {}"]).await;
+    assert_eq!(server.admin("GET", path, Value::Null).await.json(), tried, "what it would be, it becomes");
+
+    let answer = server.admin("PUT", dry, timeout("t", json!({}))).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.json()["resource"]["labels"].get("a"), None);
+    // Refused as the write would be.
+    let foreign = timeout("t", json!({"kuma.io/origin": "zone"}));
+    let refused = server.admin("PUT", path, foreign.clone()).await.brief();
+    assert!(refused.starts_with("400"), "{refused}");
+    assert_eq!(server.admin("PUT", dry, foreign).await.brief(), refused);
+    let outside = server.external("PUT", dry, &[], timeout("t", json!({}))).await;
+    assert_eq!(outside.status, StatusCode::FORBIDDEN);
+    server.check("GET", dry, Value::Null, expect!["405 405: Method Not Allowed"]).await;
+    server
+        .check("PUT", "/_dry-run/meshes/default/meshtimeouts", json!({}), expect!["404 404: Page Not Found"])
+        .await;
+    server.check("DELETE", dry, Value::Null, expect!["405 405: Method Not Allowed"]).await;
+    assert_eq!(server.admin("GET", path, Value::Null).await.json(), tried, "nothing was written");
+}
+
+#[tokio::test]
 async fn requests_that_do_not_match() {
     let server = mk_server(Mode::Global, |_| {});
     let path = "/meshes/default/meshtimeouts/a";

@@ -7,7 +7,7 @@ use axum::response::Response;
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::labels::{self, LabelRules};
 use graticule_model::{DecodeError, Key, Kind, Mode, Resource, Spec, Status, Violations, name as names};
-use graticule_store::{Change, Committed, Expect, Snapshot, Txn, Write};
+use graticule_store::{Change, Expect, Snapshot, Txn, Write, transaction};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -18,6 +18,19 @@ use crate::{Call, Context, access, body, read, respond, violation};
 const ORIGIN_FIELD: &str = "labels[\"kuma.io/origin\"]";
 const ZONE_FIELD: &str = "labels[\"kuma.io/zone\"]";
 
+/// A write that may happen: everything was checked but what only the store knows.
+struct Planned {
+    key: Key,
+    /// What the checks saw.
+    snapshot: Snapshot,
+    txn: Txn,
+    /// Title of an error of the store.
+    title: &'static str,
+    /// 201 when the resource is new.
+    status: StatusCode,
+    warnings: Vec<String>,
+}
+
 pub(crate) async fn put(
     context: &Context,
     call: &Call,
@@ -26,6 +39,43 @@ pub(crate) async fn put(
     name: &str,
     body: Body,
 ) -> Result<Response, Error> {
+    let planned = plan(context, call, kind, mesh, name, body).await?;
+    let Planned { key, txn, title, status, warnings, .. } = planned;
+    let committed = context.store.commit(txn).await.map_err(|error| Error::from_commit(title, error))?;
+    let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
+    Ok(Done::written(&key, &committed).beside(respond::value(status, call.format, &body)))
+}
+
+/// What [`put`] would do: the same checks and the same answer, with the resource as it would be stored; nothing
+/// is written. A path of its own, because a control plane that knows no dry run would ignore a parameter and
+/// write.
+pub(crate) async fn dry_run(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+    body: Body,
+) -> Result<Response, Error> {
+    let planned = plan(context, call, kind, mesh, name, body).await?;
+    let applied = transaction::apply(&planned.snapshot, planned.txn, context.clock.now())
+        .map_err(|error| Error::from_commit(planned.title, error))?;
+    let resource = applied.snapshot.get(&planned.key).map(|resource| resource.to_rest());
+    let mut body = json!({"resource": resource});
+    if !planned.warnings.is_empty() {
+        body["warnings"] = json!(planned.warnings);
+    }
+    Ok(respond::value(planned.status, call.format, &body))
+}
+
+async fn plan(
+    context: &Context,
+    call: &Call,
+    kind: Kind,
+    mesh: Option<&str>,
+    name: &str,
+    body: Body,
+) -> Result<Planned, Error> {
     access::writable(context, kind)?;
     access::writer(&context.options, &call.user, kind)?;
     read::require_mesh(context, mesh)?;
@@ -43,12 +93,12 @@ pub(crate) async fn put(
     access::resources(&context.options, &call.user, kind)?;
     resource.meta.labels = computed_labels(context, &resource);
     let warnings = resource.warnings();
-    let (status, committed) = match stored {
-        Some(stored) => (StatusCode::OK, update(context, &stored, resource).await?),
-        None => (StatusCode::CREATED, create(context, &snapshot, resource).await?),
+    let (status, title, mut txn) = match stored {
+        Some(stored) => (StatusCode::OK, title::UPDATE, update(context, &stored, resource)?),
+        None => (StatusCode::CREATED, title::CREATE, create(context, &snapshot, resource).await?),
     };
-    let body = if warnings.is_empty() { json!({}) } else { json!({"warnings": warnings}) };
-    Ok(Done::written(&key, &committed).beside(respond::value(status, call.format, &body)))
+    txn.at = Some(context.clock.now());
+    Ok(Planned { key, snapshot, txn, title, status, warnings })
 }
 
 /// Schema, types and the meaning of the spec.
@@ -134,7 +184,7 @@ fn check_request(context: &Context, key: &Key, value: &Value, resource: &Resourc
     read::check(title::PROCESS, violations)
 }
 
-async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) -> Result<Committed, Error> {
+async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) -> Result<Txn, Error> {
     let kind = resource.kind();
     read::check(title::CREATE, spec_violations(&resource, true))?;
     check_workload(context, &resource)?;
@@ -142,24 +192,18 @@ async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) 
     if !kind.descriptor().is_global_scoped() {
         resource.meta.owner = Some(Key::new(Kind::Mesh, "", resource.meta.mesh.clone()));
     }
-    let mut txn = if kind == Kind::Mesh {
+    if kind == Kind::Mesh {
         let key_pem = context.mesh_setup.new_signing_key().await.map_err(|error| {
             tracing::error!(%error, mesh = resource.meta.name, "cannot make the signing key of a mesh");
             Error::new(StatusCode::INTERNAL_SERVER_ERROR, title::CREATE, "Internal Server Error")
         })?;
-        context.mesh_setup.txn(context.site(), snapshot, resource, key_pem)
+        Ok(context.mesh_setup.txn(context.site(), snapshot, resource, key_pem))
     } else {
-        Txn::default().and_put(resource, Expect::Absent)
-    };
-    txn.at = Some(context.clock.now());
-    context.store.commit(txn).await.map_err(|error| Error::from_commit(title::CREATE, error))
+        Ok(Txn::default().and_put(resource, Expect::Absent))
+    }
 }
 
-async fn update(
-    context: &Context,
-    stored: &Arc<Resource>,
-    mut resource: Resource,
-) -> Result<Committed, Error> {
+fn update(context: &Context, stored: &Arc<Resource>, mut resource: Resource) -> Result<Txn, Error> {
     check_zone_label(stored, &resource)?;
     if is_foreign(context, stored) {
         return Err(violation(title::UPDATE, ORIGIN_FIELD, foreign_message(context)));
@@ -167,8 +211,7 @@ async fn update(
     resource.status = stored.status.clone();
     let expect = Expect::Version(stored.meta.version);
     let write = Write::Put { resource: Box::new(resource), expect, touch: true };
-    let txn = Txn { at: Some(context.clock.now()), writes: vec![write] };
-    context.store.commit(txn).await.map_err(|error| Error::from_commit(title::UPDATE, error))
+    Ok(Txn { at: None, writes: vec![write] })
 }
 
 /// A gateway carries its zone as a tag (resources.md §3.1).

@@ -66,10 +66,23 @@ async fn serve(text: String) -> Result<String> {
 }
 
 pub(crate) async fn dry_run(bench: &Bench) -> Result<()> {
-    println!("dry run");
+    for place in ["client", "server"] {
+        dry_run_by(bench, place).await?;
+    }
+    // Only the control plane knows that there is no such mesh.
+    let stray = mk_timeout("t1", "a", "1s").replace("demo", "nowhere");
+    bench.grat_with(&["apply", "-f", "-", "--dry-run=client"], &stray).await?.ended_with(0)?;
+    let said = bench.grat_with(&["apply", "-f", "-", "--dry-run=server"], &stray).await?.ended_with(1)?;
+    ensure!(said.err.contains("is there a mesh \"nowhere\"?"), "{}", said.err);
+    Ok(())
+}
+
+async fn dry_run_by(bench: &Bench, place: &str) -> Result<()> {
+    println!("dry run by {place}");
     let before = bench.grat(&["get", "mt", "t1", "-m", "demo", "-o", "json"]).await?.ended_with(0)?.out;
     let text = format!("{}---\n{}", mk_timeout("t1", "a", "40s"), mk_timeout("new", "a", "1s"));
-    let arguments = ["apply", "-f", "-", "--dry-run", "--exit-code"];
+    let place = format!("--dry-run={place}");
+    let arguments = ["apply", "-f", "-", &place, "--exit-code"];
     let said = bench.grat_with(&arguments, &text).await?.ended_with(3)?;
     for line in [
         "~ MeshTimeout t1 in mesh \"demo\" would be updated",

@@ -70,6 +70,9 @@ fn paths() -> Vec<String> {
                 paths.push(of_scope.clone());
             }
             paths.push(format!("{of_scope}/{{name}}"));
+            if path == descriptor.path {
+                paths.push(format!("/_dry-run{of_scope}/{{name}}"));
+            }
             if descriptor.capabilities.has_insight {
                 paths.push(format!("/{path}/_overview"));
                 paths.push(format!("/{path}+insights"));

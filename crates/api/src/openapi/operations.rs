@@ -174,6 +174,7 @@ pub(super) fn describe(target: &Target, path: &str) -> Vec<Operation> {
             let operation = Operation::get(RESOURCES, format!("get{kind}Overview"), summary, answer);
             vec![operation.errors(&["403"]).deprecated_if(is_old)]
         }
+        Target::DryRun { kind, .. } => vec![dry_run(*kind)],
         Target::Proxy { view, .. } => vec![proxy(view)],
         Target::PolicyDataplanes { kind, shape, .. } => vec![policy_dataplanes(*kind, *shape)],
         Target::Tokens(tokens) => vec![token(*tokens)],
@@ -249,6 +250,27 @@ fn one(kind: Kind, path: &str) -> Vec<Operation> {
             .deprecated_if(is_old);
     delete.method = Method::DELETE;
     vec![put, delete, get]
+}
+
+fn dry_run(kind: Kind) -> Operation {
+    let answer = json!({
+        "type": "object",
+        "required": ["resource"],
+        "properties": {
+            "resource": reference(kind.name()),
+            "warnings": {"type": "array", "items": {"type": "string"}},
+        },
+    });
+    let summary = format!("What a PUT of a {kind} would do: the same checks, nothing is written.");
+    let mut put = Operation::get(RESOURCES, format!("dryRun{kind}"), summary, Value::Null)
+        .errors(&["403", "408", "409", "413", "415"]);
+    put.method = Method::PUT;
+    put.body = Some(reference(kind.name()));
+    put.success = vec![
+        (200, "It would be replaced by this.", Content::Document(answer.clone())),
+        (201, "It would be created like this.", Content::Document(answer)),
+    ];
+    put
 }
 
 fn service_insight() -> Vec<Operation> {
@@ -492,6 +514,7 @@ fn system(target: &Target, path: &str) -> Operation {
         Target::Gui => get("getGui", "The GUI.", Value::Null).content(Content::Text("text/html")),
         Target::List { .. }
         | Target::One { .. }
+        | Target::DryRun { .. }
         | Target::Proxy { .. }
         | Target::PolicyDataplanes { .. }
         | Target::Tokens(_)

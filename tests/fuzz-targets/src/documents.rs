@@ -52,16 +52,21 @@ fn document(value: &Value, family: Family) {
     }
 }
 
+/// An empty mesh is read as it is, so that the API can refuse it (it is not the mesh of the path); it is not written.
+fn is_storable(resource: &Resource) -> bool {
+    resource.kind().descriptor().is_global_scoped() || !resource.meta.mesh.is_empty()
+}
+
 /// Whatever is read is written so that it is read as the same again.
 fn resource(kind: Kind, value: &Value) {
-    if let Ok(resource) = Resource::from_rest(kind, value) {
+    if let Some(resource) = Resource::from_rest(kind, value).ok().filter(is_storable) {
         let valid = resource.validate();
         let written = resource.to_rest();
         let again = Resource::from_stored(kind, &written);
         assert_eq!(again.as_ref(), Ok(&resource), "{value} is written as {written}");
         assert_eq!(again.map(|again| again.validate()), Ok(valid), "{value} is written as {written}");
     }
-    if let Ok(resource) = Resource::from_stored(kind, value) {
+    if let Some(resource) = Resource::from_stored(kind, value).ok().filter(is_storable) {
         let written = resource.to_rest();
         assert_eq!(
             Resource::from_stored(kind, &written).as_ref(),

@@ -41,7 +41,7 @@ pub struct Port {
     /// Port on the VIP.
     pub port: u32,
     /// Protocol.
-    #[serde(default = "tcp", skip_serializing_if = "String::is_empty")]
+    #[serde(default = "tcp")]
     pub app_protocol: String,
 }
 

@@ -83,9 +83,14 @@ pub struct Port {
     /// Inbound port number or inbound name; absent = `port`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<IntOrString>,
-    /// Protocol.
-    #[serde(default = "tcp", skip_serializing_if = "String::is_empty")]
+    /// Protocol; an empty one is read as `tcp`, like an absent one.
+    #[serde(default = "tcp", deserialize_with = "protocol")]
     pub app_protocol: String,
+}
+
+fn protocol<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(if text.is_empty() { tcp() } else { text })
 }
 
 fn tcp() -> String {

@@ -278,6 +278,8 @@ mod tests {
     const OTHER_DEFAULTS: &[&str] = &[
         // The program says what it is.
         "mode",
+        // Durable without a database.
+        "store.type",
     ];
 
     #[test]

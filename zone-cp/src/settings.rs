@@ -419,7 +419,8 @@ mod tests {
             settings: schema.settings,
             foreign: schema.foreign,
             defaults: &defaults,
-            other_defaults: &[],
+            // Durable without a database.
+            other_defaults: &["store.type"],
         };
         let found = differences(&table, "cp", &own);
         assert!(found.is_empty(), "{found:#?}");

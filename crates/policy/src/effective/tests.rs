@@ -162,7 +162,6 @@ fn proxies_without_listeners() {
         ("{address: 10.0.0.1}", false),
         ("{address: 10.0.0.1, gateway: {tags: {a: b}}}", true),
         ("{address: 10.0.0.1, gateway: {type: DELEGATED}}", true),
-        ("{address: 10.0.0.1, gateway: {type: BUILTIN}}", false),
         ("{address: 10.0.0.1, listeners: [{type: ZoneIngress, port: 10001}]}", true),
     ] {
         let world =

@@ -15,7 +15,6 @@ const OWN_ZONE: &str = "a zone keeps its own Zone and has no other (deviations: 
 const PATHS: &str = "the field as it is written in the resource (deviations: REST)";
 const AT_ONCE: &str =
     "what is derived is there at once; the recorded answer came before it (deviations: REST)";
-const ALL_REASONS: &str = "everything that is wrong is said (deviations: REST)";
 const ZONE_LABELS: &str =
     "the Zone that global makes is labelled like one that a person makes (deviations: Federation)";
 const ZONE_TOKEN: &str = "zones show a token (deviations: Federation)";
@@ -176,15 +175,6 @@ pub(super) static ACCEPTED: &[Accepted] = &[
         Ours::Like("networking.transparentProxying.reachableBackends.refs[0].*"),
         PATHS,
     ),
-    differs("15-dataplanes-zone#20 *", "/body/detail*", Ours::Is(r#""Resource is not valid""#), ALL_REASONS),
-    differs(
-        "15-dataplanes-zone#20 *",
-        "/body/title",
-        Ours::Is(r#""Could not process a resource""#),
-        ALL_REASONS,
-    ),
-    differs("15-dataplanes-zone#20 *", "/body/causes", Ours::Additional, ALL_REASONS),
-    differs("15-dataplanes-zone#20 *", "/body/invalid_parameters", Ours::Additional, ALL_REASONS),
     // Derived state.
     differs("15-dataplanes-zone#* GET *meshservices*", "*/spec/state", Ours::Additional, AT_ONCE),
     differs("15-dataplanes-zone#* GET *meshservices*", "*/status/*", Ours::Additional, AT_ONCE),

@@ -3,6 +3,7 @@
 //! The data is not part of the workspace: its directory is an argument. Suites: [`SUITES`].
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use graticule_testkit::Binaries;
@@ -25,10 +26,13 @@ pub fn needs_programs(suite: &str) -> bool {
     [rest_recordings::NAME, rest_recordings::kumactl::NAME, two_zones::NAME].contains(&suite)
 }
 
-/// A new work directory with a short path, wherever the checkout lies: the agent shortens the names of its sockets
-/// when the path of one would be longer than the system allows, and shortened names are not the recorded ones.
+/// A work directory with a short path, of no other call, wherever the checkout lies: the agent shortens the names of
+/// its sockets when the path of one would be longer than the system allows, and shortened names are not the recorded
+/// ones.
 pub fn work_dir() -> PathBuf {
-    std::env::temp_dir().join(format!("graticule-{}", std::process::id()))
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("graticule-{}-{call}", std::process::id()))
 }
 
 /// What to run.

@@ -34,7 +34,6 @@ async fn check(suite: &str, data: PathBuf, binaries: Option<Binaries>) -> Result
         ensure!(report.failed() == 0, "{}; logs are in {}", report.summary(), work.display());
         ensure!(report.passed() > 0, "{}", report.summary());
     }
-    // The tests of this file run side by side; only this one has logs there.
     if has_processes && work.is_dir() {
         std::fs::remove_dir_all(&work)?;
     }

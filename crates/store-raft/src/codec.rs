@@ -1,160 +1,17 @@
-//! Between the types of the store and of openraft and their [`wire`] form.
+//! Between the types of openraft and their [`wire`] form. Transactions and resources are encoded as by every other
+//! backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-use graticule_model::{Key, Kind, Meta, Resource, Spec, Status, Timestamp};
-use graticule_store::{Expect, Txn, Write};
+pub use graticule_store::codec::DecodeError;
+pub(crate) use graticule_store::codec::{
+    bytes, decode_resource, decode_txn, encode_resource, encode_txn, message, missing,
+};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 
 use crate::types::{Entry, LogId, Member, Membership, Proposed, Vote, log_id};
 use crate::wire;
-
-/// Bytes that are not what they should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// No message of this form.
-    #[error("{0} cannot be decoded: {1}")]
-    Malformed(&'static str, String),
-    /// A kind that this version does not know: a newer version wrote it.
-    #[error(
-        "a resource {name:?} of kind {kind:?}, which this version does not know: a newer version of the program wrote it; run that version again"
-    )]
-    UnknownKind {
-        /// The kind.
-        kind: String,
-        /// The resource.
-        name: String,
-    },
-    /// A resource whose spec or status this version cannot read.
-    #[error("{key} cannot be read by this version: {reason}")]
-    Unreadable {
-        /// The resource.
-        key: Key,
-        /// Why.
-        reason: String,
-    },
-}
-
-fn missing(what: &'static str) -> DecodeError {
-    DecodeError::Malformed(what, "a field is missing".into())
-}
-
-/// Decodes a message.
-pub(crate) fn message<M: prost::Message + Default>(
-    what: &'static str,
-    bytes: Bytes,
-) -> Result<M, DecodeError> {
-    M::decode(bytes).map_err(|error| DecodeError::Malformed(what, error.to_string()))
-}
-
-pub(crate) fn encode_txn(txn: &Txn) -> wire::Txn {
-    let writes = txn.writes.iter().map(encode_write).collect();
-    wire::Txn { at: txn.at.map(encode_time), writes }
-}
-
-pub(crate) fn decode_txn(txn: wire::Txn) -> Result<Txn, DecodeError> {
-    let writes = txn.writes.into_iter().map(decode_write).collect::<Result<_, _>>()?;
-    Ok(Txn { at: txn.at.map(decode_time).transpose()?, writes })
-}
-
-fn encode_write(write: &Write) -> wire::Write {
-    let (put, delete, expect, touch) = match write {
-        Write::Put { resource, expect, touch } => (Some(encode_resource(resource)), None, *expect, *touch),
-        Write::Delete { key, expect } => (None, Some(encode_key(key)), *expect, false),
-    };
-    let (expect, version) = match expect {
-        Expect::Any => (wire::Expect::Any, 0),
-        Expect::Absent => (wire::Expect::Absent, 0),
-        Expect::Present => (wire::Expect::Present, 0),
-        Expect::Version(version) => (wire::Expect::Version, version),
-    };
-    wire::Write { put, delete, expect: expect.into(), version, touch }
-}
-
-fn decode_write(write: wire::Write) -> Result<Write, DecodeError> {
-    let expect = match wire::Expect::try_from(write.expect) {
-        Ok(wire::Expect::Any) => Expect::Any,
-        Ok(wire::Expect::Absent) => Expect::Absent,
-        Ok(wire::Expect::Present) => Expect::Present,
-        Ok(wire::Expect::Version) => Expect::Version(write.version),
-        Err(error) => return Err(DecodeError::Malformed("a precondition", error.to_string())),
-    };
-    match (write.put, write.delete) {
-        (Some(resource), None) => {
-            Ok(Write::Put { resource: Box::new(decode_resource(resource)?), expect, touch: write.touch })
-        }
-        (None, Some(key)) => Ok(Write::Delete { key: decode_key(key)?, expect }),
-        _ => Err(missing("a write")),
-    }
-}
-
-fn encode_key(key: &Key) -> wire::Key {
-    wire::Key { kind: key.kind.name().into(), mesh: key.mesh.clone(), name: key.name.clone() }
-}
-
-fn decode_key(key: wire::Key) -> Result<Key, DecodeError> {
-    let Ok(kind) = Kind::from_name(&key.kind) else {
-        return Err(DecodeError::UnknownKind { kind: key.kind, name: key.name });
-    };
-    Ok(Key { kind, mesh: key.mesh, name: key.name })
-}
-
-fn encode_time(time: Timestamp) -> wire::Time {
-    wire::Time { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
-}
-
-fn decode_time(time: wire::Time) -> Result<Timestamp, DecodeError> {
-    Timestamp::new(time.seconds, time.nanos)
-        .map_err(|error| DecodeError::Malformed("a time", error.to_string()))
-}
-
-pub(crate) fn encode_resource(resource: &Resource) -> wire::Resource {
-    let json = |value: &serde_json::Value| Bytes::from(value.to_string());
-    let kind = resource.kind();
-    let status =
-        if resource.status == Status::empty(kind) { Bytes::new() } else { json(&resource.status.to_json()) };
-    let meta = &resource.meta;
-    wire::Resource {
-        key: Some(wire::Key { kind: kind.name().into(), mesh: meta.mesh.clone(), name: meta.name.clone() }),
-        labels: meta.labels.clone(),
-        creation_time: Some(encode_time(meta.creation_time)),
-        modification_time: Some(encode_time(meta.modification_time)),
-        version: meta.version,
-        owner: meta.owner.as_ref().map(encode_key),
-        spec: json(&resource.spec.to_json()),
-        status,
-    }
-}
-
-pub(crate) fn decode_resource(resource: wire::Resource) -> Result<Resource, DecodeError> {
-    let key = decode_key(resource.key.ok_or_else(|| missing("a resource"))?)?;
-    let kind = key.kind;
-    let unreadable = |reason: String| DecodeError::Unreadable { key: key.clone(), reason };
-    let json = |bytes: &Bytes| serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()));
-    let refused = |error: graticule_model::DecodeError| match error {
-        graticule_model::DecodeError::Malformed { path, message } => unreadable(format!("{path}: {message}")),
-        error => unreadable(error.to_string()),
-    };
-    let spec = Spec::from_json(kind, &json(&resource.spec)?).map_err(refused)?;
-    let status = if resource.status.is_empty() {
-        Status::empty(kind)
-    } else {
-        Status::from_json(kind, &json(&resource.status)?).map_err(refused)?
-    };
-    let time = |time: Option<wire::Time>| time.map_or(Ok(Timestamp::UNIX_EPOCH), decode_time);
-    let meta = Meta {
-        mesh: key.mesh.clone(),
-        name: key.name.clone(),
-        labels: resource.labels,
-        creation_time: time(resource.creation_time)?,
-        modification_time: time(resource.modification_time)?,
-        version: resource.version,
-        owner: resource.owner.map(decode_key).transpose()?,
-    };
-    Ok(Resource { meta, spec, status })
-}
 
 pub(crate) fn encode_log_id(id: &LogId) -> wire::LogId {
     wire::LogId { term: id.leader_id.term, index: id.index }
@@ -222,11 +79,6 @@ pub(crate) fn encode_member(id: u64, member: &Member) -> wire::Member {
 
 pub(crate) fn decode_member(member: wire::Member) -> (u64, Member) {
     (member.id, Member { name: member.name, address: member.address })
-}
-
-/// An encoded message.
-pub(crate) fn bytes(message: &impl prost::Message) -> Bytes {
-    prost::Message::encode_to_vec(message).into()
 }
 
 #[cfg(test)]

@@ -250,6 +250,7 @@ impl Txn {
     }
 }
 
+pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod history;
@@ -257,6 +258,7 @@ mod memory;
 mod shelf;
 mod snapshot;
 pub mod transaction;
+pub mod wire;
 
 pub use memory::MemoryStore;
 pub use snapshot::Snapshot;

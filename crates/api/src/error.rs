@@ -138,7 +138,7 @@ impl Error {
     pub(crate) fn from_commit(title: &str, error: CommitError) -> Error {
         match error {
             CommitError::NotFound(_) => Error::not_found(title),
-            CommitError::Exists(_) | CommitError::Conflict { .. } => {
+            CommitError::Exists(_) | CommitError::Conflict { .. } | CommitError::Moved { .. } => {
                 Error::new(StatusCode::CONFLICT, "Conflict", error.to_string())
             }
             CommitError::OwnerMissing { owner, .. } => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use graticule_store::codec::DecodeError;
 pub(crate) use graticule_store::codec::{
-    bytes, decode_resource, decode_txn, encode_resource, encode_txn, message, missing,
+    bytes, decode_resource, decode_txn, encode_resource, encode_txn, is_outdated, message, missing,
 };
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;

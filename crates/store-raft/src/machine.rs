@@ -3,11 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use graticule_model::Timestamp;
 use graticule_store::history::History;
+use graticule_store::seal::Sealer;
 use graticule_store::{ChangeBatch, CommitError, Committed, Revision, Snapshot, transaction};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -18,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::codec;
 use crate::disk::Disk;
 use crate::snapshot::{self, Contents, SnapshotFile};
+use crate::staging::{self, Staging};
 use crate::types::{LogId, SnapshotMeta, StoredMembership, Types};
 use crate::wire;
 
@@ -35,6 +38,9 @@ pub(crate) struct Machine {
     pub(crate) history: History,
     /// Whether files are written by the caller itself (simulation: no threads).
     pub(crate) inline: bool,
+    pub(crate) files: snapshot::Files,
+    /// Whether a secret was read that the current key did not seal, so that a snapshot should be written.
+    outdated: AtomicBool,
     state: Mutex<State>,
     waiting: Mutex<HashMap<ProposalId, oneshot::Sender<Answer>>>,
 }
@@ -45,6 +51,7 @@ struct State {
     membership: StoredMembership,
     snapshot: Snapshot,
     recent: Recent,
+    staging: Option<Staging>,
 }
 
 /// The proposals that were applied last.
@@ -100,12 +107,16 @@ impl Machine {
         contents: Option<Contents>,
         history_len: usize,
         inline: bool,
+        files: snapshot::Files,
     ) -> Machine {
+        let outdated = contents.as_ref().is_some_and(|contents| contents.is_outdated);
         let state = contents.map_or_else(State::default, State::of);
         Machine {
             disk: Mutex::new(Some(disk)),
             history: History::new(state.snapshot.clone(), history_len),
             inline,
+            files,
+            outdated: AtomicBool::new(outdated),
             state: Mutex::new(state),
             waiting: Mutex::new(HashMap::new()),
         }
@@ -119,6 +130,16 @@ impl Machine {
     /// Lets go of the data directory.
     pub(crate) fn release_disk(&self) {
         self.disk.lock().take();
+    }
+
+    /// What opens and seals secrets.
+    pub(crate) fn sealer(&self) -> &Sealer {
+        &self.files.sealer
+    }
+
+    /// Whether files hold secrets that the current key did not seal, as far as they were read.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     /// Index of the last entry that was applied.
@@ -147,6 +168,11 @@ impl Machine {
 
     fn apply_proposal(&self, state: &mut State, id: LogId, bytes: Bytes) -> Result<(), codec::DecodeError> {
         let proposal: wire::Proposal = codec::message("a proposal", bytes)?;
+        if proposal.form > wire::PROPOSAL_FORM {
+            let newer =
+                "it is of a form that this version does not know: a newer version of the program wrote it";
+            return Err(codec::DecodeError::Malformed("a proposal", newer.into()));
+        }
         let Some(proposal_id) = proposal_id(&proposal.id) else {
             return Err(codec::DecodeError::Malformed("a proposal", "its id is not 16 bytes".into()));
         };
@@ -158,14 +184,47 @@ impl Machine {
             Err(CommitError::Uncertain("it came too late to know whether it is a repetition".into()))
         } else if proposal.fence != 0 && proposal.fence != id.leader_id.term {
             Err(CommitError::Fenced(proposal.fence))
+        } else if let Some(replace) = proposal.replace {
+            self.apply_replace(state, id, replace)?
         } else {
-            let txn = codec::decode_txn(proposal.txn.unwrap_or_default())?;
+            let txn = proposal.txn.unwrap_or_default();
+            self.note_outdated(txn.writes.iter().filter_map(|write| write.put.as_ref()));
+            let txn = codec::decode_txn(txn, self.sealer())?;
             self.apply_txn(state, txn)
         };
         let revision = answer.as_ref().map_or(0, |committed| committed.revision.0);
         state.recent.remember(proposal_id, id.index, revision);
         self.answer(&proposal_id, answer);
         Ok(())
+    }
+
+    fn note_outdated<'a>(&self, mut resources: impl Iterator<Item = &'a wire::Resource>) {
+        if resources.any(|resource| codec::is_outdated(resource, self.sealer())) {
+            self.outdated.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn apply_replace(
+        &self,
+        state: &mut State,
+        id: LogId,
+        replace: wire::Replace,
+    ) -> Result<Answer, codec::DecodeError> {
+        if let Some(wire::ReplaceStep::Part(part)) = &replace.step {
+            self.note_outdated(part.resources.iter());
+        }
+        let replaced = match staging::step(&mut state.staging, &state.snapshot, id, replace, self.sealer())? {
+            Ok(replaced) => replaced,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if let Some(snapshot) = replaced {
+            state.snapshot = snapshot.clone();
+            self.history.reset(snapshot);
+        }
+        let revision = state.snapshot.revision();
+        // The changes are told by the feed, which resynchronises.
+        let batch = ChangeBatch { revision, committed_at: Timestamp::UNIX_EPOCH, changes: Vec::new() };
+        Ok(Ok(Committed { revision, batch: Arc::new(batch) }))
     }
 
     fn apply_txn(&self, state: &mut State, txn: graticule_store::Txn) -> Answer {
@@ -186,6 +245,8 @@ impl Machine {
             snapshot: state.snapshot.clone(),
             recent: state.recent.to_wire(),
             forgotten: state.recent.forgotten,
+            staging: state.staging.clone(),
+            is_outdated: false,
         }
     }
 
@@ -223,6 +284,7 @@ impl State {
             membership: contents.meta.last_membership,
             snapshot: contents.snapshot,
             recent: Recent::restore(&contents.recent, contents.forgotten),
+            staging: contents.staging,
         }
     }
 }
@@ -249,6 +311,7 @@ impl RaftStateMachine<Types> for MachineHandle {
             let id = entry.log_id();
             {
                 let mut state = self.0.state.lock();
+                state.staging.take_if(|staging| staging.is_given_up(id));
                 match entry.payload {
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(proposed) => {
@@ -276,7 +339,7 @@ impl RaftStateMachine<Types> for MachineHandle {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
         let machine = self.0.clone();
         let wanted = meta.last_log_id;
-        let contents = blocking(machine.inline, move || snapshot::read(&file)).await?;
+        let contents = blocking(machine.inline, move || snapshot::read(&file, &machine.files)).await?;
         let contents = contents.map_err(io::Error::other)?;
         if contents.meta.last_log_id != wanted {
             return Err(io::Error::new(
@@ -312,7 +375,18 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let contents = self.0.contents();
         let meta = contents.meta.clone();
         let disk = self.0.disk()?;
-        let file = blocking(self.0.inline, move || snapshot::write(&disk, &contents)).await??;
+        let machine = self.0.clone();
+        let file =
+            blocking(self.0.inline, move || snapshot::write(&disk, &contents, &machine.files)).await??;
+        if self.0.outdated.swap(false, Ordering::Relaxed)
+            && let Some(key) = self.0.sealer().key_id()
+        {
+            tracing::info!(
+                key,
+                file = %file.path().display(),
+                "secrets are encrypted with this key from this snapshot on; the store needs no other key any more"
+            );
+        }
         Ok(openraft::Snapshot { meta, snapshot: file })
     }
 }

@@ -1,8 +1,12 @@
 //! What may be set.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use graticule_store::seal::Sealer;
+
 use crate::log::LogOptions;
+use crate::snapshot::{self, Files};
 
 /// Options of a member.
 #[derive(Debug, Clone)]
@@ -27,6 +31,10 @@ pub struct Options {
     pub write_timeout: Duration,
     /// Time after which a member whose disk failed tries again. Default 500 ms.
     pub retry: Duration,
+    /// Snapshots that are kept on the disk, at least one. Default 2.
+    pub snapshots_kept: usize,
+    /// Seals secrets in files and between members. Default: no key, nothing is sealed.
+    pub sealer: Arc<Sealer>,
 }
 
 /// Largest transaction in its encoded form, in bytes.
@@ -46,11 +54,17 @@ impl Default for Options {
             election_timeout: Duration::from_secs(1),
             write_timeout: Duration::from_secs(10),
             retry: Duration::from_millis(500),
+            snapshots_kept: snapshot::KEPT_DEFAULT,
+            sealer: Arc::default(),
         }
     }
 }
 
 impl Options {
+    pub(crate) fn files(&self) -> Files {
+        Files { sealer: self.sealer.clone(), kept: self.snapshots_kept }
+    }
+
     pub(crate) fn raft(&self) -> Result<openraft::Config, openraft::ConfigError> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         openraft::Config {

@@ -1,7 +1,8 @@
 //! Snapshot files: everything at one entry of the log, in checksummed chunks.
 //!
 //! ```text
-//! header  magic(8) format(u32) zero(u32)                               16 bytes
+//! header  magic(8) format(u32) zero(u32)                               16 bytes; format 2 when secrets are sealed
+//!                                                                      or a replacement is under way, else 1
 //! chunk   length(u32) crc32c of what follows(u32) payload(length)      the first is a SnapshotHeader
 //! …
 //! end     zero(u32) crc32c of all checksums before(u32)                nothing follows
@@ -13,17 +14,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use graticule_model::Resource;
+use graticule_store::seal::Sealer;
 use graticule_store::{Revision, Snapshot};
 use prost::Message as _;
 
 use crate::codec;
 use crate::disk::{Disk, DiskFile};
 use crate::log::FileError;
+use crate::staging::Staging;
 use crate::types::{LogId, SnapshotMeta, StoredMembership};
 use crate::wire;
 
 const MAGIC: [u8; 8] = *b"GRATSNAP";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The format that knows neither sealed secrets nor replacements.
+const FORMAT_PLAIN: u32 = 1;
 const HEADER_LEN: usize = 16;
 const CHUNK_HEADER_LEN: usize = 8;
 /// Bytes of resources in one chunk, unless one resource is longer.
@@ -32,8 +37,17 @@ const CHUNK_LEN: usize = 512 << 10;
 const CHUNK_LEN_MAX: usize = 64 << 20;
 /// Bytes between two syncs, so that one sync does not hold up the log behind a long queue of the disk.
 const SYNC_EVERY: usize = 4 << 20;
-/// Snapshots that are kept: the newest, and the one before it for people who need it.
-const KEPT: usize = 2;
+/// Snapshots that are kept unless set otherwise: the newest, and the one before it for people who need it.
+pub(crate) const KEPT_DEFAULT: usize = 2;
+
+/// How snapshots are written and read.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// Seals and opens secrets.
+    pub(crate) sealer: Arc<Sealer>,
+    /// Snapshots that are kept, at least one.
+    pub(crate) kept: usize,
+}
 
 /// What a snapshot says beside the resources.
 #[derive(Debug, Clone)]
@@ -42,6 +56,10 @@ pub(crate) struct Contents {
     pub(crate) snapshot: Snapshot,
     pub(crate) recent: Vec<wire::Recent>,
     pub(crate) forgotten: u64,
+    /// A replacement that is under way.
+    pub(crate) staging: Option<Staging>,
+    /// Whether a secret in the file is not sealed with the current key.
+    pub(crate) is_outdated: bool,
 }
 
 /// A complete snapshot file.
@@ -78,12 +96,12 @@ pub(crate) fn newest(disk: &Arc<dyn Disk>) -> io::Result<Option<SnapshotFile>> {
 }
 
 /// Removes all but the newest snapshots, and what unfinished ones left behind.
-pub(crate) fn retain(disk: &Arc<dyn Disk>, keep: &str) {
+pub(crate) fn retain(disk: &Arc<dyn Disk>, keep: &str, kept: usize) {
     let Ok(names) = disk.list() else { return };
     let mut complete: Vec<_> =
         names.iter().filter_map(|name| Some((parse_name(name)?, name.clone()))).collect();
     complete.sort();
-    let old = complete.len().saturating_sub(KEPT);
+    let old = complete.len().saturating_sub(kept.max(1));
     for (_, name) in complete.into_iter().take(old).filter(|(_, name)| name != keep) {
         if let Err(error) = disk.remove(&name) {
             tracing::warn!(%error, name, "an old snapshot cannot be removed");
@@ -102,25 +120,28 @@ pub(crate) fn remove_unfinished(disk: &Arc<dyn Disk>) -> io::Result<()> {
 }
 
 /// Writes a snapshot: first under another name, durable, then under its own.
-pub(crate) fn write(disk: &Arc<dyn Disk>, contents: &Contents) -> io::Result<SnapshotFile> {
+pub(crate) fn write(disk: &Arc<dyn Disk>, contents: &Contents, files: &Files) -> io::Result<SnapshotFile> {
     let last = contents.meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
     let name = file_name(last);
     let temporary = format!("{name}.built.tmp");
-    let result = write_file(disk, &temporary, contents).and_then(|()| disk.rename(&temporary, &name));
+    let result = write_file(disk, &temporary, contents, &files.sealer);
+    let result = result.and_then(|()| disk.rename(&temporary, &name));
     if let Err(error) = result {
         // What is left is removed at the next start at the latest.
         let _ = disk.remove(&temporary);
         return Err(io::Error::new(error.kind(), format!("{}: {error}", disk.path(&name).display())));
     }
-    retain(disk, &name);
+    retain(disk, &name, files.kept);
     Ok(SnapshotFile { disk: disk.clone(), name })
 }
 
-fn write_file(disk: &Arc<dyn Disk>, name: &str, contents: &Contents) -> io::Result<()> {
+fn write_file(disk: &Arc<dyn Disk>, name: &str, contents: &Contents, sealer: &Sealer) -> io::Result<()> {
     let file = disk.create(name)?;
     let mut writer = ChunkWriter { file, buffer: Vec::new(), offset: 0, checksums: 0, unsynced: 0 };
     writer.buffer.extend_from_slice(&MAGIC);
-    writer.buffer.extend_from_slice(&FORMAT.to_le_bytes());
+    let is_plain = sealer.key_id().is_none() && contents.staging.is_none();
+    let format = if is_plain { FORMAT_PLAIN } else { FORMAT };
+    writer.buffer.extend_from_slice(&format.to_le_bytes());
     writer.buffer.extend_from_slice(&[0; 4]);
     let membership = &contents.meta.last_membership;
     writer.chunk(&wire::SnapshotHeader {
@@ -131,21 +152,13 @@ fn write_file(disk: &Arc<dyn Disk>, name: &str, contents: &Contents) -> io::Resu
         resources: contents.snapshot.len() as u64,
         recent: contents.recent.clone(),
         forgotten: contents.forgotten,
+        staging: contents.staging.as_ref().map(Staging::to_wire),
     })?;
-    let mut chunk = wire::SnapshotChunk::default();
-    let mut len = 0;
-    for resource in contents.snapshot.iter() {
-        let resource = codec::encode_resource(resource);
-        len += resource.encoded_len();
-        chunk.resources.push(resource);
-        if len >= CHUNK_LEN {
-            writer.chunk(&chunk)?;
-            chunk.resources.clear();
-            len = 0;
-        }
-    }
-    if !chunk.resources.is_empty() {
-        writer.chunk(&chunk)?;
+    let stored = contents.snapshot.iter();
+    writer.resources(stored, sealer, |resources| wire::SnapshotChunk { resources, staged: Vec::new() })?;
+    if let Some(staging) = &contents.staging {
+        let staged = staging.resources().iter();
+        writer.resources(staged, sealer, |staged| wire::SnapshotChunk { resources: Vec::new(), staged })?;
     }
     writer.finish()
 }
@@ -159,6 +172,25 @@ struct ChunkWriter {
 }
 
 impl ChunkWriter {
+    fn resources<'a>(
+        &mut self,
+        resources: impl Iterator<Item = &'a Arc<Resource>>,
+        sealer: &Sealer,
+        chunk: impl Fn(Vec<wire::Resource>) -> wire::SnapshotChunk,
+    ) -> io::Result<()> {
+        let (mut waiting, mut len) = (Vec::new(), 0);
+        for resource in resources {
+            let resource = codec::encode_resource(resource, sealer);
+            len += resource.encoded_len();
+            waiting.push(resource);
+            if len >= CHUNK_LEN {
+                self.chunk(&chunk(std::mem::take(&mut waiting)))?;
+                len = 0;
+            }
+        }
+        if waiting.is_empty() { Ok(()) } else { self.chunk(&chunk(waiting)) }
+    }
+
     fn chunk(&mut self, message: &impl prost::Message) -> io::Result<()> {
         let payload = message.encode_to_vec();
         let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
@@ -211,14 +243,14 @@ fn meta_of(header: &wire::SnapshotHeader) -> Result<SnapshotMeta, codec::DecodeE
 }
 
 /// Reads and checks a whole snapshot.
-pub(crate) fn read(file: &SnapshotFile) -> Result<Contents, FileError> {
+pub(crate) fn read(file: &SnapshotFile, files: &Files) -> Result<Contents, FileError> {
     let mut reader = ChunkReader::open(file)?;
     let mut chunks = Vec::new();
     loop {
         let offset = reader.offset;
         match reader.next()? {
             Some(chunk) => chunks.push((offset, chunk)),
-            None => return decode(&reader, chunks),
+            None => return decode(&reader, chunks, &files.sealer),
         }
     }
 }
@@ -304,7 +336,7 @@ impl ChunkReader {
     }
 }
 
-fn decode(reader: &ChunkReader, chunks: Vec<(u64, Bytes)>) -> Result<Contents, FileError> {
+fn decode(reader: &ChunkReader, chunks: Vec<(u64, Bytes)>, sealer: &Sealer) -> Result<Contents, FileError> {
     let mut chunks = chunks.into_iter();
     let Some((offset, header)) = chunks.next() else {
         return Err(reader.damaged(HEADER_LEN as u64, "it is empty"));
@@ -312,49 +344,72 @@ fn decode(reader: &ChunkReader, chunks: Vec<(u64, Bytes)>) -> Result<Contents, F
     let header: wire::SnapshotHeader =
         codec::message("the header of a snapshot", header).map_err(|error| reader.unknown(offset, error))?;
     let meta = meta_of(&header).map_err(|error| reader.unknown(offset, error))?;
-    let resources = decode_all(chunks.collect()).map_err(|(at, source)| reader.unknown(at, source))?;
-    if resources.len() as u64 != header.resources {
-        let reason = format!("{} resources are there of {}", resources.len(), header.resources);
+    let decoded = decode_all(chunks.collect(), sealer).map_err(|(at, source)| reader.unknown(at, source))?;
+    if decoded.resources.len() as u64 != header.resources {
+        let reason = format!("{} resources are there of {}", decoded.resources.len(), header.resources);
         return Err(reader.damaged(offset, &reason));
     }
-    let snapshot = Snapshot::restore(Revision(header.revision), resources.into_iter().map(Arc::new));
-    Ok(Contents { meta, snapshot, recent: header.recent, forgotten: header.forgotten })
+    let staging = header.staging.map(|staging| Staging::restore(&staging, decoded.staged)).transpose();
+    let resources = decoded.resources.into_iter().map(Arc::new);
+    Ok(Contents {
+        meta,
+        snapshot: Snapshot::restore(Revision(header.revision), resources),
+        recent: header.recent,
+        forgotten: header.forgotten,
+        staging: staging.map_err(|source| reader.unknown(offset, source))?,
+        is_outdated: decoded.is_outdated,
+    })
+}
+
+/// What is in the chunks behind the header.
+#[derive(Default)]
+struct Decoded {
+    resources: Vec<Resource>,
+    staged: Vec<Resource>,
+    is_outdated: bool,
 }
 
 type ChunkError = (u64, codec::DecodeError);
 
 /// Decodes chunks on all processors: this is what a start with many resources waits for.
-fn decode_all(chunks: Vec<(u64, Bytes)>) -> Result<Vec<Resource>, ChunkError> {
+fn decode_all(chunks: Vec<(u64, Bytes)>, sealer: &Sealer) -> Result<Decoded, ChunkError> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     if threads < 2 {
-        return decode_some(&chunks);
+        return decode_some(&chunks, sealer);
     }
     let share = chunks.len().div_ceil(threads);
-    let parts: Vec<Result<Vec<Resource>, ChunkError>> = std::thread::scope(|scope| {
-        let parts: Vec<_> = chunks.chunks(share).map(|part| scope.spawn(move || decode_some(part))).collect();
+    let parts: Vec<Result<Decoded, ChunkError>> = std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            chunks.chunks(share).map(|part| scope.spawn(move || decode_some(part, sealer))).collect();
         parts
             .into_iter()
             .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
-    let mut all = Vec::new();
+    let mut all = Decoded::default();
     for part in parts {
-        all.extend(part?);
+        let part = part?;
+        all.resources.extend(part.resources);
+        all.staged.extend(part.staged);
+        all.is_outdated |= part.is_outdated;
     }
     Ok(all)
 }
 
-fn decode_some(chunks: &[(u64, Bytes)]) -> Result<Vec<Resource>, ChunkError> {
-    let mut resources = Vec::new();
+fn decode_some(chunks: &[(u64, Bytes)], sealer: &Sealer) -> Result<Decoded, ChunkError> {
+    let mut decoded = Decoded::default();
     for (offset, payload) in chunks {
         let at = |error| (*offset, error);
         let chunk: wire::SnapshotChunk =
             codec::message("a chunk of a snapshot", payload.clone()).map_err(at)?;
-        for resource in chunk.resources {
-            resources.push(codec::decode_resource(resource).map_err(at)?);
+        for (from, to) in [(chunk.resources, &mut decoded.resources), (chunk.staged, &mut decoded.staged)] {
+            for resource in from {
+                decoded.is_outdated |= codec::is_outdated(&resource, sealer);
+                to.push(codec::decode_resource(resource, sealer).map_err(at)?);
+            }
         }
     }
-    Ok(resources)
+    Ok(decoded)
 }
 
 fn u32_of(bytes: &[u8]) -> u32 {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use graticule_runtime::{Clock, Random};
 use graticule_store::{
-    CommitError, Committed, Feed, Health, Leader, Leadership, Revision, Snapshot, Store, Txn,
+    CommitError, Committed, Feed, Health, Leader, Leadership, Replacement, Revision, Snapshot, Store, Txn,
 };
 use openraft::errors::{ClientWriteError, RaftError};
 use parking_lot::RwLock;
@@ -87,7 +87,7 @@ pub enum OpenError {
 /// A store whose writes are durable and, with several members, replicated. Dropping it, or
 /// [`close`](Self::close), ends the member.
 pub struct RaftStore {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     leadership: watch::Receiver<Leadership>,
     writes: Semaphore,
     tasks: TaskTracker,
@@ -106,6 +106,7 @@ impl RaftStore {
         let released = CancellationToken::new();
         let disk: Arc<dyn Disk> = Arc::new(HeldDisk { disk, _released: released.clone().drop_guard() });
         let (history_len, log_options, numbers) = (options.history_len, options.log, random.clone());
+        let snapshot_files = options.files();
         let files = blocking(log_options.inline, move || -> Result<_, OpenError> {
             let node = identity::read(&disk)?;
             snapshot::remove_unfinished(&disk)?;
@@ -121,7 +122,7 @@ impl RaftStore {
                 None => return Err(FileError::Missing { path: disk.path("node") }.into()),
             };
             let contents = match snapshot::newest(&disk)? {
-                Some(file) => Some(snapshot::read(&file)?),
+                Some(file) => Some(snapshot::read(&file, &snapshot_files)?),
                 None => None,
             };
             let covered = contents.as_ref().and_then(|contents| contents.meta.last_log_id);
@@ -131,7 +132,8 @@ impl RaftStore {
                 let path = disk.path(&format!("snapshot-{purged:016x}-… or a later one"));
                 return Err(FileError::Missing { path }.into());
             }
-            Ok((node, log, Machine::new(disk, contents, history_len, log_options.inline)))
+            let machine = Machine::new(disk, contents, history_len, log_options.inline, snapshot_files);
+            Ok((node, log, machine))
         });
         let (node, log, machine) = files.await??;
         let leadership = Leadership { term: 0, leader: Leader::Unknown };
@@ -151,6 +153,10 @@ impl RaftStore {
         node::recovered(&shared, &running).await?;
         node::note_now(&shared, &running);
         *shared.running.write() = Some(running.clone());
+        if shared.machine.is_outdated() {
+            // Secrets that are plain, or encrypted with a former key, are written again.
+            running.raft.trigger().snapshot().await.map_err(|error| OpenError::Start(error.to_string()))?;
+        }
         let tasks = TaskTracker::new();
         // Lives as long as the store, which parts of the process need until their own end.
         tasks.spawn(node::run(shared.clone(), running));
@@ -190,21 +196,24 @@ impl RaftStore {
 
     async fn write(&self, mut txn: Txn, fence: u64) -> Result<Committed, CommitError> {
         txn.at.get_or_insert_with(|| self.shared.clock.now());
+        let sealer = self.shared.machine.sealer();
+        let txn = codec::encode_txn(&txn, sealer);
+        // Every replica applies what it decodes; what could not be decoded must not get into the log.
+        codec::decode_txn(txn.clone(), sealer).map_err(|error| CommitError::Invalid(error.to_string()))?;
+        self.send(wire::Proposal { fence, txn: Some(txn), ..wire::Proposal::default() }).await
+    }
+
+    /// Has a proposal applied, once.
+    pub(crate) async fn send(&self, mut proposal: wire::Proposal) -> Result<Committed, CommitError> {
         let id: ProposalId = self.shared.random.bytes16();
-        let proposal = wire::Proposal {
-            id: Bytes::copy_from_slice(&id),
-            floor: self.shared.machine.applied(),
-            fence,
-            txn: Some(codec::encode_txn(&txn)),
-        };
+        proposal.id = Bytes::copy_from_slice(&id);
+        proposal.floor = self.shared.machine.applied();
         let bytes = codec::bytes(&proposal);
+        drop(proposal);
         if bytes.len() > TXN_LEN_MAX {
             let reason = format!("it has {} bytes, more than {TXN_LEN_MAX}", bytes.len());
             return Err(CommitError::Invalid(reason));
         }
-        // Every replica applies what it decodes; what could not be decoded must not get into the log.
-        codec::decode_txn(proposal.txn.unwrap_or_default())
-            .map_err(|error| CommitError::Invalid(error.to_string()))?;
         let _permit = self.writes.acquire().await.map_err(|_| self.unavailable())?;
         let mut waiter =
             Waiter { machine: &self.shared.machine, id, answer: self.shared.machine.wait_for(id) };
@@ -321,6 +330,11 @@ impl Store for RaftStore {
             return Err(CommitError::Fenced(term));
         }
         self.write(txn, term).await
+    }
+
+    async fn replace_all(&self, replacement: Replacement) -> Result<Revision, CommitError> {
+        let term = self.leadership.borrow().term;
+        self.replace(replacement, term).await
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

@@ -5,7 +5,10 @@ use bytes::Bytes;
 
 pub use graticule_store::wire::{Expect, Key, Resource, Time, Txn, Write};
 
-/// What is proposed to the cluster: one transaction.
+/// Highest number of the forms of a [`Proposal`] that this version understands.
+pub const PROPOSAL_FORM: u32 = 1;
+
+/// What is proposed to the cluster: one transaction, or one step of replacing everything.
 #[derive(Clone, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct Proposal {
@@ -21,6 +24,87 @@ pub struct Proposal {
     /// The transaction.
     #[prost(message, optional, tag = "4")]
     pub txn: Option<Txn>,
+    /// A step of replacing everything, in place of `txn`.
+    #[prost(message, optional, tag = "5")]
+    pub replace: Option<Replace>,
+    /// What a version must understand to apply it: 0 = transactions, 1 = replacing everything. A member that does not
+    /// stops instead of overlooking it.
+    #[prost(uint32, tag = "6")]
+    pub form: u32,
+}
+
+/// A step of replacing everything that is stored.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Replace {
+    /// 16 random bytes: which replacement.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// What is done.
+    #[prost(oneof = "ReplaceStep", tags = "2, 3, 4")]
+    pub step: Option<ReplaceStep>,
+}
+
+/// A step of replacing everything.
+#[derive(Clone, PartialEq, prost::Oneof)]
+#[prost(skip_debug)]
+pub enum ReplaceStep {
+    /// A part of the new contents, put beside the state.
+    #[prost(message, tag = "2")]
+    Part(Part),
+    /// The parts take the place of the state.
+    #[prost(message, tag = "3")]
+    Finish(Finish),
+    /// The parts are thrown away.
+    #[prost(message, tag = "4")]
+    Abandon(Abandon),
+}
+
+/// A part of new contents.
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Part {
+    /// From 0; the first one begins anew.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Resources as they are to be stored.
+    #[prost(message, repeated, tag = "2")]
+    pub resources: Vec<Resource>,
+}
+
+/// See [`graticule_store::Replacement`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Finish {
+    /// How many parts there are.
+    #[prost(uint64, tag = "1")]
+    pub parts: u64,
+    /// Revision that the store must be at.
+    #[prost(uint64, optional, tag = "2")]
+    pub expect: Option<u64>,
+    /// The new revision is above it.
+    #[prost(uint64, tag = "3")]
+    pub above: u64,
+}
+
+/// The parts are thrown away.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Abandon {}
+
+/// The parts that have arrived, in a snapshot.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Staging {
+    /// 16 bytes: which replacement.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: Bytes,
+    /// Entry of the last part.
+    #[prost(message, optional, tag = "2")]
+    pub last: Option<LogId>,
+    /// How many parts have arrived.
+    #[prost(uint64, tag = "3")]
+    pub parts: u64,
+    /// How many resources follow in chunks of their own, behind all others.
+    #[prost(uint64, tag = "4")]
+    pub resources: u64,
 }
 
 /// Term and index.
@@ -176,6 +260,9 @@ pub struct SnapshotHeader {
     /// Index of the newest proposal that `recent` has forgotten.
     #[prost(uint64, tag = "7")]
     pub forgotten: u64,
+    /// A replacement that was under way (format 2).
+    #[prost(message, optional, tag = "8")]
+    pub staging: Option<Staging>,
 }
 
 /// A proposal that was applied.
@@ -199,6 +286,9 @@ pub struct SnapshotChunk {
     /// Ordered by kind, mesh and name over all chunks.
     #[prost(message, repeated, tag = "1")]
     pub resources: Vec<Resource>,
+    /// Parts of a replacement that was under way.
+    #[prost(message, repeated, tag = "2")]
+    pub staged: Vec<Resource>,
 }
 
 /// The file `node`: who this data directory belongs to.

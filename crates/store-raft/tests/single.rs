@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::mesh::Mesh;
+use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
 use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_runtime::{Clock, Random};
-use graticule_store::{CommitError, Expect, Health, Revision, Store, Txn};
+use graticule_store::seal::Sealer;
+use graticule_store::{CommitError, Expect, Health, Replacement, Revision, Store, Txn};
 use graticule_store_raft::{Deps, Disk, FileSystem, LogOptions, MemoryDisk, OpenError, Options, RaftStore};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -52,6 +54,214 @@ async fn conformance() {
         Arc::new(RaftStore::open(options, deps(disk)).await.expect("opens")) as Arc<dyn Store>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaces() {
+    let dirs = tempfile::tempdir().expect("a directory");
+    let number = std::sync::atomic::AtomicU32::new(0);
+    graticule_store::conformance::replaces(async |history_len| {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let disk = FileSystem::open(&dirs.path().join(number.to_string())).expect("a directory");
+        let options = Options { history_len, snapshot_after: 1 << 20, ..Options::default() };
+        Arc::new(RaftStore::open(options, deps(disk)).await.expect("opens")) as Arc<dyn Store>
+    })
+    .await;
+}
+
+fn mk_filled(count: u64, mark: &str) -> Vec<Arc<Resource>> {
+    let filled = |n| {
+        let mut mesh = mk_mesh(&format!("m{n}"), n);
+        mesh.meta.version = n + 1;
+        mesh.meta.labels.insert("mark".into(), mark.into());
+        mesh.meta.labels.insert("filler".into(), "x".repeat(10_000));
+        Arc::new(mesh)
+    };
+    (0..count).map(filled).collect()
+}
+
+fn marks(store: &RaftStore) -> (usize, Vec<String>) {
+    let snapshot = store.snapshot();
+    let mut marks: Vec<String> =
+        snapshot.iter().filter_map(|mesh| mesh.meta.label("mark").map(str::to_owned)).collect();
+    let count = marks.len();
+    marks.dedup();
+    (count, marks)
+}
+
+const CRASHES: usize = 10;
+
+/// Whenever the power fails during a replacement, everything is old or everything is new.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_survives_a_crash_at_any_time_whole() {
+    let disk = MemoryDisk::new();
+    let options = || Options {
+        snapshot_after: 1 << 20,
+        log: LogOptions { segment_len: 1 << 20, inline: false },
+        snapshots_kept: 1,
+        ..Options::default()
+    };
+    let store = Arc::new(RaftStore::open(options(), deps(disk.clone())).await.expect("opens"));
+    let of = |mark| Replacement { resources: mk_filled(300, mark), ..Replacement::default() };
+    store.replace_all(of("old")).await.expect("replaced");
+    let (before, writer) = (store.snapshot().revision(), store.clone());
+    let mut replacing = tokio::task::JoinSet::new();
+    replacing.spawn(async move { writer.replace_all(of("new")).await });
+    let random = Random::seeded(20_260_102);
+    let (mut olds, mut news) = (0, 0);
+    let mut crashed = Vec::new();
+    loop {
+        let is_done = replacing.is_empty();
+        let copy = disk.copy();
+        copy.crash(&random);
+        crashed.push((is_done, copy));
+        if crashed.len() > 2 * CRASHES {
+            // Every other one goes.
+            let mut index = 0;
+            crashed.retain(|_| (index % 2 == 0, index += 1).0);
+        }
+        if is_done {
+            break;
+        }
+        tokio::select! {
+            biased;
+            done = replacing.join_next() => {
+                done.expect("one task").expect("no panic").expect("replaced");
+            }
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    for (is_done, copy) in crashed {
+        let store = RaftStore::open(options(), deps(copy)).await.expect("opens");
+        let (count, marks) = marks(&store);
+        assert!(count == 300 && marks.len() == 1, "{count} resources of {marks:?}");
+        let is_new = marks[0] == "new";
+        assert!(is_new || !is_done, "what was acknowledged is there");
+        assert_eq!(is_new, store.snapshot().revision() > before);
+        (olds, news) = (olds + u32::from(!is_new), news + u32::from(is_new));
+        store.commit(Txn::put(mk_mesh("m", 1))).await.expect("the store goes on");
+        store.close().await;
+    }
+    assert!(olds > 0 && news > 0, "{olds} crashes before, {news} after");
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_moves_contents_between_backends() {
+    use graticule_store::backup::{Origin, Reader, Writer};
+    let now = Clock::system().now();
+    let through = |snapshot: &graticule_store::Snapshot| {
+        let mut reader = Reader::new(Arc::default());
+        for piece in Writer::new(snapshot, Origin::Global, "0", now, Arc::default()) {
+            reader.push(&piece).expect("good");
+        }
+        let backup = reader.finish().expect("complete");
+        Replacement { resources: backup.resources, expect: None, above: backup.description.revision }
+    };
+    let first = graticule_store::MemoryStore::new(move || now);
+    for n in 0..50 {
+        first.commit(Txn::put(mk_mesh(&format!("m{}", n % 7), n))).await.expect("written");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let raft = open(dir.path()).await;
+    let revision = raft.replace_all(through(&first.snapshot())).await.expect("replaced");
+    assert!(revision > first.snapshot().revision());
+    assert!(raft.snapshot().iter().eq(first.snapshot().iter()));
+    raft.close().await;
+    drop(raft);
+    let raft = open(dir.path()).await;
+    let last = graticule_store::MemoryStore::new(move || now);
+    last.replace_all(through(&raft.snapshot())).await.expect("replaced");
+    assert!(last.snapshot().iter().eq(first.snapshot().iter()), "versions and times included");
+    assert!(last.snapshot().revision() > revision);
+    raft.close().await;
+}
+
+const PLAIN: &str = "aHVudGVyMi1odW50ZXIy";
+
+fn mk_secret(name: &str) -> Txn {
+    let secret = GlobalSecret { data: SecretBytes(b"hunter2-hunter2".to_vec()) };
+    Txn::put(Resource::new(Meta::new("", name), secret))
+}
+
+/// Keys by id, written small; a large letter is another key under the same id.
+fn with_keys(ids: &[&str]) -> Options {
+    let line = |id: &&str| format!("{} {}A=\n", id.to_lowercase(), id.repeat(42));
+    let text: String = ids.iter().map(line).collect();
+    let sealer = Sealer::parse(&text).expect("a key file");
+    Options { sealer: Arc::new(sealer), ..Options::default() }
+}
+
+fn holds_plain_secrets(disk: &MemoryDisk) -> Vec<String> {
+    let names = disk.list().expect("lists").into_iter();
+    names
+        .filter(|name| {
+            let bytes = disk.bytes(name).expect("there");
+            bytes.windows(PLAIN.len()).any(|window| window == PLAIN.as_bytes())
+        })
+        .collect()
+}
+
+async fn refusal(options: Options, disk: &MemoryDisk) -> String {
+    let error = RaftStore::open(options, deps(disk.copy())).await.map(|_| ()).expect_err("refused");
+    graticule_runtime::supervisor::chain(&error)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_are_encrypted_on_the_disk() {
+    let disk = MemoryDisk::new();
+    let store = RaftStore::open(with_keys(&["a"]), deps(disk.clone())).await.expect("opens");
+    store.commit(mk_secret("s1")).await.expect("written");
+    let contents = store.snapshot();
+    // In the log alone, then in a snapshot.
+    let log_only = disk.copy();
+    store.take_snapshot().await.expect("asked for");
+    let has_snapshot = || disk.list().expect("lists").iter().any(|name| name.ends_with(".snap"));
+    eventually("a snapshot is written", async || has_snapshot()).await;
+    store.close().await;
+    for disk in [&log_only, &disk] {
+        assert_eq!(holds_plain_secrets(disk), [""; 0]);
+        for (keys, says) in [
+            (Options::default(), "encrypted with the key \"a\", and store.encryption.keyFile is not set"),
+            (with_keys(&["b"]), "encrypted with the key \"a\", which is not in the file"),
+            (with_keys(&["A"]), "the key \"a\" does not open it"),
+        ] {
+            let text = refusal(keys, disk).await;
+            assert!(text.contains(says) && text.contains("s1"), "{text}");
+        }
+        let again = RaftStore::open(with_keys(&["b", "a"]), deps(disk.copy())).await.expect("opens");
+        assert!(again.snapshot().iter().eq(contents.iter()));
+        again.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_switched_on_and_rotated() {
+    let disk = MemoryDisk::new();
+    let newest = || disk.list().expect("lists").into_iter().rfind(|name| name.ends_with(".snap"));
+    // Plain at first, then with a key, then with another one, then without the former.
+    for (round, keys) in [&[][..], &["a"], &["b", "a"], &["b"]].into_iter().enumerate() {
+        let options = if keys.is_empty() { Options::default() } else { with_keys(keys) };
+        let before = newest();
+        let options = Options { snapshots_kept: 1, ..options };
+        let store = RaftStore::open(options, deps(disk.clone())).await.expect("opens");
+        for known in 0..round {
+            let key = Key::new(Kind::GlobalSecret, "", format!("s{known}"));
+            assert!(store.snapshot().contains(&key), "round {round}: {key}");
+        }
+        if matches!(round, 1 | 2) {
+            eventually("a snapshot with the new key is written by itself", async || newest() != before).await;
+            let name = newest().expect("there is one");
+            assert!(!holds_plain_secrets(&disk).contains(&name), "round {round}");
+        }
+        store.commit(mk_secret(&format!("s{round}"))).await.expect("written");
+        store.close().await;
+        if round == 0 {
+            assert!(!holds_plain_secrets(&disk).is_empty());
+        }
+    }
+    let text = refusal(with_keys(&["a"]), &disk).await;
+    assert!(text.contains("encrypted with the key \"b\""), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

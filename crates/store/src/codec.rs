@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use graticule_model::{Key, Kind, Meta, Resource, Spec, Status, Timestamp};
 
+use crate::seal::{Sealer, UnsealError};
 use crate::{Expect, Txn, Write, wire};
 
 /// Bytes that are not what they should be.
@@ -29,6 +30,14 @@ pub enum DecodeError {
         /// Why.
         reason: String,
     },
+    /// A secret that is sealed and does not open.
+    #[error("{key} cannot be read: {reason}")]
+    Sealed {
+        /// The secret.
+        key: Key,
+        /// Why.
+        reason: UnsealError,
+    },
 }
 
 /// A field that must be there is not.
@@ -40,31 +49,30 @@ pub fn missing(what: &'static str) -> DecodeError {
 ///
 /// # Errors
 /// The bytes are no such message.
-pub fn message<M: prost::Message + Default>(
-    what: &'static str,
-    bytes: Bytes,
-) -> Result<M, DecodeError> {
+pub fn message<M: prost::Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, DecodeError> {
     M::decode(bytes).map_err(|error| DecodeError::Malformed(what, error.to_string()))
 }
 
-/// The stored form of a transaction.
-pub fn encode_txn(txn: &Txn) -> wire::Txn {
-    let writes = txn.writes.iter().map(encode_write).collect();
+/// The stored form of a transaction, its secrets sealed.
+pub fn encode_txn(txn: &Txn, sealer: &Sealer) -> wire::Txn {
+    let writes = txn.writes.iter().map(|write| encode_write(write, sealer)).collect();
     wire::Txn { at: txn.at.map(encode_time), writes }
 }
 
 /// A transaction out of its stored form.
 ///
 /// # Errors
-/// It holds what this version does not understand.
-pub fn decode_txn(txn: wire::Txn) -> Result<Txn, DecodeError> {
-    let writes = txn.writes.into_iter().map(decode_write).collect::<Result<_, _>>()?;
+/// It holds what this version does not understand, or a secret whose key is not there.
+pub fn decode_txn(txn: wire::Txn, sealer: &Sealer) -> Result<Txn, DecodeError> {
+    let writes = txn.writes.into_iter().map(|write| decode_write(write, sealer)).collect::<Result<_, _>>()?;
     Ok(Txn { at: txn.at.map(decode_time).transpose()?, writes })
 }
 
-fn encode_write(write: &Write) -> wire::Write {
+fn encode_write(write: &Write, sealer: &Sealer) -> wire::Write {
     let (put, delete, expect, touch) = match write {
-        Write::Put { resource, expect, touch } => (Some(encode_resource(resource)), None, *expect, *touch),
+        Write::Put { resource, expect, touch } => {
+            (Some(encode_resource(resource, sealer)), None, *expect, *touch)
+        }
         Write::Delete { key, expect } => (None, Some(encode_key(key)), *expect, false),
     };
     let (expect, version) = match expect {
@@ -76,7 +84,7 @@ fn encode_write(write: &Write) -> wire::Write {
     wire::Write { put, delete, expect: expect.into(), version, touch }
 }
 
-fn decode_write(write: wire::Write) -> Result<Write, DecodeError> {
+fn decode_write(write: wire::Write, sealer: &Sealer) -> Result<Write, DecodeError> {
     let expect = match wire::Expect::try_from(write.expect) {
         Ok(wire::Expect::Any) => Expect::Any,
         Ok(wire::Expect::Absent) => Expect::Absent,
@@ -86,7 +94,8 @@ fn decode_write(write: wire::Write) -> Result<Write, DecodeError> {
     };
     match (write.put, write.delete) {
         (Some(resource), None) => {
-            Ok(Write::Put { resource: Box::new(decode_resource(resource)?), expect, touch: write.touch })
+            let resource = Box::new(decode_resource(resource, sealer)?);
+            Ok(Write::Put { resource, expect, touch: write.touch })
         }
         (None, Some(key)) => Ok(Write::Delete { key: decode_key(key)?, expect }),
         _ => Err(missing("a write")),
@@ -118,12 +127,17 @@ pub fn decode_time(time: wire::Time) -> Result<Timestamp, DecodeError> {
         .map_err(|error| DecodeError::Malformed("a time", error.to_string()))
 }
 
-/// The stored form of a resource.
-pub fn encode_resource(resource: &Resource) -> wire::Resource {
+/// The stored form of a resource; the spec of a secret is sealed when `sealer` has a key.
+pub fn encode_resource(resource: &Resource, sealer: &Sealer) -> wire::Resource {
     let json = |value: &serde_json::Value| Bytes::from(value.to_string());
     let kind = resource.kind();
     let status =
         if resource.status == Status::empty(kind) { Bytes::new() } else { json(&resource.status.to_json()) };
+    let mut spec = json(&resource.spec.to_json());
+    let sealed = sealer.seal(&resource.key(), &spec);
+    if sealed.is_some() {
+        spec = Bytes::new();
+    }
     let meta = &resource.meta;
     wire::Resource {
         key: Some(wire::Key { kind: kind.name().into(), mesh: meta.mesh.clone(), name: meta.name.clone() }),
@@ -132,16 +146,25 @@ pub fn encode_resource(resource: &Resource) -> wire::Resource {
         modification_time: Some(encode_time(meta.modification_time)),
         version: meta.version,
         owner: meta.owner.as_ref().map(encode_key),
-        spec: json(&resource.spec.to_json()),
+        spec,
         status,
+        sealed: sealed.map(|sealed| wire::Sealed { key_id: sealed.key_id, bytes: sealed.bytes.into() }),
     }
+}
+
+/// Whether a stored resource is a secret that the current key of `sealer` did not seal, so that it should be written
+/// again.
+pub fn is_outdated(resource: &wire::Resource, sealer: &Sealer) -> bool {
+    let key_id = resource.sealed.as_ref().map(|sealed| sealed.key_id.as_str());
+    let kind = resource.key.as_ref().and_then(|key| Kind::from_name(&key.kind).ok());
+    kind.is_some_and(|kind| sealer.is_outdated(kind, key_id))
 }
 
 /// A resource out of its stored form.
 ///
 /// # Errors
-/// This version does not know the kind, or cannot read the spec or status.
-pub fn decode_resource(resource: wire::Resource) -> Result<Resource, DecodeError> {
+/// This version does not know the kind, or cannot read the spec or status, or the key of a sealed spec is not there.
+pub fn decode_resource(resource: wire::Resource, sealer: &Sealer) -> Result<Resource, DecodeError> {
     let key = decode_key(resource.key.ok_or_else(|| missing("a resource"))?)?;
     let kind = key.kind;
     let unreadable = |reason: String| DecodeError::Unreadable { key: key.clone(), reason };
@@ -150,7 +173,14 @@ pub fn decode_resource(resource: wire::Resource) -> Result<Resource, DecodeError
         graticule_model::DecodeError::Malformed { path, message } => unreadable(format!("{path}: {message}")),
         error => unreadable(error.to_string()),
     };
-    let spec = Spec::from_json(kind, &json(&resource.spec)?).map_err(refused)?;
+    let spec = match &resource.sealed {
+        Some(sealed) => match sealer.open(&key, &sealed.key_id, &sealed.bytes) {
+            Ok(spec) => spec.into(),
+            Err(reason) => return Err(DecodeError::Sealed { key, reason }),
+        },
+        None => resource.spec,
+    };
+    let spec = Spec::from_json(kind, &json(&spec)?).map_err(refused)?;
     let status = if resource.status.is_empty() {
         Status::empty(kind)
     } else {

@@ -13,7 +13,8 @@ use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::{
-    Change, CommitError, Committed, Event, Expect, Feed, Health, Revision, Snapshot, Store, Txn, Write,
+    Change, CommitError, Committed, Event, Expect, Feed, Health, Replacement, Revision, Snapshot, Store, Txn,
+    Write,
 };
 
 /// A reader that waits longer than this has lost something.
@@ -42,6 +43,134 @@ where
     feed_ends_with_the_store(open(HISTORY_LEN).await).await;
     concurrent_writers(open(HISTORY_LEN).await).await;
     fences_former_leaders(&*open(HISTORY_LEN).await).await;
+}
+
+/// Runs what a backend must do that can replace everything ([`Store::replace_all`]); panics at the first broken rule.
+pub async fn replaces<F, Fut>(open: F)
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Arc<dyn Store>>,
+{
+    replaces_everything(&*open(HISTORY_LEN).await).await;
+    replaces_nothing_when_refused(&*open(HISTORY_LEN).await).await;
+    replaces_beside_writers(open(HISTORY_LEN).await).await;
+}
+
+/// More than fits into one message of most backends.
+fn mk_contents(mark: &str) -> Vec<Arc<Resource>> {
+    let filler = "x".repeat(20_000);
+    let mut resources = vec![Arc::new(with_label(mk_mesh("m1"), "mark", mark))];
+    for n in 0..400 {
+        let mut resource = with_label(mk_address("m1", &format!("a{n}")), "filler", &filler);
+        resource.meta.version = 7 + n;
+        resource.meta.creation_time = at(10);
+        resource.meta.modification_time = at(20);
+        resource.meta.labels.insert("mark".into(), mark.into());
+        resources.push(Arc::new(owned(resource, mesh_key("m1"))));
+    }
+    resources
+}
+
+async fn replaces_everything(store: &dyn Store) {
+    commit(store, Txn::put(mk_mesh("old")).and_put(mk_mesh("m1"), Expect::Any)).await;
+    let mut feed = store.watch(Some(store.snapshot().revision()));
+    let before = store.snapshot();
+    let replacement =
+        Replacement { resources: mk_contents("a"), expect: Some(before.revision()), above: Revision(1000) };
+    let revision = store.replace_all(replacement).await.expect("replaced");
+    assert!(revision > Revision(1000), "{revision}");
+    let after = store.snapshot();
+    assert_eq!(after.revision(), revision);
+    let want = Snapshot::restore(revision, mk_contents("a"));
+    assert_same(&after, &want);
+    assert_eq!(after.owned_by(&mesh_key("m1")).count(), 400);
+    let Event::Resync(seen) = next(&mut feed).await else { panic!("a replacement is a resync") };
+    assert_same(&seen, &want);
+    // The store goes on from there.
+    let updated = commit(store, Txn::put(with_label(mk_address("m1", "a3"), "n", "1"))).await;
+    assert!(updated.revision > revision);
+    let stored = get(store, &Key::new(Kind::MeshZoneAddress, "m1", "a3"));
+    assert_eq!((stored.meta.version, stored.meta.creation_time), (11, at(10)));
+    assert!(matches!(next(&mut feed).await, Event::Batch(batch) if batch == updated.batch));
+    // To nothing, and from a revision that the store has passed.
+    let empty = Replacement { above: Revision(3), ..Replacement::default() };
+    let emptied = store.replace_all(empty).await.expect("replaced");
+    assert!(emptied > updated.revision && store.snapshot().is_empty());
+}
+
+async fn replaces_nothing_when_refused(store: &dyn Store) {
+    commit(store, Txn::put(mk_mesh("m1"))).await;
+    let before = store.snapshot();
+    let orphan = owned(mk_address("m1", "a"), mesh_key("gone"));
+    let of = |resources: Vec<Resource>| Replacement {
+        resources: resources.into_iter().map(Arc::new).collect(),
+        ..Replacement::default()
+    };
+    for (what, replacement) in [
+        ("an owner that is missing", of(vec![orphan])),
+        ("a key twice", of(vec![mk_mesh("m1"), mk_mesh("m1")])),
+        ("no name", of(vec![mk_mesh("")])),
+        ("no mesh", of(vec![mk_address("", "a")])),
+        ("no revision above", Replacement { above: Revision(u64::MAX), ..of(vec![mk_mesh("m2")]) }),
+    ] {
+        let error = store.replace_all(replacement).await.expect_err(what);
+        assert!(
+            matches!(error, CommitError::Invalid(_) | CommitError::OwnerMissing { .. }),
+            "{what}: {error}"
+        );
+    }
+    let stale = Replacement { expect: Some(Revision(0)), ..of(vec![mk_mesh("m2")]) };
+    let error = store.replace_all(stale).await.expect_err("it has moved on");
+    assert_eq!(error, CommitError::Moved { expected: Revision(0), current: before.revision() });
+    assert_same(&store.snapshot(), &before);
+}
+
+/// Readers see one content or the other, whoever writes and replaces.
+async fn replaces_beside_writers(store: Arc<dyn Store>) {
+    const ROUNDS: usize = 6;
+    let whole = |snapshot: &Snapshot| {
+        let marks: std::collections::BTreeSet<_> =
+            snapshot.iter().filter_map(|r| r.meta.label("mark").map(str::to_owned)).collect();
+        let count = snapshot.iter().filter(|r| r.meta.label("mark").is_some()).count();
+        assert!(marks.len() <= 1 && (count == 0 || count == 401), "{count} resources of {marks:?}");
+    };
+    let writer = store.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        for n in 0.. {
+            commit(&*writer, Txn::put(with_label(mk_mesh("busy"), "n", &n.to_string()))).await;
+            if writer.snapshot().revision() > Revision(1_000_000) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut feed = store.watch(None);
+    let mut seen = Revision(0);
+    for round in 0..ROUNDS {
+        let above = Revision(if round + 1 == ROUNDS { 1_000_000 } else { 0 });
+        let resources = mk_contents(["a", "b"][round % 2]);
+        let replacement = Replacement { resources, expect: None, above };
+        let revision = store.replace_all(replacement).await.expect("replaced");
+        whole(&store.snapshot());
+        while seen < revision {
+            let now = match next(&mut feed).await {
+                Event::Batch(batch) => {
+                    assert_eq!(batch.revision.0, seen.0 + 1, "in order, none missing");
+                    batch.revision
+                }
+                Event::Resync(snapshot) => {
+                    whole(&snapshot);
+                    snapshot.revision()
+                }
+            };
+            assert!(now > seen || seen == Revision(0), "revisions grow");
+            seen = now;
+        }
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("writers do not panic");
+    }
 }
 
 async fn creates_updates_deletes(store: &dyn Store) {

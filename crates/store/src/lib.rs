@@ -91,6 +91,14 @@ pub enum CommitError {
         /// Its owner.
         owner: Key,
     },
+    /// The store was expected to be at another revision.
+    #[error("the store is at revision {current}, not at {expected} any more")]
+    Moved {
+        /// What the caller looked at.
+        expected: Revision,
+        /// What is stored.
+        current: Revision,
+    },
     /// The transaction itself is malformed.
     #[error("invalid transaction: {0}")]
     Invalid(String),
@@ -144,6 +152,25 @@ pub enum Health {
     Stale(String),
     /// Writes fail: disk full, no majority. The reason.
     ReadOnly(String),
+}
+
+/// Everything that a store is to hold, in place of what it holds; for restoring a backup.
+#[derive(Clone, Default)]
+pub struct Replacement {
+    /// The resources. They are stored as they are: with their versions, times and owners.
+    pub resources: Vec<Arc<Resource>>,
+    /// Only if the store is at this revision; absent: whatever it holds.
+    pub expect: Option<Revision>,
+    /// The revision that it becomes is above this one, and above the store's own.
+    pub above: Revision,
+}
+
+impl fmt::Debug for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Contents stay out of logs: there are secrets among them.
+        let len = self.resources.len();
+        f.debug_struct("Replacement").field("len", &len).field("expect", &self.expect).finish_non_exhaustive()
+    }
 }
 
 /// A committed transaction.
@@ -215,6 +242,15 @@ pub trait Store: Send + Sync + 'static {
         self.commit(txn).await
     }
 
+    /// Replaces everything at once: readers see all of what was stored before, or all of what is stored now, and
+    /// every feed gets one [`Event::Resync`]. Crash-safe: until it is done, nothing is changed, and what is half
+    /// prepared disappears by itself. Writes that happen meanwhile are replaced, too, unless `expect` forbids it.
+    /// Not bound by the size of a transaction.
+    async fn replace_all(&self, replacement: Replacement) -> Result<Revision, CommitError> {
+        let _ = replacement;
+        Err(CommitError::Unavailable("this backend cannot replace everything that it holds".into()))
+    }
+
     /// Who leads, now and later. When the sender is gone, it stays as it is.
     fn leadership(&self) -> watch::Receiver<Leadership> {
         watch::channel(Leadership::ALONE).1
@@ -250,11 +286,13 @@ impl Txn {
     }
 }
 
+pub mod backup;
 pub mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod history;
 mod memory;
+pub mod seal;
 mod shelf;
 mod snapshot;
 pub mod transaction;

@@ -7,7 +7,7 @@ use graticule_model::Timestamp;
 use parking_lot::Mutex;
 
 use crate::history::{HISTORY_LEN_DEFAULT, History};
-use crate::{CommitError, Committed, Feed, Revision, Snapshot, Store, Txn, transaction};
+use crate::{CommitError, Committed, Feed, Replacement, Revision, Snapshot, Store, Txn, transaction};
 
 type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -49,6 +49,14 @@ impl MemoryStore {
 impl Store for MemoryStore {
     async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
         self.commit_now(txn)
+    }
+
+    async fn replace_all(&self, replacement: Replacement) -> Result<Revision, CommitError> {
+        let _one_writer = self.writer.lock();
+        let after = transaction::replace(&self.history.snapshot(), replacement)?;
+        let revision = after.revision();
+        self.history.reset(after);
+        Ok(revision)
     }
 
     fn snapshot(&self) -> Snapshot {

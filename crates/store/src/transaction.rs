@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use graticule_model::{Key, Resource, Timestamp};
 
-use crate::{Change, ChangeBatch, CommitError, Expect, Revision, Snapshot, Txn, Write};
+use crate::{Change, ChangeBatch, CommitError, Expect, Replacement, Revision, Snapshot, Txn, Write};
 
 /// The result of [`apply`].
 #[derive(Debug, Clone)]
@@ -73,6 +73,41 @@ pub fn apply(before: &Snapshot, txn: Txn, now: Timestamp) -> Result<Applied, Com
     let revision = Revision(before.revision().0 + 1);
     let batch = ChangeBatch { revision, committed_at: at, changes: changes.into_values().collect() };
     Ok(Applied { snapshot: before.with(&batch), batch: Arc::new(batch) })
+}
+
+/// What [`Store::replace_all`](crate::Store::replace_all) makes of `before`. Every resource must be one that a
+/// transaction could have stored: well formed, no two with one key, every owner there.
+pub fn replace(before: &Snapshot, replacement: Replacement) -> Result<Snapshot, CommitError> {
+    let Replacement { resources, expect, above } = replacement;
+    let current = before.revision();
+    if let Some(expected) = expect.filter(|expected| *expected != current) {
+        return Err(CommitError::Moved { expected, current });
+    }
+    let count = resources.len();
+    for resource in &resources {
+        well_formed(resource)?;
+        if !resource.meta.mesh.is_empty() && resource.kind().descriptor().is_global_scoped() {
+            return Err(CommitError::Invalid(format!("{}: its kind has no mesh", resource.key())));
+        }
+    }
+    let Some(revision) = current.max(above).0.checked_add(1) else {
+        return Err(CommitError::Invalid(format!("there is no revision above {}", current.max(above))));
+    };
+    let after = Snapshot::restore(Revision(revision), resources);
+    if after.len() != count {
+        let twice = count - after.len();
+        return Err(CommitError::Invalid(format!(
+            "{twice} of {count} resources have the key of another one"
+        )));
+    }
+    let orphan = after.iter().find_map(|resource| {
+        let owner = resource.meta.owner.as_ref().filter(|owner| !after.contains(owner))?;
+        Some((resource.key(), owner.clone()))
+    });
+    match orphan {
+        Some((key, owner)) => Err(CommitError::OwnerMissing { key, owner }),
+        None => Ok(after),
+    }
 }
 
 fn check(before: &Snapshot, txn: &Txn) -> Result<(), CommitError> {

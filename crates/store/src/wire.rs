@@ -104,4 +104,19 @@ pub struct Resource {
     /// JSON of the status; empty = the empty status.
     #[prost(bytes = "bytes", tag = "8")]
     pub status: Bytes,
+    /// The spec of a secret, sealed, in place of `spec`.
+    #[prost(message, optional, tag = "9")]
+    pub sealed: Option<Sealed>,
+}
+
+/// See [`crate::seal`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Sealed {
+    /// Id of the key.
+    #[prost(string, tag = "1")]
+    pub key_id: String,
+    /// Nonce, encrypted JSON of the spec, tag.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub bytes: Bytes,
 }

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use graticule_model::kinds::secret::{Secret, SecretBytes};
 use graticule_model::{Meta, Resource};
+use graticule_store::seal::Sealer;
 use graticule_store::{Expect, Txn, Write};
 use prost::Message as _;
 
@@ -34,6 +35,6 @@ fn secrets_are_not_in_debug_output() {
         at: None,
         writes: vec![Write::Put { resource: Box::new(secret), expect: Expect::Any, touch: false }],
     };
-    let proposed = Proposed(encode_txn(&txn).encode_to_vec().into());
+    let proposed = Proposed(encode_txn(&txn, &Sealer::NONE).encode_to_vec().into());
     assert_eq!(format!("{proposed:?}"), format!("Proposed({} bytes)", proposed.0.len()));
 }

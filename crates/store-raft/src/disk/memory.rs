@@ -13,7 +13,7 @@ use super::{Disk, DiskFile};
 /// The unit that a disk writes wholly or not at all.
 const SECTOR_LEN: usize = 512;
 
-/// Cheap to clone; clones are the same disk.
+/// Cheap to clone; clones are the same disk. Whoever locks both locks the contents before a file.
 #[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<Contents>>);
 
@@ -24,7 +24,7 @@ struct Contents {
     fails: bool,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct File {
     bytes: Vec<u8>,
     /// What was there before writes that were not synced; oldest first.
@@ -82,21 +82,28 @@ impl MemoryDisk {
         self.0.lock().files.insert(name.into(), Arc::new(Mutex::new(file)));
     }
 
-    /// An independent disk with the same files.
+    /// An independent disk with the same files at one moment, and with the same writes not synced.
     pub fn copy(&self) -> MemoryDisk {
         let copy = MemoryDisk::new();
-        for (name, file) in &self.0.lock().files {
-            copy.set_bytes(name, file.lock().bytes.clone());
+        let contents = self.0.lock();
+        for (name, file) in &contents.files {
+            let file = File::clone(&file.lock());
+            copy.0.lock().files.insert(name.clone(), Arc::new(Mutex::new(file)));
         }
         copy
     }
 
     fn check(&self, grows: bool) -> io::Result<()> {
-        let contents = self.0.lock();
-        if contents.fails {
+        self.0.lock().check(grows)
+    }
+}
+
+impl Contents {
+    fn check(&self, grows: bool) -> io::Result<()> {
+        if self.fails {
             return Err(io::Error::other("the disk fails"));
         }
-        if grows && contents.is_full {
+        if grows && self.is_full {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on the disk"));
         }
         Ok(())
@@ -158,8 +165,9 @@ impl DiskFile for Handle {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let end = offset + bytes.len();
+        let contents = self.disk.0.lock();
         let mut file = self.file.lock();
-        self.disk.check(end > file.bytes.len())?;
+        contents.check(end > file.bytes.len())?;
         if end > file.bytes.len() {
             file.bytes.resize(end, 0);
         }
@@ -170,7 +178,8 @@ impl DiskFile for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.check(false)?;
+        let contents = self.disk.0.lock();
+        contents.check(false)?;
         self.file.lock().unsynced.clear();
         Ok(())
     }

@@ -13,12 +13,13 @@ fn proposal(id: u8, floor: u64, fence: u64, name: &str) -> Bytes {
         id: Bytes::copy_from_slice(&[id; 16]),
         floor,
         fence,
-        txn: Some(codec::encode_txn(&txn)),
+        txn: Some(codec::encode_txn(&txn, &Sealer::NONE)),
+        ..wire::Proposal::default()
     })
 }
 
 fn mk_machine() -> Machine {
-    Machine::new(Arc::new(MemoryDisk::new()), None, 16, true)
+    Machine::new(Arc::new(MemoryDisk::new()), None, 16, true, crate::Options::default().files())
 }
 
 fn apply(machine: &Machine, term: u64, index: u64, bytes: Bytes) -> Option<Answer> {
@@ -96,4 +97,103 @@ fn a_replica_that_catches_up_by_snapshot_answers_its_writers() {
     let mut state = follower.state.lock();
     follower.apply_proposal(&mut state, log_id(2, 3), proposal(1, 0, 0, "a")).expect("decodes");
     assert_eq!(state.snapshot.revision(), Revision(1));
+}
+
+fn replacing(id: u8, proposal: u8, step: wire::ReplaceStep) -> Bytes {
+    codec::bytes(&wire::Proposal {
+        id: Bytes::copy_from_slice(&[proposal; 16]),
+        replace: Some(wire::Replace { id: Bytes::copy_from_slice(&[id; 16]), step: Some(step) }),
+        form: wire::PROPOSAL_FORM,
+        ..wire::Proposal::default()
+    })
+}
+
+fn part(number: u64, name: &str) -> wire::ReplaceStep {
+    let resource = Resource::new(Meta::new("", name), Mesh::default());
+    let resources = vec![codec::encode_resource(&resource, &Sealer::NONE)];
+    wire::ReplaceStep::Part(wire::Part { number, resources })
+}
+
+fn finish(parts: u64) -> wire::ReplaceStep {
+    wire::ReplaceStep::Finish(wire::Finish { parts, expect: None, above: 40 })
+}
+
+fn names(machine: &Machine) -> Vec<String> {
+    machine.history.snapshot().iter().map(|resource| resource.meta.name.clone()).collect()
+}
+
+#[test]
+fn a_replacement_happens_at_its_last_step() {
+    let machine = mk_machine();
+    apply(&machine, 1, 1, proposal(1, 0, 0, "old")).expect("answered").expect("applied");
+    for (index, step) in [(2, part(0, "a")), (3, part(1, "b"))] {
+        let staged = apply(&machine, 1, index, replacing(9, index as u8, step)).expect("answered");
+        assert_eq!(staged.expect("staged").revision, Revision(1));
+        assert_eq!(names(&machine), ["old"], "nothing has changed yet");
+    }
+    // A replica that takes a snapshot in between goes on with it, from the disk as well.
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+    let mut contents = machine.contents();
+    contents.meta.last_log_id = Some(log_id(1, 3));
+    let files = machine.files.clone();
+    let file = snapshot::write(&disk, &contents, &files).expect("written");
+    let other = mk_machine();
+    other.install(snapshot::read(&file, &files).expect("read"));
+    for machine in [&machine, &other] {
+        let replaced = apply(machine, 1, 4, replacing(9, 4, finish(2))).expect("answered").expect("replaced");
+        assert_eq!((replaced.revision, names(machine)), (Revision(41), vec!["a".to_owned(), "b".into()]));
+        assert!(machine.state.lock().staging.is_none());
+    }
+}
+
+#[test]
+fn an_interrupted_replacement_changes_nothing() {
+    let interrupted: [(&str, &[(u64, wire::ReplaceStep)]); 5] = [
+        ("a part is missing", &[(9, part(0, "a")), (9, finish(2))]),
+        ("a part out of order", &[(9, part(0, "a")), (9, part(2, "b"))]),
+        ("it never began", &[(9, finish(0))]),
+        ("another one began", &[(9, part(0, "a")), (8, part(0, "b")), (9, finish(1))]),
+        (
+            "it was abandoned",
+            &[(9, part(0, "a")), (9, wire::ReplaceStep::Abandon(wire::Abandon {})), (9, finish(1))],
+        ),
+    ];
+    for (what, steps) in interrupted {
+        let machine = mk_machine();
+        apply(&machine, 1, 1, proposal(1, 0, 0, "old")).expect("answered").expect("applied");
+        let mut last = None;
+        for (index, (id, step)) in (2..).zip(steps) {
+            last = apply(&machine, 1, index, replacing(*id as u8, index as u8, step.clone()));
+        }
+        let error = last.expect("answered").expect_err(what);
+        assert!(matches!(error, CommitError::Unavailable(_)), "{what}: {error}");
+        assert_eq!(names(&machine), ["old"], "{what}");
+    }
+}
+
+#[test]
+fn what_nobody_finishes_is_given_up_on_every_replica_at_the_same_entry() {
+    let machine = mk_machine();
+    apply(&machine, 3, 1, replacing(9, 1, part(0, "a"))).expect("answered").expect("staged");
+    let state = machine.state.lock();
+    let staging = state.staging.as_ref().expect("staged");
+    for (at, is_given_up) in
+        [(log_id(3, 2), false), (log_id(3, 10_001), false), (log_id(3, 10_002), true), (log_id(4, 2), true)]
+    {
+        assert_eq!(staging.is_given_up(at), is_given_up, "{at}");
+    }
+}
+
+#[test]
+fn a_proposal_of_a_newer_form_stops_the_member() {
+    let machine = mk_machine();
+    let newer = codec::bytes(&wire::Proposal {
+        id: Bytes::copy_from_slice(&[1; 16]),
+        form: wire::PROPOSAL_FORM + 1,
+        ..wire::Proposal::default()
+    });
+    let mut state = machine.state.lock();
+    let error =
+        machine.apply_proposal(&mut state, log_id(1, 1), newer).expect_err("it must not be overlooked");
+    assert!(error.to_string().contains("newer version"), "{error}");
 }

@@ -21,7 +21,13 @@ fn mk_contents(resources: usize) -> Contents {
         snapshot,
         recent: vec![recent],
         forgotten: 4,
+        staging: None,
+        is_outdated: false,
     }
+}
+
+fn plain() -> Files {
+    crate::Options::default().files()
 }
 
 fn disk_of(disk: &MemoryDisk) -> Arc<dyn Disk> {
@@ -33,10 +39,10 @@ fn what_is_written_is_read() {
     for resources in [0, 1, 1000] {
         let disk = MemoryDisk::new();
         let contents = mk_contents(resources);
-        let file = write(&disk_of(&disk), &contents).expect("written");
+        let file = write(&disk_of(&disk), &contents, &plain()).expect("written");
         let found = newest(&disk_of(&disk)).expect("lists").expect("there");
         assert_eq!(found.name, file.name);
-        let read = read(&found).expect("read");
+        let read = read(&found, &plain()).expect("read");
         assert_eq!(read.meta, contents.meta);
         assert_eq!((read.recent, read.forgotten), (contents.recent.clone(), 4));
         assert_eq!(read.snapshot.revision(), contents.snapshot.revision());
@@ -48,13 +54,13 @@ fn what_is_written_is_read() {
 #[test]
 fn damage_is_reported_with_file_and_offset() {
     let disk = MemoryDisk::new();
-    let file = write(&disk_of(&disk), &mk_contents(3)).expect("written");
+    let file = write(&disk_of(&disk), &mk_contents(3), &plain()).expect("written");
     let bytes = disk.bytes(&file.name).expect("there");
     for offset in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[offset] ^= 4;
         disk.set_bytes(&file.name, changed);
-        let error = read(&file).expect_err("a changed byte");
+        let error = read(&file, &plain()).expect_err("a changed byte");
         let text = error.to_string();
         assert!(text.contains(&file.name), "byte {offset}: {text}");
         assert!(
@@ -62,7 +68,7 @@ fn damage_is_reported_with_file_and_offset() {
             "byte {offset}: {text}"
         );
         disk.set_bytes(&file.name, bytes[..offset].to_vec());
-        let error = read(&file).expect_err("a cut file");
+        let error = read(&file, &plain()).expect_err("a cut file");
         assert!(matches!(error, FileError::Damaged { .. }), "cut at {offset}: {error}");
     }
 }
@@ -73,13 +79,16 @@ fn old_and_unfinished_snapshots_go() {
     let mut contents = mk_contents(1);
     for index in 1..6 {
         contents.meta.last_log_id = Some(log_id(1, index));
-        write(&disk_of(&disk), &contents).expect("written");
+        write(&disk_of(&disk), &contents, &plain()).expect("written");
     }
     let left = disk.list().expect("lists");
     assert_eq!(left, [file_name(log_id(1, 4)), file_name(log_id(1, 5))]);
+    retain(&disk_of(&disk), &file_name(log_id(1, 5)), 0);
+    let left = disk.list().expect("lists");
+    assert_eq!(left, [file_name(log_id(1, 5))], "the newest one always stays");
     disk.set_full(true);
     contents.meta.last_log_id = Some(log_id(1, 6));
-    let error = write(&disk_of(&disk), &contents).map(|_| ()).expect_err("full");
+    let error = write(&disk_of(&disk), &contents, &plain()).map(|_| ()).expect_err("full");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     assert_eq!(disk.list().expect("lists"), left, "a snapshot that fails leaves nothing");
     disk.set_bytes("snapshot-1.built.tmp", vec![1]);

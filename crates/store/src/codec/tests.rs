@@ -14,9 +14,19 @@ fn mk_address(name: &str) -> Resource {
     Resource::new(meta, MeshZoneAddress { address: "10.0.0.9".into(), port: 10001 })
 }
 
-fn through(resource: &Resource) -> Result<Resource, DecodeError> {
-    let bytes = bytes(&encode_resource(resource));
-    decode_resource(message("a resource", bytes)?)
+const PLAIN: &Sealer = &Sealer::NONE;
+
+fn key_line(id: &str) -> String {
+    format!("{id} MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+}
+
+fn sealer(id: &str) -> Sealer {
+    Sealer::parse(&key_line(id)).expect("a key file")
+}
+
+fn through(resource: &Resource, sealer: &Sealer) -> Result<Resource, DecodeError> {
+    let bytes = bytes(&encode_resource(resource, sealer));
+    decode_resource(message("a resource", bytes)?, sealer)
 }
 
 #[test]
@@ -33,7 +43,9 @@ fn resources_survive() {
         resources.push(Resource::from_stored(kind, &value).expect("a resource"));
     }
     for resource in resources {
-        assert_eq!(through(&resource).expect("decodes"), resource, "{}", resource.key());
+        for sealer in [PLAIN, &sealer("k")] {
+            assert_eq!(through(&resource, sealer).expect("decodes"), resource, "{}", resource.key());
+        }
     }
 }
 
@@ -48,33 +60,67 @@ fn transactions_survive() {
             Write::Delete { key: mk_address("d").key(), expect: Expect::Any },
         ],
     };
-    let encoded = encode_txn(&txn);
-    let decoded = decode_txn(encoded.clone()).expect("decodes");
-    assert!(encode_txn(&decoded) == encoded);
+    let encoded = encode_txn(&txn, PLAIN);
+    let decoded = decode_txn(encoded.clone(), PLAIN).expect("decodes");
+    assert!(encode_txn(&decoded, PLAIN) == encoded);
     assert_eq!(format!("{decoded:?}"), format!("{txn:?}"));
 }
 
 #[test]
 fn what_is_not_understood_is_refused() {
-    let mut newer = encode_resource(&mk_address("a"));
+    let mut newer = encode_resource(&mk_address("a"), PLAIN);
     if let Some(key) = &mut newer.key {
         key.kind = "MeshWormhole".into();
     }
-    let error = decode_resource(newer).expect_err("unknown");
+    let error = decode_resource(newer, PLAIN).expect_err("unknown");
     assert!(
         error.to_string().contains("MeshWormhole") && error.to_string().contains("newer version"),
         "{error}"
     );
 
-    let mut unreadable = encode_resource(&mk_address("a"));
+    let mut unreadable = encode_resource(&mk_address("a"), PLAIN);
     unreadable.spec = Bytes::from_static(b"{\"port\": []}");
-    let error = decode_resource(unreadable).expect_err("unreadable");
+    let error = decode_resource(unreadable, PLAIN).expect_err("unreadable");
     assert!(error.to_string().contains("MeshZoneAddress") && error.to_string().contains("port"), "{error}");
 
     let write =
         wire::Write { expect: 77, delete: Some(encode_key(&mk_address("a").key())), ..Default::default() };
-    assert!(decode_write(write).is_err(), "an unknown precondition must not count as none");
-    assert!(decode_write(wire::Write::default()).is_err());
+    assert!(decode_write(write, PLAIN).is_err(), "an unknown precondition must not count as none");
+    assert!(decode_write(wire::Write::default(), PLAIN).is_err());
     let garbage = Bytes::from_static(&[0xff; 40]);
     assert!(message::<wire::Txn>("a transaction", garbage).is_err());
+}
+
+#[test]
+fn secrets_are_sealed_and_plain_ones_are_still_read() {
+    let secret = Resource::new(Meta::new("default", "s"), Secret { data: SecretBytes(b"hunter2".to_vec()) });
+    let plain = encode_resource(&secret, PLAIN);
+    let sealed = encode_resource(&secret, &sealer("new"));
+    assert!(sealed.spec.is_empty() && !plain.spec.is_empty());
+    for (stored, is_current) in
+        [(plain, false), (encode_resource(&secret, &sealer("old")), false), (sealed, true)]
+    {
+        let both = format!("{}\n{}", key_line("new"), key_line("old"));
+        let both = Sealer::parse(&both).expect("a key file");
+        assert_eq!(is_outdated(&stored, &both), !is_current);
+        assert!(!is_outdated(&stored, PLAIN), "without a key nothing is written again");
+        assert_eq!(decode_resource(stored, &both), Ok(secret.clone()));
+    }
+    let mut moved = encode_resource(&secret, &sealer("k"));
+    if let Some(key) = &mut moved.key {
+        key.name = "other".into();
+    }
+    for (stored, keys, says) in [
+        (moved, sealer("k"), "belongs to another resource"),
+        (
+            encode_resource(&secret, &sealer("old")),
+            sealer("new"),
+            "with the key \"old\", which is not in the file",
+        ),
+        (encode_resource(&secret, &sealer("old")), Sealer::NONE, "store.encryption.keyFile is not set"),
+    ] {
+        let error = decode_resource(stored, &keys).expect_err(says).to_string();
+        assert!(error.contains(says) && error.contains("Secret"), "{error}");
+    }
+    assert!(encode_resource(&mk_address("a"), &sealer("k")).sealed.is_none());
 }

@@ -16,6 +16,14 @@ async fn conformance() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replaces() {
+    crate::conformance::replaces(async |len_max| {
+        Arc::new(MemoryStore::with_history(|| Timestamp::UNIX_EPOCH, len_max)) as Arc<dyn Store>
+    })
+    .await;
+}
+
 /// A write of the model: node, label, owner.
 #[derive(Debug, Clone)]
 enum Op {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use graticule_model::Kind;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
 
 use crate::tls;
@@ -16,6 +16,9 @@ use crate::tls;
 const PAGE_SIZE: usize = 1000;
 /// Pages of one list; more is a server whose links go round in circles.
 const PAGES_MAX: usize = 10_000;
+
+/// Longest time of a call that moves a file.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// Which control plane, and as whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +125,40 @@ impl Client {
         if status.is_success() {
             return Ok(text);
         }
+        Err(ApiError::new(status, &text, self.token.is_some()).into())
+    }
+
+    /// GET of a file; what is read from it takes any time.
+    pub(crate) async fn download(&self, path: &str) -> Result<Response> {
+        self.transfer(self.http.get(self.url(path))).await
+    }
+
+    /// POST of a file, answered by a JSON document.
+    pub(crate) async fn upload(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+        file: tokio::fs::File,
+    ) -> Result<Value> {
+        let len = file.metadata().await?.len();
+        let request = self.http.post(self.url(&with_query(path, query))).body(file);
+        let request =
+            request.header("content-type", "application/octet-stream").header("content-length", len);
+        let response = self.transfer(request).await?;
+        read_json(path, &response.text().await.context("the answer broke off; try again")?)
+    }
+
+    async fn transfer(&self, mut request: RequestBuilder) -> Result<Response> {
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let response =
+            request.timeout(TRANSFER_TIMEOUT).send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.context("the answer broke off; try again")?;
         Err(ApiError::new(status, &text, self.token.is_some()).into())
     }
 

@@ -71,6 +71,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         signing_key_path: PathBuf,
     },
+    /// A key that encrypts secrets at rest: a line of the file that store.encryption.keyFile names.
+    EncryptionKey {
+        /// Id of the key: letters, digits, '-', '_' and '.'. [default: eight random digits]
+        #[arg(long, value_parser = key_id)]
+        id: Option<String>,
+    },
     /// A self-signed certificate with its key.
     TlsCertificate(certificate::Arguments),
 }
@@ -138,6 +144,11 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
         Command::PublicKey { signing_key_path } => {
             session.screen.print(&signing_key(&signing_key_path)?.public().to_pem())
         }
+        Command::EncryptionKey { id } => {
+            let id = id.unwrap_or_else(|| new_id()[..8].to_owned());
+            let key: [u8; 32] = rand::random();
+            session.screen.line(&format!("{id} {}", STANDARD.encode(key)))
+        }
         Command::TlsCertificate(arguments) => certificate::run(session, &arguments),
     }
 }
@@ -187,6 +198,15 @@ fn signing_key(path: &Path) -> Result<SigningKey> {
         data = decoded;
     }
     SigningKey::from_secret(&data).with_context(what)
+}
+
+/// What a key file takes as an id.
+fn key_id(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=64).contains(&text.len()) && text.chars().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err("an id has up to 64 letters, digits, '-', '_' and '.'".into())
 }
 
 /// A random UUID.

@@ -10,6 +10,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod age;
 mod apply;
+mod backup;
 mod certificate;
 mod client;
 mod config;
@@ -78,6 +79,10 @@ enum Command {
     Export(export::Arguments),
     /// Applies what `grat export` wrote.
     Import(export::ImportArguments),
+    /// Writes everything that a control plane stores into one file.
+    Backup(backup::BackupArguments),
+    /// Replaces everything that a control plane stores by what a backup holds.
+    Restore(backup::RestoreArguments),
     #[command(flatten)]
     Views(views::Command),
     /// The control planes that you work with.
@@ -127,6 +132,8 @@ async fn run(session: &Session, command: Command) -> anyhow::Result<()> {
         Command::Revoke(command) => revoke::run(session, command).await,
         Command::Export(arguments) => export::run(session, &arguments).await,
         Command::Import(arguments) => export::import(session, &arguments).await,
+        Command::Backup(arguments) => backup::backup(session, &arguments).await,
+        Command::Restore(arguments) => backup::restore(session, &arguments).await,
         Command::Views(command) => views::run(session, command).await,
         Command::Config(command) => config::run(session, command).await,
         Command::Settings(list) => session.screen.print(&settings::to_text::<Arguments>(list.output)?),
@@ -169,6 +176,11 @@ mod tests {
             ("grat generate user-token --name a --valid-for 30d", true),
             ("grat inspect dataplane web-1 --type config-dump --include-eds", true),
             ("grat inspect secret x", false),
+            ("grat backup", true),
+            ("grat backup -o -", true),
+            ("grat restore", false),
+            ("grat restore x --force --dry-run", true),
+            ("grat generate encryption-key --id 2026", true),
             ("grat revoke user-token", false),
             ("grat revoke user-token --id x", true),
             ("grat --context g get meshes --address http://x", true),

@@ -148,6 +148,15 @@ impl Session {
         }
     }
 
+    /// Waits for a part of an answer.
+    pub(crate) async fn in_time<T>(&self, part: impl Future<Output = T>) -> Result<T> {
+        let Some(limit) = self.timeout()? else { return Ok(part.await) };
+        let waited = tokio::time::timeout(limit, part).await;
+        waited.map_err(|_| {
+            anyhow!("nothing more arrived within {limit:?}; a longer time is set with --api-timeout")
+        })
+    }
+
     /// A client of the control plane.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(&self.target()?.0, self.timeout()?)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use graticule_api::{Api, Deps, NoInspector, Options, Rules};
 use graticule_control_plane::command::Started;
+use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
@@ -72,6 +73,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             instance: command::instance(&instance),
             config: serde_json::to_value(&settings)?,
             mesh_setup: mesh_setup(),
+            backups: opened.backups(),
             inspector: Arc::new(NoInspector),
             admin: Arc::new(EnvoysOfZones { broker, soft }),
         },
@@ -80,7 +82,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         serve_api(api, &settings.api_server, &settings.general, &clock, &random, &spawner).await?;
     let deps =
         DiagnosticsDeps { general: &settings.general, clock: &clock, random: &random, spawner: &spawner };
-    serve_diagnostics(&settings.diagnostics, || true, deps).await?;
+    serve_diagnostics(&settings.diagnostics, readiness_of(store.clone()), deps).await?;
     tracing::info!(version = version::VERSION, instance, api = ?addresses, "global control plane runs");
     let outcome = supervisor.run(command::SHUTDOWN_GRACE).await;
     opened.close().await;

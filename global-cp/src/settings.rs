@@ -241,6 +241,7 @@ fn check(settings: &Settings) -> Vec<String> {
     let mut findings = Findings::default();
     findings.site(&settings.mode.0, "global", &settings.environment);
     findings.one_of("store.type", &settings.store.r#type, &graticule_control_plane::store::TYPES);
+    findings.outcome(graticule_control_plane::store::sealer(&settings.store));
     let Settings { general, api_server, access, diagnostics, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
     let kds = &settings.multizone.global.kds;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use graticule_api::{Api, Deps, Options, Rules};
+use graticule_api::{Api, Backups, Deps, Options, Rules};
 use graticule_control_plane::command::{self, Started};
+use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
@@ -76,14 +77,14 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let federation = if is_federated { Some(zone.federation()?) } else { None };
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
-    let addresses = zone.serve_api(&engine).await?;
+    let addresses = zone.serve_api(&engine, opened.backups()).await?;
     let deps = DiagnosticsDeps {
         general: &zone.settings.general,
         clock: &zone.clock,
         random: &zone.random,
         spawner: &zone.spawner,
     };
-    serve_diagnostics(&zone.settings.diagnostics, || true, deps).await?;
+    serve_diagnostics(&zone.settings.diagnostics, readiness_of(zone.store.clone()), deps).await?;
     // Last: a process that cannot have its ports must not show up at global.
     if let Some(client) = federation {
         let drain = zone.spawner.drain();
@@ -290,7 +291,7 @@ impl Parts {
         }
     }
 
-    async fn serve_api(&self, engine: &EngineHandle) -> Result<Vec<std::net::SocketAddr>> {
+    async fn serve_api(&self, engine: &EngineHandle, backups: Backups) -> Result<Vec<std::net::SocketAddr>> {
         let settings = &self.settings;
         let api = Api::new(
             Options {
@@ -315,6 +316,7 @@ impl Parts {
                 instance: command::instance(&self.instance),
                 config: serde_json::to_value(settings)?,
                 mesh_setup: mesh_setup(),
+                backups,
                 inspector: Arc::new(EngineInspector(engine.clone())),
                 admin: self.envoys.clone(),
             },

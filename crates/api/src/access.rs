@@ -35,6 +35,11 @@ pub(crate) fn writer(options: &Options, user: &User, kind: Kind) -> Result<(), E
     )))
 }
 
+/// `GET /_backup` and `POST /_restore`: they hold all secrets, and replace everything.
+pub(crate) fn backups(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.admin_resources, user, "backups")
+}
+
 /// `GET /config`.
 pub(crate) fn metadata(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.control_plane_metadata, user, "control-plane metadata")
@@ -80,7 +85,7 @@ pub(crate) fn writable(context: &Context, kind: Kind) -> Result<(), Error> {
         return Ok(());
     }
     let detail: String = if context.options.server.read_only {
-        "this control plane serves its resources read-only (apiServer.readOnly)\n".into()
+        return Err(serves_read_only());
     } else if kind.descriptor().capabilities.read_only {
         return Err(derived(kind.name()));
     } else if context.mode.is_global() {
@@ -89,6 +94,12 @@ pub(crate) fn writable(context: &Context, kind: Kind) -> Result<(), Error> {
         format!("resources of type {kind} belong to global: change them on the global control plane\n")
     };
     Err(Error::new(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail))
+}
+
+/// Nothing is written over REST here.
+pub(crate) fn serves_read_only() -> Error {
+    let detail = "this control plane serves its resources read-only (apiServer.readOnly)\n";
+    Error::new(http::StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", detail)
 }
 
 /// A kind that nobody writes over REST.

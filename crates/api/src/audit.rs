@@ -1,4 +1,4 @@
-//! The audit log: one line for every write and every token, refused ones too (tracing target `audit`).
+//! The audit log: one line for every write, token, backup and restore, refused ones too (tracing target `audit`).
 //!
 //! A line says who, what, from where and what came of it; the time is the log's. It never holds the content of a
 //! resource or a token, nor what an error says about it.
@@ -21,6 +21,10 @@ pub(crate) enum Done {
     Written { before: Option<u64>, after: Option<u64>, revision: u64, changes: usize },
     /// A token was issued: its id and whom it is for.
     Issued { jti: String, subject: String },
+    /// A backup was begun: revision of the store, and how many resources there are.
+    Saved { revision: u64, resources: u64 },
+    /// A backup was restored: revision of the store afterwards, that of the backup, and how many resources changed.
+    Restored { revision: u64, backup_revision: u64, changes: u64 },
 }
 
 impl Done {
@@ -61,6 +65,8 @@ impl Entry {
     /// target: there is nothing at its path.
     pub(crate) fn of(parts: &Parts, user: Option<&User>, target: Option<&Target>) -> Option<Entry> {
         let operation = match parts.method {
+            // All secrets leave the control plane.
+            Method::GET if matches!(target, Some(Target::Backup)) => "back up",
             Method::GET | Method::HEAD | Method::OPTIONS => return None,
             Method::DELETE => "delete",
             _ => "put",
@@ -92,6 +98,8 @@ impl Entry {
                     Tokens::User => "user token",
                 };
             }
+            Some(Target::Backup) => entry.kind = "backup",
+            Some(Target::Restore) => (entry.operation, entry.kind) = ("restore", "backup"),
             _ => entry.path = parts.uri.path().to_owned(),
         }
         Some(entry)
@@ -104,13 +112,19 @@ impl Entry {
             Err(error) => (error.status(), error.title(), None),
         };
         let (mut before, mut after, mut revision, mut changes) = (None, None, None, None);
-        let (mut jti, mut subject) = (None, None);
+        let (mut jti, mut subject, mut resources, mut backup_revision) = (None, None, None, None);
         match done {
             Some(Done::Written { before: b, after: a, revision: r, changes: c }) => {
                 (before, after, revision, changes) = (*b, *a, Some(*r), Some(*c as u64));
             }
             Some(Done::Issued { jti: id, subject: whom }) => {
                 (jti, subject) = (Some(id.as_str()), Some(whom.as_str()));
+            }
+            Some(Done::Saved { revision: r, resources: count }) => {
+                (revision, resources) = (Some(*r), Some(*count));
+            }
+            Some(Done::Restored { revision: r, backup_revision: b, changes: c }) => {
+                (revision, backup_revision, changes) = (Some(*r), Some(*b), Some(*c));
             }
             None => {}
         }
@@ -141,6 +155,8 @@ impl Entry {
             after,
             revision,
             changes,
+            resources,
+            backup_revision,
             jti,
             subject,
             "write"

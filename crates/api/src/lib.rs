@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 mod access;
 mod audit;
 pub mod auth;
+pub mod backup;
 mod body;
 mod cors;
 pub mod envoy_admin;
@@ -49,6 +50,7 @@ mod tokens;
 mod write;
 
 pub use auth::User;
+pub use backup::Backups;
 pub use envoy_admin::{EnvoyAdmin, NoEnvoyAdmin};
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
@@ -85,6 +87,8 @@ pub struct Deps {
     pub inspector: Arc<dyn Inspector>,
     /// Asks the Envoys of proxies.
     pub admin: Arc<dyn EnvoyAdmin>,
+    /// For backups of the store.
+    pub backups: Backups,
 }
 
 /// What the index says about this process (rest-api.md §6.1).
@@ -133,14 +137,28 @@ pub(crate) struct Context {
     mesh_setup: MeshSetup,
     inspector: Arc<dyn Inspector>,
     admin: Arc<dyn EnvoyAdmin>,
+    backups: Backups,
+    backup_limits: backup::Limits,
     /// One permit per request that is being answered.
     requests: Semaphore,
 }
 
 impl Context {
     fn new(options: Options, deps: Deps) -> Context {
-        let Deps { store, soft, mode, zone, clock, random, instance, config, mesh_setup, inspector, admin } =
-            deps;
+        let Deps {
+            store,
+            soft,
+            mode,
+            zone,
+            clock,
+            random,
+            instance,
+            config,
+            mesh_setup,
+            inspector,
+            admin,
+            backups,
+        } = deps;
         let token_keys = TokenKeys::with_configured(
             store.clone(),
             options.user_token_keys.clone(),
@@ -162,6 +180,8 @@ impl Context {
             mesh_setup,
             inspector,
             admin,
+            backups,
+            backup_limits: backup::Limits::new(),
             requests,
         }
     }
@@ -229,6 +249,9 @@ async fn dispatch(
     match target {
         Target::GuiRoot => return Ok(gui::root()),
         Target::Gui => return Ok(gui::page()),
+        // Files, whatever media types a client names.
+        Target::Backup => return backup::save(context, &user, parts),
+        Target::Restore => return Box::pin(backup::restore(context, &user, parts, body)).await,
         _ => {}
     }
     let body_format = if parts.method == Method::PUT || parts.method == Method::POST {
@@ -302,6 +325,8 @@ async fn perform(
         Target::ServiceDataplanes { mesh, name } => inspect::service_dataplanes(context, call, &mesh, &name)?,
         Target::Hostnames { mesh, path, name } => hostnames::hostnames(context, call, &mesh, &path, &name)?,
         Target::GuiRoot | Target::Gui => return Ok(gui::page()),
+        // `dispatch` has answered.
+        Target::Backup | Target::Restore => return Err(PAGE_NOT_FOUND),
         Target::OpenApi(format) => return Ok(respond::value(StatusCode::OK, format, &openapi::document())),
         Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,

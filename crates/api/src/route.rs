@@ -27,6 +27,10 @@ pub(crate) enum Target {
     OpenApi(Format),
     /// The JSON Schema of a kind, by file name.
     Schema(String),
+    /// Everything that the store holds.
+    Backup,
+    /// Replaces everything that the store holds.
+    Restore,
     Tokens(Tokens),
     /// Resources of a kind; `mesh` absent: of all meshes, or of a global-scoped kind.
     List {
@@ -139,7 +143,7 @@ impl Target {
     /// The methods that the path has, as the header `Allow` names them.
     pub(crate) fn allow(&self) -> &'static str {
         match self {
-            Target::Tokens(_) => "POST",
+            Target::Tokens(_) | Target::Restore => "POST",
             Target::DryRun { .. } => "PUT",
             Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
@@ -193,6 +197,8 @@ fn system(segments: &[&str]) -> Option<Route> {
         ["openapi.json"] => Target::OpenApi(Format::Json),
         ["openapi.yaml"] => Target::OpenApi(Format::Yaml),
         ["schemas", file] => Target::Schema(file.into()),
+        ["_backup"] => Target::Backup,
+        ["_restore"] => Target::Restore,
         ["tokens", "dataplane"] => Target::Tokens(Tokens::Dataplane),
         ["tokens", "zone"] => Target::Tokens(Tokens::Zone),
         ["tokens", "user"] => Target::Tokens(Tokens::User),
@@ -351,6 +357,9 @@ mod tests {
             ("/meshes//meshtimeouts", None),
             ("/openapi.yaml", Some(Target::OpenApi(Format::Yaml))),
             ("/schemas/Mesh.json", Some(Target::Schema("Mesh.json".into()))),
+            ("/_backup", Some(Target::Backup)),
+            ("/_restore", Some(Target::Restore)),
+            ("/_restore/x", None),
             ("/configs", None),
             ("/nope", None),
         ] {

@@ -2,7 +2,7 @@
 
 use graticule_model::kinds::config::CLUSTER_ID;
 use graticule_model::{Descriptor, Key, Kind, Mode, Scope, Spec};
-use graticule_store::Snapshot;
+use graticule_store::{Health, Snapshot};
 use serde_json::{Value, json};
 
 use crate::auth::User;
@@ -21,6 +21,12 @@ pub(crate) fn index(context: &Context) -> Value {
     });
     if !instance.based_on_kuma.is_empty() {
         index["basedOnKuma"] = instance.based_on_kuma.clone().into();
+    }
+    // Absent when all is well, as clients of the reference know it.
+    match context.store.health() {
+        Health::Ready => {}
+        Health::Stale(reason) => index["store"] = json!({"state": "stale", "reason": reason}),
+        Health::ReadOnly(reason) => index["store"] = json!({"state": "readOnly", "reason": reason}),
     }
     index
 }

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use super::*;
 
+mod backup;
 mod envoys;
 mod views;
 
@@ -73,6 +74,7 @@ fn mk_server(mode: Mode, change: impl FnOnce(&mut Options)) -> Server {
         instance: Instance { hostname: "cp".into(), product: "Graticule".into(), ..Instance::default() },
         config: json!({"mode": "x"}),
         mesh_setup: MeshSetup::default(),
+        backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };
@@ -402,6 +404,7 @@ async fn a_mesh_brings_its_policies_and_key() {
         instance: Instance::default(),
         config: Value::Null,
         mesh_setup: MeshSetup { policies: true, signing_key: Some(Arc::new(|| Ok("pem".into()))) },
+        backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };

@@ -2,6 +2,9 @@
 //!
 //! Reading is open; log levels are changed from this machine only.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, header};
@@ -10,6 +13,7 @@ use axum::routing::{delete, get};
 use axum::{Extension, Router};
 use graticule_runtime::Peer;
 use graticule_runtime::logging::levels::{LevelError, Levels};
+use graticule_store::{Health, Store};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -23,14 +27,49 @@ struct Change {
     level: String,
 }
 
+/// What `/ready` answers; the reason is its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// 200.
+    Ready,
+    /// 200: it serves, and something is wrong.
+    Impaired(String),
+    /// 503.
+    NotReady(String),
+}
+
+/// Readiness out of the health of a store: a control plane is not ready before its store was current once. Later it
+/// stays ready, because reads go on whatever happens: proxies and zones are better served with what it has than sent
+/// away. What is wrong is in the answer.
+pub fn readiness_of(store: Arc<dyn Store>) -> impl Fn() -> Readiness + Clone + Send + Sync + 'static {
+    let was_current = Arc::new(AtomicBool::new(false));
+    move || match store.health() {
+        Health::Ready => {
+            was_current.store(true, Ordering::Relaxed);
+            Readiness::Ready
+        }
+        Health::ReadOnly(reason) => {
+            was_current.store(true, Ordering::Relaxed);
+            Readiness::Impaired(format!("the store takes no writes: {reason}"))
+        }
+        Health::Stale(reason) if was_current.load(Ordering::Relaxed) => {
+            Readiness::Impaired(format!("the store may be behind: {reason}"))
+        }
+        Health::Stale(reason) => Readiness::NotReady(format!("the store has not caught up: {reason}")),
+    }
+}
+
 /// `/healthy` (the process runs), `/ready` (`ready` says so) and `/logging` (`levels`, where logging is set up).
 pub fn router(
-    ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> Readiness + Clone + Send + Sync + 'static,
     levels: Option<&'static Levels>,
 ) -> Router {
     let answer = move || {
-        let status = if ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        std::future::ready(status)
+        std::future::ready(match ready() {
+            Readiness::Ready => StatusCode::OK.into_response(),
+            Readiness::Impaired(reason) => text(StatusCode::OK, &reason),
+            Readiness::NotReady(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
+        })
     };
     let router =
         Router::new().route("/ready", get(answer)).route("/healthy", get(|| async { StatusCode::OK }));
@@ -138,12 +177,12 @@ mod tests {
 
     #[tokio::test]
     async fn levels_are_changed_from_this_machine_only() {
-        let router = router(|| false, Some(levels()));
+        let router = router(|| Readiness::NotReady("it starts".into()), Some(levels()));
         let debug = r#"{"component": "xds", "level": "debug"}"#;
         let (here, away) = ("127.0.0.1:4000", "192.0.2.1:4000");
         let large = format!(r#"{{"component": "{}", "level": "debug"}}"#, "x".repeat(BODY_MAX));
         for (from, method, path, body, want) in [
-            (here, "GET", "/ready", "", (503, "")),
+            (here, "GET", "/ready", "", (503, "it starts\n")),
             (away, "GET", "/healthy", "", (200, "")),
             (away, "PUT", "/logging", debug, (403, "log levels are changed from the machine itself\n")),
             (away, "DELETE", "/logging", "", (403, "log levels are changed from the machine itself\n")),
@@ -160,5 +199,55 @@ mod tests {
             assert_eq!((status, text.as_str()), want, "{from} {method} {path}");
         }
         assert_eq!(call(&router, here, "PUT", "/logging", &large).await.0, 413);
+    }
+
+    struct Ailing(parking_lot::Mutex<Health>);
+
+    #[async_trait::async_trait]
+    impl Store for Ailing {
+        async fn commit(
+            &self,
+            _txn: graticule_store::Txn,
+        ) -> Result<graticule_store::Committed, graticule_store::CommitError> {
+            Err(graticule_store::CommitError::Unavailable("a test".into()))
+        }
+
+        fn snapshot(&self) -> graticule_store::Snapshot {
+            graticule_store::Snapshot::empty()
+        }
+
+        fn watch(&self, _from: Option<graticule_store::Revision>) -> Box<dyn graticule_store::Feed> {
+            unreachable!("readiness reads nothing")
+        }
+
+        fn health(&self) -> Health {
+            self.0.lock().clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_store() {
+        let store = Arc::new(Ailing(parking_lot::Mutex::new(Health::Ready)));
+        let router = router(readiness_of(store.clone()), None);
+        for (health, want) in [
+            (
+                Health::Stale("there is no leader".into()),
+                (503, "the store has not caught up: there is no leader\n"),
+            ),
+            (Health::Ready, (200, "")),
+            (
+                Health::Stale("there is no leader".into()),
+                (200, "the store may be behind: there is no leader\n"),
+            ),
+            (
+                Health::ReadOnly("the disk is full".into()),
+                (200, "the store takes no writes: the disk is full\n"),
+            ),
+            (Health::Ready, (200, "")),
+        ] {
+            *store.0.lock() = health.clone();
+            let (status, text) = call(&router, "192.0.2.1:1", "GET", "/ready", "").await;
+            assert_eq!((status, text.as_str()), want, "{health:?}");
+        }
     }
 }

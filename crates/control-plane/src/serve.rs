@@ -14,7 +14,7 @@ use graticule_runtime::{
     tls,
 };
 
-use crate::diagnostics;
+use crate::diagnostics::{self, Readiness};
 
 /// Why a listener cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +178,7 @@ pub struct DiagnosticsDeps<'a> {
 /// The listener cannot start.
 pub async fn serve_diagnostics(
     settings: &Diagnostics,
-    ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> Readiness + Clone + Send + Sync + 'static,
     deps: DiagnosticsDeps<'_>,
 ) -> Result<SocketAddr, ServeError> {
     let address = address("diagnostics", "0.0.0.0", settings.server_port)?;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use graticule_api::Backups;
 use graticule_runtime::settings::{General, StoreSettings};
 use graticule_runtime::{Clock, Random, host};
-use graticule_store::{MemoryStore, Store};
+use graticule_store::seal::{KeyFileError, Sealer};
+use graticule_store::{MemoryStore, Revision, Store};
 use graticule_store_raft::{Deps, FileSystem, Options, RaftStore};
 
 /// Values of `store.type`.
@@ -16,12 +18,57 @@ pub const TYPES: [&str; 2] = ["raft", "memory"];
 pub struct Opened {
     store: Arc<dyn Store>,
     raft: Option<Arc<RaftStore>>,
+    sealer: Arc<Sealer>,
+    was_empty: bool,
+}
+
+/// Why `store.encryption.keyFile` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// It cannot be read.
+    #[error("store.encryption.keyFile: {file}")]
+    Io {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not of the form that it must have.
+    #[error("store.encryption.keyFile: {file}")]
+    Form {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        #[source]
+        source: KeyFileError,
+    },
+}
+
+/// The keys of secrets at rest.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn sealer(settings: &StoreSettings) -> Result<Sealer, KeysError> {
+    let file = &settings.encryption.key_file;
+    if file.is_empty() {
+        return Ok(Sealer::NONE);
+    }
+    let text =
+        std::fs::read_to_string(file).map_err(|source| KeysError::Io { file: file.clone(), source })?;
+    Sealer::parse(&text).map_err(|source| KeysError::Form { file: file.clone(), source })
 }
 
 impl Opened {
     /// The store.
     pub fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
+    }
+
+    /// What backups need, once the control plane has made its own objects.
+    pub fn backups(&self) -> Backups {
+        let untouched_at = self.was_empty.then(|| self.store.snapshot().revision());
+        Backups { sealer: self.sealer.clone(), untouched_at }
     }
 
     /// Ends the store in good order, once nobody writes any more.
@@ -44,18 +91,25 @@ pub async fn open(
     clock: &Clock,
     random: &Random,
 ) -> Result<Opened> {
+    let sealer = Arc::new(sealer(settings)?);
     if settings.r#type == "memory" {
         tracing::warn!("store.type memory: nothing survives a restart");
-        return Ok(Opened { store: memory(clock), raft: None });
+        return Ok(Opened { store: memory(clock), raft: None, sealer, was_empty: true });
     }
     let data_dir = data_dir
         .unwrap_or_else(|| settings.data_dir(general, name, host::is_root(), |name| std::env::var_os(name)));
     tracing::info!(data_dir = %data_dir.display(), "opening the store");
     let disk = FileSystem::open(&data_dir).context("store.dataDir (--data-dir)")?;
     let deps = Deps { disk: Arc::new(disk), clock: clock.clone(), random: random.clone() };
-    let options = Options { name: host::name(), ..Options::default() };
+    let options = Options {
+        name: host::name(),
+        snapshots_kept: usize::try_from(settings.snapshots_kept).unwrap_or(usize::MAX),
+        sealer: sealer.clone(),
+        ..Options::default()
+    };
     let raft = Arc::new(RaftStore::open(options, deps).await.context("store")?);
-    Ok(Opened { store: raft.clone(), raft: Some(raft) })
+    let was_empty = raft.snapshot().revision() == Revision(0);
+    Ok(Opened { store: raft.clone(), raft: Some(raft), sealer, was_empty })
 }
 
 /// A store that forgets: for status.

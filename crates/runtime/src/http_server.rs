@@ -14,6 +14,7 @@ use hyper_util::server::conn::auto;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+pub use self::activity::Progress;
 use crate::supervisor::BoxError;
 use crate::{Connection, Drain};
 
@@ -24,8 +25,8 @@ pub struct HttpLimits {
     pub header_read_timeout: Duration,
     /// Life of a connection on which no request is in progress. Default 120 s.
     pub idle_timeout: Duration,
-    /// Longest time without the end of a request while there is one in progress: reading its body, handling it
-    /// and writing the answer. Default none, because streams last.
+    /// Longest time without the end of a request, or a sign of its [`Progress`], while there is one in progress:
+    /// reading its body, handling it and writing the answer. Default none, because streams last.
     pub request_timeout: Option<Duration>,
     /// Bytes of one request head. Default 64 KiB.
     pub max_header_bytes: usize,
@@ -53,7 +54,8 @@ impl Default for HttpLimits {
 }
 
 /// Serves until drained: then takes no more connections, lets requests in progress finish, and drops what
-/// is left when the drain is forced. Each request carries the connection's [`Peer`](crate::Peer) in its extensions.
+/// is left when the drain is forced. Each request carries the connection's [`Peer`](crate::Peer) and its [`Progress`]
+/// in its extensions.
 pub async fn serve_http<S, B>(
     service: S,
     incoming: impl Stream<Item = io::Result<Connection>> + Send,
@@ -134,6 +136,7 @@ async fn serve_connection<S, B>(
     let service = service_fn(move |mut request: Request<RequestBody>| {
         let in_progress = activity.begin();
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(activity.progress());
         let answer = service.clone().oneshot(request);
         async move { answer.await.map(|response| response.map(|body| in_progress.until_end_of(body))) }
     });

@@ -26,7 +26,7 @@ pub mod version;
 
 pub use clock::{Clock, ClockHand};
 pub use drain::{Drain, DrainSignal};
-pub use http_server::{HttpLimits, serve_http};
+pub use http_server::{HttpLimits, Progress, serve_http};
 pub use listen::{BindError, Connection, Incoming, ListenLimits, Peer, TcpAcceptor, WhenFull};
 pub use random::{Random, instance_id};
 pub use supervisor::{Backoff, Spawner, Supervisor, TaskFailed};

@@ -148,6 +148,15 @@ fn index() -> Value {
             "product": text("Name of the product."),
             "version": text("Version that clients compare with their own."),
             "basedOnKuma": text("Version of Kuma that this one is compatible with."),
+            "store": {
+                "type": "object",
+                "description": "What is wrong with the store; absent when all is well.",
+                "required": ["state", "reason"],
+                "properties": {
+                    "state": {"enum": ["stale", "readOnly"], "description": "Reads may be old, or writes fail."},
+                    "reason": text("Why."),
+                },
+            },
         },
     })
 }
@@ -303,6 +312,8 @@ fn parameters() -> Value {
         "include": query("include", "`diff`: what the shadow policies change.", json!({"enum": ["diff"]})),
         "include_eds": query("include_eds", "Whether endpoints are part of the answer.", json!({"enum": ["true", "false"]})),
         "adminFormat": query("format", "`json`, or text without it.", text()),
+        "force": query("force", "Replaces a store that is newer than the backup, or of another control plane.", json!({"type": "boolean", "default": false})),
+        "dryRun": query("dryRun", "Says what would change and changes nothing.", json!({"type": "boolean", "default": false})),
         "usedonly": query("usedonly", "Leaves out what was never written.", json!({"enum": ["true", "false"]})),
     })
 }

@@ -53,6 +53,8 @@ const PATHS: &[&str] = &[
     "/openapi.json",
     "/openapi.yaml",
     "/schemas/{file}",
+    "/_backup",
+    "/_restore",
 ];
 
 /// All paths, as templates with `{parameters}`.

@@ -16,6 +16,8 @@ pub(super) struct Operation {
     query: &'static [&'static str],
     /// Schema of the body, if there is one.
     body: Option<Value>,
+    /// Whether the body is a file instead.
+    takes_file: bool,
     /// Status, description and content of success.
     success: Vec<(u16, &'static str, Content)>,
     /// Names of responses that are no success, in the components.
@@ -34,6 +36,8 @@ enum Content {
     /// YAML alone.
     Yaml(Value),
     Text(&'static str),
+    /// Bytes.
+    File,
 }
 
 /// Answers that any request may get.
@@ -78,6 +82,7 @@ impl Operation {
             summary: summary.into(),
             query: &[],
             body: None,
+            takes_file: false,
             success: vec![(200, "The answer.", Content::Document(answer))],
             errors: &[],
             is_deprecated: false,
@@ -119,6 +124,7 @@ impl Operation {
                     json!({"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}}})
                 }
                 Content::Yaml(schema) => json!({"application/yaml": {"schema": schema}}),
+                Content::File => json!({"application/octet-stream": {"schema": {}}}),
                 Content::Text(media_type) => {
                     let mut content = Map::new();
                     content.insert((*media_type).to_owned(), json!({"schema": {"type": "string"}}));
@@ -141,6 +147,10 @@ impl Operation {
         if !self.query.is_empty() {
             let reference = |name: &&str| json!({"$ref": format!("#/components/parameters/{name}")});
             out["parameters"] = self.query.iter().map(reference).collect();
+        }
+        if self.takes_file {
+            out["requestBody"] =
+                json!({"required": true, "content": {"application/octet-stream": {"schema": {}}}});
         }
         if let Some(schema) = &self.body {
             out["requestBody"] = json!({
@@ -504,6 +514,40 @@ fn system(target: &Target, path: &str) -> Operation {
             let operation = get(&format!("getOpenApi{format}"), "This document.", object());
             let content = if format == "Yaml" { Content::Yaml(object()) } else { Content::Json(object()) };
             operation.content(content)
+        }
+        Target::Backup => {
+            let summary = "Everything that the store holds at one revision, as a backup file.";
+            get("getBackup", summary, Value::Null).content(Content::File).errors(&["403"])
+        }
+        Target::Restore => {
+            let number =
+                |description: &str| json!({"type": "integer", "minimum": 0, "description": description});
+            let counts = json!({"type": "object", "properties": {
+                "kind": {"type": "string"},
+                "created": number("Only in the backup."),
+                "updated": number("Different in the backup."),
+                "deleted": number("Not in the backup."),
+                "unchanged": number("The same."),
+            }});
+            let answer = json!({
+                "type": "object",
+                "required": ["dryRun", "revisionBefore", "revision", "changes", "kinds", "backup"],
+                "properties": {
+                    "dryRun": {"type": "boolean", "description": "Whether nothing was changed."},
+                    "revisionBefore": number("Revision of the store before."),
+                    "revision": number("Revision of the store now."),
+                    "changes": number("How many resources differ."),
+                    "kinds": {"type": "array", "items": counts},
+                    "needsForce": {"type": ["string", "null"], "description": "What `force` is needed for."},
+                    "backup": {"type": "object", "description": "What the file says of itself."},
+                },
+            });
+            let summary = "Replaces everything that the store holds by what a backup file holds, at once.";
+            let operation = get("restoreBackup", summary, Value::Null).content(Content::Json(answer));
+            let mut operation = operation.query(&["force", "dryRun"]).errors(&["403", "408", "409", "413"]);
+            operation.method = Method::POST;
+            operation.takes_file = true;
+            operation
         }
         Target::Schema(_) => get("getSchema", "The JSON Schema of a kind.", object()),
         Target::GuiRoot => {

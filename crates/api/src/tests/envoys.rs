@@ -38,6 +38,7 @@ fn mk_asked(change: impl FnOnce(&mut Options)) -> Server {
         instance: Instance::default(),
         config: Value::Null,
         mesh_setup: MeshSetup::default(),
+        backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(Told),
     };

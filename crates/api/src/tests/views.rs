@@ -178,6 +178,7 @@ async fn answers_of_a_policy_engine() {
         instance: Instance::default(),
         config: Value::Null,
         mesh_setup: MeshSetup::default(),
+        backups: Backups::default(),
         inspector: Arc::new(OnePolicy),
         admin: Arc::new(NoEnvoyAdmin),
     };

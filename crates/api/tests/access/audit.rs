@@ -205,3 +205,40 @@ async fn every_write_is_one_line() {
     assert!(!all.contains("c2VjcmV0") && !all.contains(&token), "no contents: {all}");
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+#[tokio::test]
+async fn backups_and_restores_are_lines_too() {
+    let server = mk_server(|_| {});
+    let dir = std::env::temp_dir().join(format!("graticule-audit-backup-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("audit.log");
+    let audit = AuditLog::default();
+    let settings = AuditSettings { path: path.display().to_string(), ..AuditSettings::default() };
+    audit.open(&settings, server.clock.clone()).unwrap();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(audit));
+    let mut log = Log { path, seen: 0 };
+    for (peer, method, path, want) in [
+        (
+            LOCAL,
+            "GET",
+            "/_backup",
+            json!({"operation": "back up", "outcome": "done", "revision": 2, "kind": "backup"}),
+        ),
+        (REMOTE, "GET", "/_backup", json!({"operation": "back up", "outcome": "refused", "status": 403})),
+        (
+            REMOTE,
+            "POST",
+            "/_restore?force=true",
+            json!({"operation": "restore", "outcome": "refused", "kind": "backup"}),
+        ),
+        (LOCAL, "POST", "/_restore", json!({"operation": "restore", "outcome": "refused", "status": 400})),
+    ] {
+        server.send(peer, method, path, "", "no backup").await;
+        let lines = log.new_lines();
+        assert_eq!(lines.len(), 1, "{method} {path}: {lines:?}");
+        for (field, value) in want.as_object().unwrap() {
+            assert_eq!(lines[0][field], *value, "{method} {path}: {field} of {}", lines[0]);
+        }
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}

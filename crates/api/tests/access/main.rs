@@ -44,6 +44,7 @@ fn mk_server(change: impl FnOnce(&mut Options)) -> Server {
         instance: Instance::default(),
         config: Value::Null,
         mesh_setup: MeshSetup::default(),
+        backups: graticule_api::Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };
@@ -69,7 +70,7 @@ impl Server {
             self.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
         let status = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(bytes.to_vec()).unwrap())
+        (status, String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// A user token of the administrator's making.

@@ -17,7 +17,7 @@ use crate::Connection;
 const HTTP2_PREFACE: [u8; 3] = *b"PRI";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// Nothing of a request has arrived.
     Quiet,
     /// A part of a request's head has arrived (HTTP/1.1).
@@ -96,6 +96,11 @@ impl Activity {
         InProgress(self.0.clone())
     }
 
+    /// What a request that takes long tells its progress.
+    pub(super) fn progress(&self) -> Progress {
+        Progress(self.0.clone())
+    }
+
     fn bytes_arrived(&self) {
         self.0.send_if_modified(|phase| {
             let is_first = *phase == Phase::Quiet;
@@ -114,6 +119,19 @@ impl Activity {
             }
             was_head
         });
+    }
+}
+
+/// In the extensions of every request: for requests that move much data, so that
+/// [`request_timeout`](super::HttpLimits::request_timeout) limits their pauses instead of the whole.
+#[derive(Debug, Clone)]
+pub struct Progress(Arc<watch::Sender<Phase>>);
+
+impl Progress {
+    /// The request has got on: its time begins anew.
+    pub fn made(&self) {
+        // Whoever watches looks again, and starts to wait from now.
+        self.0.send_modify(|_| {});
     }
 }
 

@@ -20,10 +20,16 @@ fn limits() -> HttpLimits {
     }
 }
 
-/// `/slow` never answers.
+/// `/slow` never answers; `/long` takes 25 seconds and says every 5 that it gets on.
 async fn answer(request: Request<RequestBody>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
     if request.uri().path() == "/slow" {
         std::future::pending::<()>().await;
+    }
+    if request.uri().path() == "/long" {
+        for _ in 0..5 {
+            tokio::time::sleep(5 * SECOND).await;
+            request.extensions().get::<Progress>().expect("every request has it").made();
+        }
     }
     Ok(Response::new(Full::new(Bytes::from_static(b"hello"))))
 }
@@ -69,6 +75,7 @@ async fn slow_clients_lose_their_connection() {
         ("half a head, then the rest too late", vec!["GET / HTTP/1.1\r\n", "host: x\r\n\r\n"], 1.5, 0),
         ("an idle connection after an answer", vec![GET], 60.0, 1),
         ("two requests with a pause longer than a head may take", vec![GET, GET], 61.5, 2),
+        ("an answer that takes long and gets on", vec!["GET /long HTTP/1.1\r\nhost: x\r\n\r\n"], 85.0, 1),
         ("no answer in time", vec!["GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"], 10.0, 0),
         ("HTTP/2 without requests", vec!["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"], 20.0, 0),
     ] {

@@ -104,11 +104,29 @@ pub struct StoreSettings {
     pub data_dir: String,
     /// Switches the guards of deletions off.
     pub unsafe_delete: bool,
+    /// Snapshots of `raft` that are kept on the disk.
+    pub snapshots_kept: u32,
+    /// Encryption of secrets.
+    pub encryption: Encryption,
+}
+
+/// `store.encryption`: secrets at rest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Encryption {
+    /// File with keys; empty = secrets are stored as they are.
+    pub key_file: String,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        StoreSettings { r#type: "raft".into(), data_dir: String::new(), unsafe_delete: false }
+        StoreSettings {
+            r#type: "raft".into(),
+            data_dir: String::new(),
+            unsafe_delete: false,
+            snapshots_kept: 2,
+            encryption: Encryption::default(),
+        }
     }
 }
 
@@ -130,6 +148,17 @@ impl StoreSettings {
             "store.unsafeDelete",
             "STORE_UNSAFE_DELETE",
             "delete meshes with Dataplanes and zones that are online",
+        ),
+        setting(
+            "store.snapshotsKept",
+            "STORE_SNAPSHOTS_KEPT",
+            "snapshots of the embedded store that are kept on the disk, at least 1",
+        ),
+        setting(
+            "store.encryption.keyFile",
+            "STORE_ENCRYPTION_KEY_FILE",
+            "file with keys that encrypt secrets on disk, between members and in backups: lines `ID BASE64`, the first one \
+             encrypts, all decrypt; `grat generate encryption-key` makes one; empty: secrets are stored as they are",
         ),
     ];
 

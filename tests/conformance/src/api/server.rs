@@ -57,6 +57,7 @@ pub(crate) fn start(suite: &str, dir: &Path, case: &Case) -> Result<Router> {
         instance: Instance::default(),
         config: json!({}),
         mesh_setup: MeshSetup::default(),
+        backups: graticule_api::Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };

@@ -113,11 +113,20 @@ pub(crate) async fn run(shared: Arc<Shared>, mut running: Running) {
         let Some(failure) = failure else { return };
         tracing::error!(reason = failure, "the store cannot write; it tries again until it can");
         shared.leadership.send_modify(|leadership| leadership.leader = Leader::Unknown);
-        *shared.health.write() = Health::ReadOnly(failure);
+        *shared.health.write() = Health::ReadOnly(for_clients(failure));
         let Some(next) = restart(&shared).await else { return };
         running = next;
         tracing::info!("the store writes again");
         *shared.running.write() = Some(running.clone());
+    }
+}
+
+/// What clients hear of a failure; the log has all of it. openraft passes errors on as text only.
+fn for_clients(reason: String) -> String {
+    if reason.to_lowercase().contains("no space left") {
+        "the disk is full; reads go on".into()
+    } else {
+        reason
     }
 }
 
@@ -133,7 +142,7 @@ async fn restart(shared: &Arc<Shared>) -> Option<Running> {
             Err(error) => {
                 let reason = chain(&error);
                 tracing::warn!(reason, "the store still cannot write");
-                *shared.health.write() = Health::ReadOnly(reason);
+                *shared.health.write() = Health::ReadOnly(for_clients(reason));
             }
         }
     }

@@ -367,6 +367,23 @@ async fn a_full_disk_refuses_writes_and_recovers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_does_not_fit_is_said_and_survived() {
+    let disk = MemoryDisk::new();
+    let store = RaftStore::open(Options::default(), deps(disk.clone())).await.expect("opens");
+    store.commit(Txn::put(mk_mesh("m", 1))).await.expect("written");
+    disk.set_full(true);
+    store.take_snapshot().await.expect("asked for");
+    let full = Health::ReadOnly("the disk is full; reads go on".into());
+    eventually("it says so", async || store.health() == full).await;
+    let error = store.commit(Txn::put(mk_mesh("m", 2))).await.expect_err("refused");
+    assert!(matches!(&error, CommitError::Unavailable(reason) if reason.contains("disk is full")), "{error}");
+    assert_eq!(read(&store, "m"), Some(1), "reads go on");
+    disk.set_full(false);
+    eventually("writes work again", async || store.commit(Txn::put(mk_mesh("m", 3))).await.is_ok()).await;
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_disk_loses_nothing_and_recovers_in_place() {
     let disk = MemoryDisk::new();
     let store = RaftStore::open(Options::default(), deps(disk.clone())).await.expect("opens");

@@ -11,6 +11,9 @@ pub(crate) const PROFILE: &str = "quick-release";
 const PROGRAMS: [&str; 5] =
     ["graticule-global-cp", "graticule-zone-cp", "graticule-dp-agent", "graticule-cli", "graticule-demo-app"];
 
+/// Features that the programs have here and that the default build leaves out.
+pub(crate) const FEATURES: &str = "graticule-global-cp/etcd,graticule-zone-cp/etcd";
+
 /// Root of the checkout.
 pub(crate) fn root() -> PathBuf {
     graticule_testkit::binaries::root()
@@ -25,6 +28,10 @@ pub(crate) fn target_dir() -> PathBuf {
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
+    if let Ok(this) = std::env::current_exe() {
+        // Build scripts that call protoc get this program, see `xtask/protoc/protoc`.
+        command.env("XTASK_PROTOC", this);
+    }
     command
 }
 
@@ -38,7 +45,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Builds our programs; gives their directory.
 pub(crate) fn build_programs() -> Result<PathBuf> {
-    let mut build = command(&["build", "--locked", "--profile", PROFILE]);
+    let mut build = command(&["build", "--locked", "--profile", PROFILE, "--features", FEATURES]);
     for program in PROGRAMS {
         build.args(["--package", program]);
     }

@@ -9,16 +9,28 @@ use crate::{cargo, codegen, codegen_protos, codegen_schemas, settings, tidy, too
 /// Everything that CI runs: verify, then unit tests, then end-to-end tests with real Envoys.
 pub(crate) fn test() -> Result<()> {
     let envoy = tools::envoy()?;
+    let etcd = etcd();
     step("formatting, lints, structure");
     verify()?;
     step("programs for the end-to-end tests");
     let bin_dir = cargo::build_programs()?;
     let prepare = |command: &mut Command| {
         command.env("ENVOY_BIN", &envoy).env("GRATICULE_BIN_DIR", &bin_dir);
+        if let Some(etcd) = &etcd {
+            command.env("ETCD_BIN", etcd);
+        }
     };
     step("unit, property, golden, protocol and conformance tests");
-    let mut unit =
-        cargo::command(&["test", "--locked", "--workspace", "--exclude", "graticule-e2e", "--no-fail-fast"]);
+    let mut unit = cargo::command(&[
+        "test",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "graticule-e2e",
+        "--no-fail-fast",
+        "--features",
+        cargo::FEATURES,
+    ]);
     prepare(&mut unit);
     let unit = cargo::run(&mut unit);
     step("end-to-end tests with real processes and real Envoys");
@@ -27,7 +39,19 @@ pub(crate) fn test() -> Result<()> {
     e2e.args(["--", "--test-threads=1"]);
     let e2e = cargo::run(&mut e2e);
     ensure!(unit.is_ok() && e2e.is_ok(), "tests failed; see above");
+    if etcd.is_none() {
+        println!("\nskipped: the tests of the store over etcd, because there is no etcd (see the beginning)");
+    }
     Ok(())
+}
+
+/// The real etcd, if there can be one here; said if not.
+fn etcd() -> Option<std::path::PathBuf> {
+    let found = tools::etcd();
+    if let Err(error) = &found {
+        println!("the tests of the store over etcd will be skipped: {error:#}");
+    }
+    found.ok()
 }
 
 /// End-to-end tests only; `arguments` go to the test runner.
@@ -36,6 +60,9 @@ pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
     let bin_dir = cargo::build_programs()?;
     let mut command = cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--"]);
     command.arg("--test-threads=1").args(arguments);
+    if let Some(etcd) = etcd() {
+        command.env("ETCD_BIN", etcd);
+    }
     cargo::run(command.env("ENVOY_BIN", envoy).env("GRATICULE_BIN_DIR", bin_dir))
 }
 
@@ -46,6 +73,8 @@ pub(crate) fn verify() -> Result<()> {
         "clippy",
         "--locked",
         "--workspace",
+        "--features",
+        cargo::FEATURES,
         "--all-targets",
         "--",
         "-D",

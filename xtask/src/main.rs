@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -105,6 +106,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if graticule_protoc::is_call(&arguments) {
+        return protoc(arguments);
+    }
     let outcome = match Arguments::parse().command {
         Command::Demo { once, dir } => demo::run(once, dir),
         Command::Test => check::test(),
@@ -129,7 +134,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// A build script of a dependency takes this program for `protoc`, see `xtask/protoc/protoc`.
+fn protoc(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    match graticule_protoc::Call::parse(arguments).and_then(|call| call.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // A build script shows what is said here; if nobody reads, the exit code says it.
+            let _ = writeln!(std::io::stderr(), "protoc: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn print_tools() -> Result<()> {
     println!("envoy: {}", tools::envoy()?.display());
+    match tools::etcd() {
+        Ok(path) => println!("etcd: {}", path.display()),
+        Err(error) => println!("etcd: none: {error:#}"),
+    }
     Ok(())
 }

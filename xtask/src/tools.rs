@@ -33,6 +33,40 @@ pub(crate) fn envoy() -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// `$ETCD_BIN`, else `etcd` in `PATH`, else Debian's package, when this is Debian and there is the right to install it.
+pub(crate) fn etcd() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ETCD_BIN") {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "ETCD_BIN={} is no file", path.display());
+        return Ok(path);
+    }
+    if let Some(path) = in_path("etcd") {
+        return Ok(path);
+    }
+    install_etcd().context(
+        "no etcd: set ETCD_BIN to an etcd (3.4 or newer), or put one into PATH, or run this on Debian as root, so that \
+         the package etcd-server can be installed",
+    )?;
+    in_path("etcd").context("the package etcd-server brought no program etcd")
+}
+
+fn install_etcd() -> Result<()> {
+    ensure!(Path::new("/etc/debian_version").is_file(), "this is not Debian");
+    ensure!(is_root(), "installing needs root");
+    println!("installing the package etcd-server");
+    let apt = |arguments: &[&str]| {
+        cargo::run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends", "etcd-server"];
+    // The lists of packages may be missing or old.
+    apt(&install).or_else(|_| apt(&["update", "--quiet"]).and_then(|()| apt(&install)))
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())

@@ -12,7 +12,9 @@ use graticule_identity::tokens::StaticKey;
 use graticule_model::{GoDuration, name};
 use graticule_runtime::audit::AuditSettings;
 use graticule_runtime::config::Setting;
-use graticule_runtime::settings::{Defaults, Diagnostics, General, Role, StoreSettings, schema, setting};
+use graticule_runtime::settings::{
+    Defaults, Diagnostics, EtcdSettings, General, Role, StoreSettings, schema, setting,
+};
 use serde::{Deserialize, Serialize};
 
 /// All settings of a zone.
@@ -307,6 +309,7 @@ pub(crate) fn program() -> Program<Settings> {
         SITE_SETTINGS,
         General::SETTINGS,
         StoreSettings::SETTINGS,
+        EtcdSettings::SETTINGS,
         ApiServer::SETTINGS,
         Access::SETTINGS,
         Defaults::SETTINGS,
@@ -323,7 +326,7 @@ pub(crate) fn program() -> Program<Settings> {
 fn check(settings: &Settings) -> Vec<String> {
     let mut findings = Findings::default();
     findings.site(&settings.mode.0, "zone", &settings.environment);
-    findings.one_of("store.type", &settings.store.r#type, &graticule_control_plane::store::TYPES);
+    findings.store(&settings.store);
     findings.outcome(graticule_control_plane::store::sealer(&settings.store));
     let Settings { general, api_server, access, diagnostics, dp_server, .. } = settings;
     findings.common(general, api_server, access, diagnostics);

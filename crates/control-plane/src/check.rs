@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use graticule_api::{Access, ApiServer};
-use graticule_runtime::settings::{Diagnostics, General};
+use graticule_runtime::settings::{Diagnostics, General, StoreSettings};
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::tls::{self, CertOptions, ServerCert};
 use graticule_runtime::{Clock, Random};
 
-use crate::keys;
 use crate::serve::{client_authorities, tls_versions};
 use crate::settings::Environment;
+use crate::{etcd, keys};
 
 /// What was found, in order.
 #[derive(Debug, Default)]
@@ -64,6 +64,16 @@ impl Findings {
             self.add(format!("mode: {mode:?} is run by another program; this one is {expected}-cp"));
         }
         self.one_of("environment", &environment.0, &["universal"]);
+    }
+
+    /// `store.type`, and what it needs.
+    pub fn store(&mut self, store: &StoreSettings) {
+        self.one_of("store.type", &store.r#type, &crate::store::TYPES);
+        if store.r#type == "etcd"
+            && let Err(error) = etcd::check(&store.etcd)
+        {
+            self.add(error);
+        }
     }
 
     /// An IP address.

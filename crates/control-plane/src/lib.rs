@@ -4,6 +4,7 @@ pub mod check;
 pub mod command;
 mod defaults;
 pub mod diagnostics;
+mod etcd;
 pub mod keys;
 mod report;
 pub mod serve;

@@ -11,13 +11,16 @@ use graticule_store::seal::{KeyFileError, Sealer};
 use graticule_store::{MemoryStore, Revision, Store};
 use graticule_store_raft::{Deps, FileSystem, Options, RaftStore};
 
+use crate::etcd::Etcd;
+
 /// Values of `store.type`.
-pub const TYPES: [&str; 2] = ["raft", "memory"];
+pub const TYPES: [&str; 3] = ["raft", "etcd", "memory"];
 
 /// The store of config, and how it ends.
 pub struct Opened {
     store: Arc<dyn Store>,
     raft: Option<Arc<RaftStore>>,
+    etcd: Option<Etcd>,
     sealer: Arc<Sealer>,
     was_empty: bool,
 }
@@ -76,13 +79,17 @@ impl Opened {
         if let Some(raft) = self.raft {
             raft.close().await;
         }
+        if let Some(etcd) = self.etcd {
+            etcd.close().await;
+        }
     }
 }
 
 /// Opens the store; `name` is `global` or `zone-` and the zone's name, `data_dir` the argument of that name.
 ///
 /// # Errors
-/// The data directory cannot be used, or a file in it is damaged or of a newer version.
+/// The data directory cannot be used, or a file in it is damaged or of a newer version; etcd does not answer or refuses,
+/// or this program was built without it.
 pub async fn open(
     settings: &StoreSettings,
     general: &General,
@@ -94,7 +101,13 @@ pub async fn open(
     let sealer = Arc::new(sealer(settings)?);
     if settings.r#type == "memory" {
         tracing::warn!("store.type memory: nothing survives a restart");
-        return Ok(Opened { store: memory(clock), raft: None, sealer, was_empty: true });
+        return Ok(Opened { store: memory(clock), raft: None, etcd: None, sealer, was_empty: true });
+    }
+    if settings.r#type == "etcd" {
+        let etcd = Etcd::open(&settings.etcd, name, sealer.clone(), clock, random).await?;
+        let store = etcd.store();
+        let was_empty = store.snapshot().revision() == Revision(0);
+        return Ok(Opened { store, raft: None, etcd: Some(etcd), sealer, was_empty });
     }
     let data_dir = data_dir
         .unwrap_or_else(|| settings.data_dir(general, name, host::is_root(), |name| std::env::var_os(name)));
@@ -109,7 +122,7 @@ pub async fn open(
     };
     let raft = Arc::new(RaftStore::open(options, deps).await.context("store")?);
     let was_empty = raft.snapshot().revision() == Revision(0);
-    Ok(Opened { store: raft.clone(), raft: Some(raft), sealer, was_empty })
+    Ok(Opened { store: raft.clone(), raft: Some(raft), etcd: None, sealer, was_empty })
 }
 
 /// A store that forgets: for status.

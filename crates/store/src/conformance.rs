@@ -1,7 +1,7 @@
 //! The suite that every backend passes: the meaning of [`Store`], as code.
 //!
 //! A backend's test calls [`run`] with a function that opens a fresh, empty store which keeps the given number
-//! of batches for readers.
+//! of batches for readers; a backend with replicas also calls [`replicas`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,13 +13,14 @@ use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::{
-    Change, CommitError, Committed, Event, Expect, Feed, Health, Replacement, Revision, Snapshot, Store, Txn,
+    Change, CommitError, Committed, Event, Expect, Feed, Health, Leader, Replacement, Revision, Snapshot, Store, Txn,
     Write,
 };
 
 /// A reader that waits longer than this has lost something.
 const DEADLINE: Duration = Duration::from_secs(20);
 const HISTORY_LEN: usize = 64;
+const HISTORY_LEN_LONG: usize = 4096;
 const HISTORY_LEN_SHORT: usize = 4;
 
 /// Runs the whole suite; panics at the first broken rule.
@@ -41,7 +42,9 @@ where
     feed_lag_resynchronises(&*open(HISTORY_LEN_SHORT).await).await;
     feed_is_cancel_safe(&*open(HISTORY_LEN).await).await;
     feed_ends_with_the_store(open(HISTORY_LEN).await).await;
+    feed_agrees_with_concurrent_writers(open(HISTORY_LEN_LONG).await).await;
     concurrent_writers(open(HISTORY_LEN).await).await;
+    concurrent_transactions_of_several_resources(open(HISTORY_LEN).await).await;
     fences_former_leaders(&*open(HISTORY_LEN).await).await;
 }
 
@@ -171,6 +174,16 @@ async fn replaces_beside_writers(store: Arc<dyn Store>) {
     while let Some(done) = tasks.join_next().await {
         done.expect("writers do not panic");
     }
+/// Runs what is about several replicas of one store; panics at the first broken rule. The function opens a fresh, empty
+/// store with at least two replicas.
+pub async fn replicas<F, Fut>(open: F)
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Vec<Arc<dyn Store>>>,
+{
+    replicas_take_turns(&open(HISTORY_LEN).await).await;
+    replicas_have_the_same_history(open(HISTORY_LEN_LONG).await).await;
+    one_replica_leads(&open(HISTORY_LEN).await).await;
 }
 
 async fn creates_updates_deletes(store: &dyn Store) {
@@ -455,6 +468,124 @@ async fn feed_ends_with_the_store(store: Arc<dyn Store>) {
     assert!(end.is_none());
 }
 
+/// Many writers, and readers that begin anywhere: what a batch says was there before is what the reader has, so nothing
+/// is lost, doubled, reordered or from another time.
+async fn feed_agrees_with_concurrent_writers(store: Arc<dyn Store>) {
+    const WRITERS: u64 = 4;
+    const WRITES: u64 = 30;
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..WRITES {
+                let name = format!("m{}", (writer + n) % 5);
+                let txn = if n % 7 == 6 {
+                    Txn::delete(mesh_key(&name))
+                } else {
+                    Txn::put(with_label(mk_mesh(&name), "n", &format!("{writer}-{n}"))).and_put(
+                        with_label(mk_mesh(&format!("own-{writer}")), "n", &n.to_string()),
+                        Expect::Any,
+                    )
+                };
+                commit(&*store, txn).await;
+            }
+        });
+    }
+    let mut readers = JoinSet::new();
+    for from in [None, Some(Revision(0)), Some(Revision(WRITES / 2))] {
+        let store = store.clone();
+        readers.spawn(async move { mirror_until(&*store, from, "done").await });
+    }
+    while let Some(done) = writers.join_next().await {
+        done.expect("writers do not panic");
+    }
+    commit(&*store, Txn::put(mk_mesh("done"))).await;
+    while let Some(mirror) = readers.join_next().await {
+        assert_same(&mirror.expect("readers do not panic"), &store.snapshot());
+    }
+}
+
+/// Follows the feed until a mesh of this name is there.
+async fn mirror_until(store: &dyn Store, from: Option<Revision>, last: &str) -> Snapshot {
+    let mut feed = store.watch(from);
+    // A reader that begins at a revision has what was there then.
+    let mut mirror: Option<Snapshot> = (from == Some(Revision(0))).then(Snapshot::empty);
+    loop {
+        match next(&mut feed).await {
+            Event::Resync(snapshot) => mirror = Some(snapshot),
+            Event::Batch(batch) => {
+                if let Some(before) = &mirror {
+                    assert_eq!(batch.revision.0, before.revision().0 + 1, "consecutive");
+                    for change in &batch.changes {
+                        assert_eq!(before.get(&change.key), change.old, "{} before the batch", change.key);
+                    }
+                    mirror = Some(before.with(&batch));
+                } else {
+                    // A reader in the middle starts to check with what it is told first.
+                    mirror = Some(store_at(store, batch.revision).await);
+                }
+            }
+        }
+        if let Some(mirror) = &mirror
+            && mirror.contains(&mesh_key(last))
+        {
+            return mirror.clone();
+        }
+    }
+}
+
+/// The snapshot at a revision, rebuilt from the beginning.
+async fn store_at(store: &dyn Store, revision: Revision) -> Snapshot {
+    let mut feed = store.watch(Some(Revision(0)));
+    let mut snapshot = Snapshot::empty();
+    while snapshot.revision() < revision {
+        match next(&mut feed).await {
+            Event::Batch(batch) => snapshot = snapshot.with(&batch),
+            Event::Resync(newer) => return newer,
+        }
+    }
+    snapshot
+}
+
+/// Writers that move something from one resource to another: nobody ever sees one half.
+async fn concurrent_transactions_of_several_resources(store: Arc<dyn Store>) {
+    const WRITERS: u64 = 3;
+    const MOVES: u64 = 10;
+    let amount = |name: &str, amount: i64| with_label(mk_mesh(name), "n", &amount.to_string());
+    commit(&*store, Txn::put(amount("left", 100)).and_put(amount("right", 0), Expect::Any)).await;
+    let read = |snapshot: &Snapshot, name: &str| {
+        let stored = snapshot.get(&mesh_key(name)).expect("stored");
+        let n: i64 = stored.meta.label("n").and_then(|n| n.parse().ok()).expect("a number");
+        (n, stored.meta.version)
+    };
+    let mut tasks = JoinSet::new();
+    for _ in 0..WRITERS {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let mut moved = 0;
+            while moved < MOVES {
+                let snapshot = store.snapshot();
+                let ((left, left_version), (right, right_version)) =
+                    (read(&snapshot, "left"), read(&snapshot, "right"));
+                assert_eq!(left + right, 100, "never half of a transaction");
+                let txn = Txn::default()
+                    .and_put(amount("left", left - 1), Expect::Version(left_version))
+                    .and_put(amount("right", right + 1), Expect::Version(right_version));
+                match store.commit(txn).await {
+                    Ok(_) => moved += 1,
+                    Err(CommitError::Conflict { .. }) => tokio::task::yield_now().await,
+                    Err(error) => panic!("unexpected: {error}"),
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("writers do not panic");
+    }
+    let moved = i64::try_from(WRITERS * MOVES).expect("small");
+    assert_eq!(read(&store.snapshot(), "right").0, moved);
+}
+
 /// Optimistic writers that count up: every increment counts exactly once.
 async fn concurrent_writers(store: Arc<dyn Store>) {
     const WRITERS: u64 = 4;
@@ -499,6 +630,120 @@ async fn fences_former_leaders(store: &dyn Store) {
     }
     assert_eq!(store.snapshot().revision(), committed.revision);
     assert_eq!(store.health(), Health::Ready);
+}
+
+/// What one replica acknowledged counts for the next write at any other, whatever that one has read so far.
+async fn replicas_take_turns(replicas: &[Arc<dyn Store>]) {
+    const ROUNDS: usize = 12;
+    for round in 0..ROUNDS {
+        let store = &replicas[round % replicas.len()];
+        let expect = match round {
+            0 => Expect::Absent,
+            round => Expect::Version(u64::try_from(round).expect("small")),
+        };
+        let txn = Txn::default().and_put(with_label(mk_mesh("m"), "n", &round.to_string()), expect);
+        let committed = store.commit(txn).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        assert_eq!(committed.revision, Revision(u64::try_from(round + 1).expect("small")));
+        assert_eq!(store.snapshot().revision(), committed.revision, "readable where it was acknowledged");
+        let other = &replicas[(round + 1) % replicas.len()];
+        assert_eq!(
+            fail(&**other, Txn::default().and_put(mk_mesh("m"), Expect::Absent)).await,
+            CommitError::Exists(mesh_key("m")),
+            "a refusal is about what is stored, not about what this replica has read"
+        );
+        assert!(commit(&**other, Txn::default()).await.batch.changes.is_empty());
+    }
+    let deleted = commit(&*replicas[0], Txn::delete(mesh_key("m"))).await;
+    for store in &replicas[1..] {
+        let error = fail(&**store, Txn::default().and_delete(mesh_key("m"), Expect::Present)).await;
+        assert_eq!(error, CommitError::NotFound(mesh_key("m")));
+        assert_eq!(store.snapshot().revision(), deleted.revision);
+    }
+}
+
+/// Writers at all replicas; all replicas tell the same story.
+async fn replicas_have_the_same_history(replicas: Vec<Arc<dyn Store>>) {
+    const INCREMENTS: u64 = 25;
+    commit(&*replicas[0], Txn::put(with_label(mk_mesh("counter"), "n", "0"))).await;
+    let mut tasks = JoinSet::new();
+    for (number, store) in replicas.iter().cloned().enumerate() {
+        tasks.spawn(async move {
+            let own = format!("own-{number}");
+            let mut done = 0;
+            while done < INCREMENTS {
+                // A replica may not have read the counter yet.
+                let Some(stored) = store.snapshot().get(&mesh_key("counter")) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let n: u64 = stored.meta.label("n").and_then(|n| n.parse().ok()).expect("a number is stored");
+                let next = with_label(mk_mesh("counter"), "n", &(n + 1).to_string());
+                let txn = Txn::default()
+                    .and_put(next, Expect::Version(stored.meta.version))
+                    .and_put(with_label(mk_mesh(&own), "n", &done.to_string()), Expect::Any);
+                match store.commit(txn).await {
+                    Ok(_) => done += 1,
+                    Err(CommitError::Conflict { .. }) => tokio::task::yield_now().await,
+                    Err(error) => panic!("unexpected: {error}"),
+                }
+            }
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("writers do not panic");
+    }
+    let last = commit(&*replicas[0], Txn::put(mk_mesh("last"))).await.revision;
+    let count = u64::try_from(replicas.len()).expect("small") * INCREMENTS;
+    assert_eq!(last, Revision(count + 2), "every increment counts once");
+    let mut histories = Vec::new();
+    for store in &replicas {
+        let mut feed = store.watch(Some(Revision(0)));
+        let mut history = Vec::new();
+        while history.len() < usize::try_from(last.0).expect("small") {
+            match next(&mut feed).await {
+                Event::Batch(batch) => history.push(batch),
+                // A replica that was opened later has no batches from before.
+                Event::Resync(snapshot) => panic!("resync at {}", snapshot.revision()),
+            }
+        }
+        histories.push(history);
+    }
+    for (number, history) in histories.iter().enumerate() {
+        let revisions: Vec<u64> = history.iter().map(|batch| batch.revision.0).collect();
+        assert_eq!(revisions, (1..=last.0).collect::<Vec<_>>(), "replica {number}");
+        assert_eq!(history, &histories[0], "replica {number} tells what replica 0 tells");
+    }
+    for store in &replicas[1..] {
+        assert_same(&store.snapshot(), &replicas[0].snapshot());
+    }
+}
+
+/// All replicas agree on one leader; only it writes as such.
+async fn one_replica_leads(replicas: &[Arc<dyn Store>]) {
+    let mut terms = Vec::new();
+    let mut leaders = Vec::new();
+    for (number, store) in replicas.iter().enumerate() {
+        let mut leadership = store.leadership();
+        let known = leadership.wait_for(|now| now.leader != Leader::Unknown);
+        let known = tokio::time::timeout(DEADLINE, known).await.expect("somebody leads in time");
+        let known = known.expect("the store is open").clone();
+        terms.push(known.term);
+        if known.leader == Leader::Myself {
+            leaders.push(number);
+        }
+    }
+    let (&[leader], &[term, ..]) = (&leaders[..], &terms[..]) else {
+        panic!("one leads, not {leaders:?}");
+    };
+    assert!(terms.iter().all(|other| *other == term), "one term: {terms:?}");
+    for (number, store) in replicas.iter().enumerate() {
+        let written = store.commit_as(term, Txn::put(mk_mesh(&format!("by-{number}")))).await;
+        if number == leader {
+            written.expect("the leader writes");
+        } else {
+            assert_eq!(written.expect_err("not the leader"), CommitError::Fenced(term));
+        }
+    }
 }
 
 fn at(second: i64) -> Timestamp {

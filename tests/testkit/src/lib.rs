@@ -4,6 +4,7 @@
 //! Development only: nothing in the product depends on it.
 
 pub mod binaries;
+pub mod etcd;
 pub mod federation;
 pub mod http;
 pub mod net;

@@ -2,10 +2,12 @@
 //!
 //! Each part exports its table of [`Setting`]s next to its type; a program joins the tables of its parts.
 
+mod etcd;
 mod kuma;
 
 use serde::{Deserialize, Serialize};
 
+pub use etcd::{EtcdSettings, EtcdTls};
 pub use graticule_settings::setting;
 pub use kuma::{Role, foreign};
 
@@ -98,7 +100,7 @@ impl General {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct StoreSettings {
-    /// `raft` or `memory`.
+    /// `raft`, `etcd` or `memory`.
     pub r#type: String,
     /// Data directory of `raft`; empty = [`data_dir`](Self::data_dir) says.
     pub data_dir: String,
@@ -108,6 +110,8 @@ pub struct StoreSettings {
     pub snapshots_kept: u32,
     /// Encryption of secrets.
     pub encryption: Encryption,
+    /// For `etcd`.
+    pub etcd: EtcdSettings,
 }
 
 /// `store.encryption`: secrets at rest.
@@ -126,6 +130,7 @@ impl Default for StoreSettings {
             unsafe_delete: false,
             snapshots_kept: 2,
             encryption: Encryption::default(),
+            etcd: EtcdSettings::default(),
         }
     }
 }
@@ -136,7 +141,8 @@ impl StoreSettings {
         setting(
             "store.type",
             "STORE_TYPE",
-            "store backend: raft (embedded, durable) or memory (nothing survives a restart)",
+            "store backend: raft (embedded, durable), etcd (an existing cluster, see store.etcd.endpoints) or memory (nothing \
+             survives a restart)",
         ),
         setting(
             "store.dataDir",

@@ -1,0 +1,246 @@
+//! [`Replica`]: this replica's copy of everything, and where in etcd's history it is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use graticule_model::{Key, Resource, Timestamp};
+use graticule_store::codec;
+use graticule_store::history::History;
+use graticule_store::transaction::Applied;
+use graticule_store::{Change, ChangeBatch, Committed, Feed, Revision, Snapshot};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::failure::ContentsError;
+use crate::load::Loaded;
+use crate::wire::Head;
+
+/// Identity of a transaction.
+pub(crate) type ProposalId = [u8; 16];
+
+/// The copy. Written by whoever learns first what is next: the writer of a transaction, or the watch.
+pub(crate) struct Replica {
+    history: History,
+    state: Mutex<State>,
+    /// Revision of etcd that last changed the head, as in `state`.
+    head: watch::Sender<i64>,
+    /// Transactions whose writers still wait, and what became of them.
+    waiting: Mutex<HashMap<ProposalId, Option<Committed>>>,
+}
+
+struct State {
+    snapshot: Snapshot,
+    head: i64,
+    /// Revision of etcd up to which everything was seen.
+    seen: i64,
+    store: String,
+    /// How often everything was read again.
+    resets: u64,
+}
+
+/// Where the copy is.
+#[derive(Debug, Clone)]
+pub(crate) struct Position {
+    /// Everything.
+    pub(crate) snapshot: Snapshot,
+    /// Revision of etcd that last changed the head; 0 = there is none.
+    pub(crate) head: i64,
+    /// The store; empty = nothing was ever written.
+    pub(crate) store: String,
+    /// Changes when transactions may have been missed.
+    pub(crate) resets: u64,
+}
+
+/// What another replica did to one key.
+#[derive(Debug, Clone)]
+pub(crate) struct Delta {
+    /// The key.
+    pub(crate) key: Key,
+    /// What is stored now.
+    pub(crate) new: Option<Resource>,
+}
+
+impl Replica {
+    /// A copy of what was read.
+    pub(crate) fn new(loaded: Loaded, history_len: usize) -> Replica {
+        let (head, store, revision) = describe(&loaded);
+        let snapshot = Snapshot::restore(revision, loaded.resources.into_iter().map(Arc::new));
+        Replica {
+            history: History::new(snapshot.clone(), history_len),
+            state: Mutex::new(State { snapshot, head, seen: loaded.at, store, resets: 0 }),
+            head: watch::channel(head).0,
+            waiting: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.history.snapshot()
+    }
+
+    pub(crate) fn feed(&self, from: Option<Revision>) -> Box<dyn Feed> {
+        self.history.watch(from)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        let state = self.state.lock();
+        Position {
+            snapshot: state.snapshot.clone(),
+            head: state.head,
+            store: state.store.clone(),
+            resets: state.resets,
+        }
+    }
+
+    /// Tells when the copy moves: the revision of etcd that last changed the head.
+    pub(crate) fn moves(&self) -> watch::Receiver<i64> {
+        self.head.subscribe()
+    }
+
+    /// Revision of etcd up to which everything was seen.
+    pub(crate) fn seen(&self) -> i64 {
+        let state = self.state.lock();
+        state.seen.max(state.head)
+    }
+
+    /// Everything up to here was seen.
+    pub(crate) fn note_seen(&self, at: i64) {
+        let mut state = self.state.lock();
+        state.seen = state.seen.max(at);
+    }
+
+    /// A transaction of this replica, computed at `from`, took place at `at`.
+    pub(crate) fn advance(&self, from: &Position, at: i64, store: &str, applied: &Applied) {
+        let mut state = self.state.lock();
+        // Otherwise the watch was faster.
+        if state.head == from.head {
+            store.clone_into(&mut state.store);
+            self.publish(&mut state, at, applied.snapshot.clone(), applied.batch.clone());
+        }
+    }
+
+    /// Another replica's transaction took place at `at`; or one of this replica, whose answer is still on its way.
+    pub(crate) fn follow(&self, at: i64, head: &Head, deltas: Vec<Delta>) -> Result<(), ContentsError> {
+        let mut state = self.state.lock();
+        state.seen = state.seen.max(at);
+        if at <= state.head {
+            return Ok(());
+        }
+        if !state.store.is_empty() && state.store != head.store {
+            return Err(ContentsError::WentBack("another store took the place of this one in etcd".into()));
+        }
+        let revision = Revision(head.revision);
+        if revision.0 != state.snapshot.revision().0 + 1 {
+            let reason = format!("revision {revision} follows revision {}", state.snapshot.revision());
+            return Err(ContentsError::Damaged(reason));
+        }
+        let batch = Arc::new(batch(&state.snapshot, head, deltas)?);
+        let snapshot = state.snapshot.with(&batch);
+        state.store.clone_from(&head.store);
+        self.publish(&mut state, at, snapshot, batch.clone());
+        let Ok(id) = ProposalId::try_from(head.proposal.as_ref()) else { return Ok(()) };
+        if let Some(outcome) = self.waiting.lock().get_mut(&id) {
+            *outcome = Some(Committed { revision, batch });
+        }
+        Ok(())
+    }
+
+    fn publish(&self, state: &mut State, at: i64, snapshot: Snapshot, batch: Arc<ChangeBatch>) {
+        state.snapshot = snapshot.clone();
+        state.head = at;
+        self.history.publish(snapshot, batch);
+        self.head.send_replace(at);
+    }
+
+    /// Everything was read again, because part of the history is gone. Readers resynchronise once, if anything is new;
+    /// what is not new stays the same object. Tells whether anything is.
+    pub(crate) fn replace(&self, loaded: Loaded) -> Result<bool, ContentsError> {
+        let (head, store, revision) = describe(&loaded);
+        let proposal = loaded.head.as_ref().map(|(_, head)| head.proposal.clone()).unwrap_or_default();
+        let mut state = self.state.lock();
+        let known = state.snapshot.revision();
+        if !state.store.is_empty() && state.store != store {
+            return Err(ContentsError::WentBack("another store took the place of this one in etcd".into()));
+        }
+        if revision < known || head < state.head {
+            let reason = format!("etcd has revision {revision} of the store, and this replica saw {known}");
+            return Err(ContentsError::WentBack(reason));
+        }
+        state.seen = loaded.at;
+        if head == state.head {
+            return Ok(false);
+        }
+        let old = state.snapshot.clone();
+        let kept = loaded.resources.into_iter().map(|new| match old.get(&new.key()) {
+            Some(old) if *old == new => old,
+            _ => Arc::new(new),
+        });
+        state.snapshot = Snapshot::restore(revision, kept);
+        state.head = head;
+        state.store = store;
+        state.resets += 1;
+        if let Ok(id) = ProposalId::try_from(proposal.as_ref())
+            && let Some(outcome) = self.waiting.lock().get_mut(&id)
+        {
+            // The changes are part of what was read.
+            let batch = ChangeBatch { revision, committed_at: Timestamp::UNIX_EPOCH, changes: Vec::new() };
+            *outcome = Some(Committed { revision, batch: Arc::new(batch) });
+        }
+        self.history.reset(state.snapshot.clone());
+        self.head.send_replace(head);
+        Ok(true)
+    }
+
+    /// Remembers what becomes of a transaction, until dropped.
+    pub(crate) fn wait_for(&self, id: ProposalId) -> Waiting<'_> {
+        self.waiting.lock().insert(id, None);
+        Waiting { replica: self, id }
+    }
+}
+
+/// Somebody who waits for the outcome of a transaction.
+pub(crate) struct Waiting<'a> {
+    replica: &'a Replica,
+    id: ProposalId,
+}
+
+impl Waiting<'_> {
+    /// What the watch saw of it.
+    pub(crate) fn outcome(&self) -> Option<Committed> {
+        self.replica.waiting.lock().get(&self.id).cloned().flatten()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.replica.waiting.lock().remove(&self.id);
+    }
+}
+
+fn describe(loaded: &Loaded) -> (i64, String, Revision) {
+    match &loaded.head {
+        Some((at, head)) => (*at, head.store.clone(), Revision(head.revision)),
+        None => (0, String::new(), Revision(0)),
+    }
+}
+
+/// The batch that leads from `before` to what `head` says.
+fn batch(before: &Snapshot, head: &Head, mut deltas: Vec<Delta>) -> Result<ChangeBatch, ContentsError> {
+    let committed_at = match head.committed_at {
+        Some(time) => codec::decode_time(time)
+            .map_err(|source| ContentsError::Unreadable { key: "head".into(), source })?,
+        None => Timestamp::UNIX_EPOCH,
+    };
+    deltas.sort_by(|left, right| left.key.cmp(&right.key));
+    let mut changes = Vec::with_capacity(deltas.len());
+    for Delta { key, new } in deltas {
+        let old = before.get(&key);
+        if old.is_none() && new.is_none() {
+            return Err(ContentsError::Damaged(format!("{key} was deleted and never existed")));
+        }
+        changes.push(Change { key, old, new: new.map(Arc::new) });
+    }
+    Ok(ChangeBatch { revision: Revision(head.revision), committed_at, changes })
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,8 @@ use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::{
-    Change, CommitError, Committed, Event, Expect, Feed, Health, Leader, Replacement, Revision, Snapshot, Store, Txn,
-    Write,
+    Change, CommitError, Committed, Event, Expect, Feed, Health, Leader, Replacement, Revision, Snapshot,
+    Store, Txn, Write,
 };
 
 /// A reader that waits longer than this has lost something.
@@ -174,6 +174,8 @@ async fn replaces_beside_writers(store: Arc<dyn Store>) {
     while let Some(done) = tasks.join_next().await {
         done.expect("writers do not panic");
     }
+}
+
 /// Runs what is about several replicas of one store; panics at the first broken rule. The function opens a fresh, empty
 /// store with at least two replicas.
 pub async fn replicas<F, Fut>(open: F)

@@ -123,6 +123,8 @@ mod with {
     mod tests {
         use super::*;
 
+        type Change = fn(&mut EtcdSettings);
+
         #[test]
         fn mistakes_name_their_setting() {
             let good = || EtcdSettings {
@@ -130,12 +132,12 @@ mod with {
                 ..EtcdSettings::default()
             };
             assert_eq!(check(&good()), Ok(()));
-            let with = |change: fn(&mut EtcdSettings)| {
+            let with = |change: Change| {
                 let mut settings = good();
                 change(&mut settings);
                 check(&settings).expect_err("a mistake")
             };
-            let cases: [(fn(&mut EtcdSettings), &str); 9] = [
+            let cases: [(Change, &str); 9] = [
                 (|s| s.endpoints.clear(), "store.etcd: no endpoints"),
                 (|s| s.prefix = "x".into(), "store.etcd: prefix \"x\" must begin with /"),
                 (|s| s.username = "u".into(), "store.etcd.passwordFile: is required"),

@@ -22,6 +22,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 const HOST: &str = "127.0.0.1";
 
 /// `$ETCD_BIN`, else `etcd` in `PATH`; none, said on standard error, when there is none.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub(crate) fn binary() -> Option<PathBuf> {
     let found = graticule_testkit::etcd::binary();
     if found.is_none() {

@@ -2,6 +2,7 @@
 //! must hold of whatever was read. `cargo xtask fuzz` runs them under libFuzzer; the tests of this crate run them
 //! over `corpus/` and over random damage to it.
 
+mod backups;
 mod documents;
 mod federation;
 mod proxies;
@@ -33,7 +34,11 @@ pub const TARGETS: &[Target] = &[
     Target { name: "kds_response", run: federation::kds_response },
     Target { name: "bootstrap", run: proxies::bootstrap },
     Target { name: "xds_request", run: proxies::xds_request },
+    Target { name: "backup", run: backups::backup },
+    Target { name: "backup_chunk", run: backups::chunk },
 ];
+
+pub use backups::samples as backup_samples;
 
 /// The target of a name.
 pub fn target(name: &str) -> Option<Target> {

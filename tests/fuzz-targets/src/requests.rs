@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use graticule_api::{Api, Deps, Instance, MeshSetup, NoEnvoyAdmin, NoInspector, Options};
+use graticule_api::{Api, Backups, Deps, Instance, MeshSetup, NoEnvoyAdmin, NoInspector, Options};
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::{Kind, Meta, Mode, Resource, Timestamp, yaml};
 use graticule_runtime::{Clock, Peer, Random};
@@ -72,6 +72,7 @@ async fn answer(mode: Mode, request: Request<Body>) {
         instance: Instance::default(),
         config: serde_json::json!({}),
         mesh_setup: MeshSetup::default(),
+        backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use graticule_fuzz_targets::{TARGETS, Target, target};
+use graticule_fuzz_targets::{TARGETS, Target, backup_samples, target};
 use graticule_generate::Generator;
 use graticule_kds::wire::Encoded;
 use graticule_model::{Family, Kind, Resource, yaml};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::protobuf::{Struct, Value as ProtoValue};
+use graticule_store::{Revision, Snapshot};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -35,6 +36,8 @@ fn generated(target: Target) -> Vec<Vec<u8>> {
         "yaml_plugin" => documents(Family::Plugin).map(|value| stream([value].into_iter())).collect(),
         "rest_request" => documents(Family::Plugin).map(|value| put(&value)).collect(),
         "kds_request" | "xds_request" => vec![request()],
+        "backup" => vec![backup_samples(&every_kind()).0],
+        "backup_chunk" => backup_samples(&every_kind()).1,
         "kds_response" => Kind::all().filter_map(response).collect(),
         _ => Vec::new(),
     }
@@ -54,6 +57,17 @@ fn put(document: &serde_json::Value) -> Vec<u8> {
         format!("/meshes/{}/{path}/{name}", document["mesh"].as_str().expect("a mesh"))
     };
     format!("PUT {path}\nhost: localhost:5681\ncontent-type: application/json\n\n{document}").into_bytes()
+}
+
+/// A resource of every kind that can be read from a document.
+fn every_kind() -> Snapshot {
+    let resources = Kind::all().filter_map(|kind| {
+        let document = Generator::new(kind as u64).document(kind);
+        Resource::from_stored(kind, &document).ok().map(std::sync::Arc::new)
+    });
+    let snapshot = Snapshot::restore(Revision(7), resources);
+    assert!(snapshot.len() > 20, "{} kinds", snapshot.len());
+    snapshot
 }
 
 fn request() -> Vec<u8> {

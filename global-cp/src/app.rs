@@ -12,7 +12,6 @@ use graticule_control_plane::serve::{
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
 use graticule_kds::net::{AdminBroker, GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
-use graticule_model::labels::Site;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
 use graticule_store::Store;
@@ -32,21 +31,18 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         stores::open(&settings.store, &settings.general, "global", started.data_dir, &clock, &random).await?;
     let (store, soft) = (opened.store(), stores::memory(&clock));
 
-    let site = Site { mode: Mode::Global, zone: "" };
     let skip = settings.defaults.skip_tenant_resources;
-    DefaultObjects {
-        store: &store,
-        site,
-        clock: &clock,
-        random: &random,
+    let objects = DefaultObjects {
+        mode: Mode::Global,
+        zone: String::new(),
+        clock: clock.clone(),
+        random: random.clone(),
         mesh: !settings.defaults.skip_mesh_creation && !skip,
         hostname_generators: !settings.defaults.skip_hostname_generators,
         admin_token: settings.api_server.authn.tokens.bootstrap_admin_token && !skip,
         signing_keys: !skip,
-    }
-    .ensure()
-    .await
-    .context("default objects")?;
+    };
+    objects.start(&store, &spawner).await;
 
     let broker = serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
 

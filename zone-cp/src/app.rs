@@ -1,11 +1,13 @@
 //! Wiring of a zone: store, federation, engine, data plane server, REST API.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use graticule_api::{Api, Backups, Deps, Options, Rules};
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
+use graticule_control_plane::leading::{while_following, while_leading};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
@@ -13,7 +15,6 @@ use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, stor
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
 use graticule_model::Mode;
-use graticule_model::labels::Site;
 use graticule_policy::inputs::ConnectionLife;
 use graticule_runtime::tls::ClientTrust;
 use graticule_runtime::{
@@ -42,6 +43,8 @@ struct Parts {
     instance: String,
     spawner: Spawner,
     envoys: Arc<ZoneEnvoys>,
+    /// Other replicas may serve this zone, too.
+    has_replicas: bool,
 }
 
 /// Starts everything, runs until a signal.
@@ -64,6 +67,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     ));
     let zone = Parts {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
+        has_replicas: settings.store.r#type == "etcd",
         store,
         soft: stores::memory(&clock),
         envoys,
@@ -73,7 +77,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         random,
         instance,
     };
-    zone.default_objects().await?;
+    zone.default_objects().await;
     let federation = if is_federated { Some(zone.federation()?) } else { None };
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
@@ -86,9 +90,20 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     };
     serve_diagnostics(&zone.settings.diagnostics, readiness_of(zone.store.clone()), deps).await?;
     // Last: a process that cannot have its ports must not show up at global.
-    if let Some(client) = federation {
-        let drain = zone.spawner.drain();
-        zone.spawner.essential("federation", async move { client.run(drain).await });
+    if let Some((options, deps)) = federation {
+        let (store, drain) = (zone.store.clone(), zone.spawner.drain());
+        zone.spawner.essential("federation", async move {
+            let connect = |fenced: Arc<dyn Store>| {
+                let mut deps = deps.clone();
+                deps.stores.config = fenced;
+                let (client, drain) = (ZoneClient::new(options.clone(), deps), drain.clone());
+                async move {
+                    client.run(drain).await;
+                    Ok::<(), Infallible>(())
+                }
+            };
+            while_leading("federation", &store, drain.clone(), connect).await
+        });
     }
     tracing::info!(
         version = version::VERSION,
@@ -107,25 +122,24 @@ impl Parts {
         &self.settings.multizone.zone.name
     }
 
-    async fn default_objects(&self) -> Result<()> {
+    /// The leader makes them. Returns when it did, or when another replica leads.
+    async fn default_objects(&self) {
         let skip = self.settings.defaults.skip_tenant_resources;
-        DefaultObjects {
-            store: &self.store,
-            site: Site { mode: self.mode, zone: self.name() },
-            clock: &self.clock,
-            random: &self.random,
+        let objects = DefaultObjects {
+            mode: self.mode,
+            zone: self.name().into(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
             mesh: !self.settings.defaults.skip_mesh_creation && !skip,
             hostname_generators: !self.settings.defaults.skip_hostname_generators,
             admin_token: self.settings.api_server.authn.tokens.bootstrap_admin_token && !skip,
             signing_keys: !skip,
-        }
-        .ensure()
-        .await
-        .context("default objects")
+        };
+        objects.start(&self.store, &self.spawner).await;
     }
 
-    /// What connects to global, and again whenever the connection ends.
-    fn federation(&self) -> Result<ZoneClient> {
+    /// What the leader connects to global with, again whenever the connection ends.
+    fn federation(&self) -> Result<(ZoneOptions, ZoneDeps)> {
         let zone = &self.settings.multizone.zone;
         let trust = if zone.kds.tls_skip_verify {
             ClientTrust::Anybody
@@ -166,7 +180,7 @@ impl Parts {
             instance_id: self.instance.clone(),
             admin: Some(Arc::new(AskedByGlobal(self.envoys.clone()))),
         };
-        Ok(ZoneClient::new(options, deps))
+        Ok((options, deps))
     }
 
     fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {
@@ -195,26 +209,51 @@ impl Parts {
             self.random.clone(),
         );
         let (vip_network, vip_prefix_len) = parse_cidr(&self.settings.ipam.mesh_service.cidr)?;
-        let generators = Generators::new(
-            GeneratorSettings {
-                zone: self.name().into(),
-                derive: DeriveSettings {
-                    vip_network,
-                    vip_prefix_len,
-                    deletion_grace_period: self.settings.mesh_service.deletion_grace_period.to_std(),
-                },
+        let settings = GeneratorSettings {
+            zone: self.name().into(),
+            derive: DeriveSettings {
+                vip_network,
+                vip_prefix_len,
+                deletion_grace_period: self.settings.mesh_service.deletion_grace_period.to_std(),
             },
-            self.store.clone(),
-            observations.clone(),
-            authorities,
-            self.clock.clone(),
-            self.random.clone(),
-        );
+            leads: false,
+        };
         let drain = || self.spawner.drain();
         self.spawner.essential("status of proxies", insights.run(drain()));
         self.spawner.essential("engine", engine.run(drain()));
-        self.spawner.essential("generators", generators.run(drain()));
+        self.run_generators(settings, &observations, &authorities);
         Ok((engine_handle, observations, insights_handle))
+    }
+
+    /// The leader derives and writes, the others only derive.
+    fn run_generators(
+        &self,
+        settings: GeneratorSettings,
+        observations: &Observations,
+        authorities: &Authorities,
+    ) {
+        let (observations, authorities) = (observations.clone(), authorities.clone());
+        let (clock, random, drain) = (self.clock.clone(), self.random.clone(), self.spawner.drain());
+        let until = drain.clone();
+        let run = move |leads: bool, store: Arc<dyn Store>| {
+            let settings = GeneratorSettings { leads, ..settings.clone() };
+            let (observations, authorities) = (observations.clone(), authorities.clone());
+            let generators =
+                Generators::new(settings, store, observations, authorities, clock.clone(), random.clone());
+            let drain = drain.clone();
+            async move {
+                generators.run(drain).await;
+                Ok::<(), Infallible>(())
+            }
+        };
+        let (store, drain, lead) = (self.store.clone(), until.clone(), run.clone());
+        self.spawner.essential("generators", async move {
+            while_leading("generators", &store, drain, |fenced| lead(true, fenced)).await
+        });
+        let (store, drain) = (self.store.clone(), until);
+        self.spawner.essential("authorities of identities", async move {
+            while_following("authorities of identities", &store, drain, || run(false, store.clone())).await
+        });
     }
 
     async fn serve_proxies(
@@ -236,6 +275,7 @@ impl Parts {
                 mode: self.mode,
                 zone: self.name().into(),
                 deregistration_delay: self.settings.xds_server.dataplane_deregistration_delay.to_std(),
+                has_replicas: self.has_replicas,
             },
             self.store.clone(),
             engine.clone(),
@@ -246,6 +286,8 @@ impl Parts {
         );
         let lost = proxies.clone().look_for_lost(self.spawner.drain());
         self.spawner.best_effort("proxies of an earlier run", lost);
+        let found = proxies.clone().look_for_found(self.spawner.drain());
+        self.spawner.best_effort("proxies of other replicas", found);
         let authenticator = TokenAuthenticator {
             keys: self.dataplane_token_keys()?,
             store: self.store.clone(),

@@ -204,7 +204,7 @@ const OWN: &[Setting] = &[
     setting(
         "multizone.zone.globalAddress",
         "MULTIZONE_ZONE_GLOBAL_ADDRESS",
-        "grpcs://host:port of global; empty: the zone stands alone",
+        "grpcs://host:port of global; several replicas are separated by commas; empty: the zone stands alone",
     ),
     setting(
         "multizone.zone.disableOriginLabelValidation",

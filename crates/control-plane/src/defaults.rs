@@ -1,6 +1,7 @@
 //! Objects that a control plane makes by itself when it starts (resources.md §6).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use graticule_api::MeshSetup;
 use graticule_api::setup::NewSigningKey;
@@ -13,10 +14,13 @@ use graticule_model::kinds::zone::Zone;
 use graticule_model::labels::Site;
 use graticule_model::{GoDuration, Key, Kind, Meta, Mode, Resource, defaults};
 use graticule_runtime::supervisor::chain;
-use graticule_runtime::{Clock, Random};
+use graticule_runtime::{Clock, Drain, Random, Spawner};
 use graticule_store::{CommitError, Expect, Store, Txn, Write};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::TokenKeys;
+use crate::leading::{leader_known, while_leading};
 
 const ADMIN: &str = "mesh-system:admin";
 const ADMIN_TOKEN_SECRET: &str = "admin-user-token";
@@ -45,16 +49,23 @@ pub enum EnsureError {
     Token(#[from] graticule_identity::tokens::TokenError),
 }
 
+/// Between two attempts of a leader whose store did not take its objects.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Time that a start waits for a leader.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Makes what is missing; changes nothing that is there.
-pub struct DefaultObjects<'a> {
-    /// Where they go.
-    pub store: &'a Arc<dyn Store>,
-    /// Which control plane this is.
-    pub site: Site<'a>,
+#[derive(Debug, Clone)]
+pub struct DefaultObjects {
+    /// Role of this control plane.
+    pub mode: Mode,
+    /// Own zone name; empty on global.
+    pub zone: String,
     /// Time.
-    pub clock: &'a Clock,
+    pub clock: Clock,
     /// Randomness.
-    pub random: &'a Random,
+    pub random: Random,
     /// Make the mesh `default`.
     pub mesh: bool,
     /// Make the HostnameGenerators.
@@ -65,31 +76,108 @@ pub struct DefaultObjects<'a> {
     pub signing_keys: bool,
 }
 
-impl DefaultObjects<'_> {
+impl EnsureError {
+    /// Whether it may work later: the store cannot write now, or another replica leads.
+    fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            EnsureError::Store {
+                source: CommitError::Unavailable(_) | CommitError::Uncertain(_) | CommitError::Fenced(_),
+                ..
+            }
+        )
+    }
+}
+
+impl DefaultObjects {
+    /// Makes what is missing whenever this replica leads. `tried` hears when that was done or tried once.
+    ///
+    /// # Errors
+    /// What will not work later either.
+    pub async fn keep(
+        self,
+        store: Arc<dyn Store>,
+        drain: Drain,
+        tried: oneshot::Sender<()>,
+    ) -> Result<(), EnsureError> {
+        let tried = Mutex::new(Some(tried));
+        let make = |fenced: Arc<dyn Store>| async {
+            let maker = Maker { what: &self, store: fenced };
+            loop {
+                let outcome = maker.ensure().await;
+                // Nobody may wait for it any more.
+                let _waits = tried.lock().take().map(|tried| tried.send(()));
+                match outcome {
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error = chain(&error), "default objects cannot be stored now");
+                        self.clock.sleep(RETRY).await;
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        let mut make = std::pin::pin!(while_leading("default objects", &store, drain.clone(), make));
+        tokio::select! {
+            outcome = &mut make => outcome,
+            () = drain.signaled() => Ok(()),
+        }
+    }
+
+    /// Keeps them from now on. Returns when this replica has made them, when another one leads, or, so that a control
+    /// plane without its majority can be looked at, when there is no leader for a while.
+    pub async fn start(self, store: &Arc<dyn Store>, spawner: &Spawner) {
+        let (tried, done) = oneshot::channel();
+        let clock = self.clock.clone();
+        spawner.essential("default objects", self.keep(store.clone(), spawner.drain(), tried));
+        if leader_known(store, &clock, LEADER_TIMEOUT).await
+            && store.leadership().borrow().own_term().is_some()
+        {
+            tokio::select! {
+                // An error is the task's, which ends the process.
+                _ = done => {}
+                // Leadership went away meanwhile.
+                () = clock.sleep(LEADER_TIMEOUT) => {}
+            }
+        }
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { mode: self.mode, zone: &self.zone }
+    }
+}
+
+/// The default objects of one store.
+struct Maker<'a> {
+    what: &'a DefaultObjects,
+    store: Arc<dyn Store>,
+}
+
+impl Maker<'_> {
     /// Makes what is missing, the most needed first.
-    pub async fn ensure(&self) -> Result<(), EnsureError> {
-        if self.site.mode != Mode::Global {
+    async fn ensure(&self) -> Result<(), EnsureError> {
+        let what = self.what;
+        if what.mode != Mode::Global {
             self.envoy_admin_authority().await?;
             self.own_zone().await?;
         }
-        if self.site.mode != Mode::FederatedZone {
-            if self.mesh {
+        if what.mode != Mode::FederatedZone {
+            if what.mesh {
                 self.default_mesh().await?;
             }
-            if self.signing_keys {
+            if what.signing_keys {
                 self.signing_key(TokenKind::Zone).await?;
             }
             self.cluster_id().await?;
         }
-        if self.hostname_generators {
-            for generator in defaults::hostname_generators(self.site) {
+        if what.hostname_generators {
+            for generator in defaults::hostname_generators(what.site()) {
                 self.create(generator).await?;
             }
         }
-        if self.signing_keys {
+        if what.signing_keys {
             self.signing_key(TokenKind::User).await?;
         }
-        if self.admin_token {
+        if what.admin_token {
             self.admin_user_token().await?;
         }
         Ok(())
@@ -99,7 +187,7 @@ impl DefaultObjects<'_> {
     async fn create(&self, resource: Resource) -> Result<(), EnsureError> {
         let what = resource.key().to_string();
         let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
-        self.commit(what, Txn { at: Some(self.clock.now()), writes: vec![put] }).await
+        self.commit(what, Txn { at: Some(self.what.clock.now()), writes: vec![put] }).await
     }
 
     async fn commit(&self, what: String, txn: Txn) -> Result<(), EnsureError> {
@@ -119,8 +207,8 @@ impl DefaultObjects<'_> {
         }
         let mesh = Resource::new(Meta::new("", "default"), Mesh::default());
         let key = SigningKey::generate()?.to_pem();
-        let mut txn = mesh_setup().txn(self.site, &self.store.snapshot(), mesh, Some(key));
-        txn.at = Some(self.clock.now());
+        let mut txn = mesh_setup().txn(self.what.site(), &self.store.snapshot(), mesh, Some(key));
+        txn.at = Some(self.what.clock.now());
         self.commit("the mesh \"default\"".into(), txn).await
     }
 
@@ -135,7 +223,7 @@ impl DefaultObjects<'_> {
     }
 
     async fn cluster_id(&self) -> Result<(), EnsureError> {
-        let id = Config { config: self.random.uuid() };
+        let id = Config { config: self.what.random.uuid() };
         self.create(Resource::new(Meta::new("", CLUSTER_ID), id)).await
     }
 
@@ -144,7 +232,7 @@ impl DefaultObjects<'_> {
         if self.has(&Key::new(Kind::GlobalSecret, "", name)) {
             return Ok(());
         }
-        let authority = AdminAuthority::generate(self.clock.now(), self.random.bytes16())?;
+        let authority = AdminAuthority::generate(self.what.clock.now(), self.what.random.bytes16())?;
         self.create(global_secret(name, authority.to_secret())).await
     }
 
@@ -153,18 +241,18 @@ impl DefaultObjects<'_> {
         let snapshot = self.store.snapshot();
         let others: Vec<Key> = snapshot
             .list(Kind::Zone, None)
-            .filter(|zone| zone.meta.name != self.site.zone)
+            .filter(|zone| zone.meta.name != self.what.zone)
             .map(|zone| zone.key())
             .collect();
         for key in others {
             let what = key.to_string();
             let writes = vec![Write::Delete { key, expect: Expect::Any }];
             self.store
-                .commit(Txn { at: Some(self.clock.now()), writes })
+                .commit(Txn { at: Some(self.what.clock.now()), writes })
                 .await
                 .map_err(|source| EnsureError::Store { what, source })?;
         }
-        self.create(Resource::new(Meta::new("", self.site.zone), Zone::default())).await
+        self.create(Resource::new(Meta::new("", &self.what.zone), Zone::default())).await
     }
 
     async fn admin_user_token(&self) -> Result<(), EnsureError> {
@@ -173,8 +261,13 @@ impl DefaultObjects<'_> {
         }
         let claims = UserClaims { name: ADMIN.into(), groups: Some(vec![ADMIN.into()]) };
         let keys = TokenKeys::new(self.store.clone());
-        let token =
-            keys.sign(TokenKind::User, &claims, self.clock.now(), ADMIN_TOKEN_LIFE, &self.random.uuid())?;
+        let token = keys.sign(
+            TokenKind::User,
+            &claims,
+            self.what.clock.now(),
+            ADMIN_TOKEN_LIFE,
+            &self.what.random.uuid(),
+        )?;
         self.create(global_secret(ADMIN_TOKEN_SECRET, token.into_bytes())).await
     }
 }
@@ -205,19 +298,23 @@ mod tests {
     }
 
     async fn ensure(store: &Arc<dyn Store>, mode: Mode, zone: &str, clock: &Clock) {
-        DefaultObjects {
-            store,
-            site: Site { mode, zone },
-            clock,
-            random: &Random::seeded(1),
+        let what = DefaultObjects {
+            mode,
+            zone: zone.into(),
+            clock: clock.clone(),
+            random: Random::seeded(1),
             mesh: true,
             hostname_generators: true,
             admin_token: true,
             signing_keys: true,
-        }
-        .ensure()
-        .await
-        .expect("an empty store takes the default objects");
+        };
+        let (signal, drain) = Drain::new();
+        let (tried, done) = oneshot::channel();
+        let (kept, ()) = tokio::join!(what.keep(store.clone(), drain, tried), async {
+            done.await.expect("a store that leads takes them at once");
+            signal.drain();
+        });
+        kept.expect("an empty store takes the default objects");
     }
 
     #[tokio::test]

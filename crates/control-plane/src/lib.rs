@@ -6,6 +6,7 @@ mod defaults;
 pub mod diagnostics;
 mod etcd;
 pub mod keys;
+pub mod leading;
 mod report;
 pub mod serve;
 pub mod settings;

@@ -1,5 +1,5 @@
-//! The generators of a zone's leader: after every change they derive services, addresses, hostnames, identity and
-//! trust, and write what differs (`view::derive`).
+//! The generators of a zone: after every change they derive services, addresses, hostnames, identity and trust, and the
+//! leader writes what differs (`view::derive`). The other replicas derive to have the same certificate authorities at hand.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use graticule_model::{Key, Kind, Resource};
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, Drain, Random};
 use graticule_store::{CommitError, Event, Expect, Store, Txn, Write};
-use graticule_view::derive::AuthorityReport;
+use graticule_view::derive::{AuthorityReport, AuthoritySource};
 use graticule_view::{DeriveSettings, DeriveState, Derived, DerivedWrite, ResourceSet, derive_meshes};
 
 use crate::authorities::{Authorities, Provided};
@@ -27,6 +27,8 @@ pub struct GeneratorSettings {
     pub zone: String,
     /// Settings of the derivation.
     pub derive: DeriveSettings,
+    /// Whether this replica leads: others write nothing.
+    pub leads: bool,
 }
 
 /// Derives and writes.
@@ -159,7 +161,7 @@ impl Generators {
     /// next derivation starts from it. An error is the time until the next try.
     async fn write(&mut self, derived: Derived) -> Result<(), Duration> {
         let now = self.clock.now();
-        if !derived.writes.is_empty() {
+        if self.settings.leads && !derived.writes.is_empty() {
             let writes: Vec<Write> = derived.writes.into_iter().map(to_write).collect();
             match self.store.commit(Txn { at: Some(now), writes }).await {
                 Ok(_) => {}
@@ -173,6 +175,9 @@ impl Generators {
             }
         }
         for request in &derived.authorities {
+            if !self.settings.leads && matches!(request.source, AuthoritySource::Generated { .. }) {
+                continue;
+            }
             match self.authorities.provide(request, now, &self.random) {
                 Provided::Store(txn) => {
                     if let Err(error) = self.store.commit(txn).await {
@@ -205,7 +210,7 @@ impl Generators {
     fn tell_problems(&mut self, derived: &Derived, meshes: &BTreeSet<String>) {
         let now: BTreeMap<Key, String> = derived.problems.iter().cloned().collect();
         for (key, problem) in &now {
-            if self.problems.get(key) != Some(problem) {
+            if self.settings.leads && self.problems.get(key) != Some(problem) {
                 tracing::warn!(resource = %key, problem, "left out of what the zone derives");
             }
         }

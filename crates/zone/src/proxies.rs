@@ -10,7 +10,7 @@ use graticule_model::kinds::dataplane::{Dataplane, Health, InboundState};
 use graticule_model::labels::{self, Site};
 use graticule_model::{Key, Kind, Mode, Resource, TypedSpec};
 use graticule_runtime::{Clock, Drain, Spawner};
-use graticule_store::{CommitError, Event as FeedEvent, Expect, Store, Txn, Write};
+use graticule_store::{CommitError, Committed, Event as FeedEvent, Expect, Store, Txn, Write};
 use graticule_view::{ProxyId, Serving};
 use graticule_xds::net::{ConnectError, End, Proxies, Snapshots, StreamId};
 use graticule_xds::{Event, HealthReport, Hello};
@@ -37,6 +37,8 @@ pub struct ProxySettings {
     pub zone: String,
     /// How long a Dataplane outlives its last stream (`xdsServer.dataplaneDeregistrationDelay`).
     pub deregistration_delay: Duration,
+    /// Other replicas may serve the same proxies: a Dataplane is removed only if nobody else wrote it meanwhile.
+    pub has_replicas: bool,
 }
 
 /// The proxies of a zone. Cheap to clone.
@@ -64,6 +66,9 @@ struct Registration {
     is_self_registered: bool,
     /// Its Envoy was seen healthy: from now on, bad health means something.
     was_healthy: bool,
+    /// Version of its Dataplane after the last write of this replica: any other one is somebody else's, such as the
+    /// replica that the proxy went to.
+    version: u64,
 }
 
 impl ZoneProxies {
@@ -96,8 +101,10 @@ impl ZoneProxies {
         self.0.store.snapshot().get(&proxy.key())
     }
 
-    /// Stores the Dataplane that a proxy brought: spec and labels of the request, computed labels on top.
-    async fn register(&self, mut brought: Resource) -> Result<(), ConnectError> {
+    /// Stores the Dataplane that a proxy brought: spec and labels of the request, computed labels on top. Gives its
+    /// version. `known` = the version that this replica wrote last, 0 = none: unless that is what is stored, a new
+    /// version tells the other replicas that the proxy is here now.
+    async fn register(&self, mut brought: Resource, known: u64) -> Result<u64, ConnectError> {
         let shared = &self.0;
         let site = Site { mode: shared.settings.mode, zone: &shared.settings.zone };
         let key = brought.key();
@@ -109,10 +116,25 @@ impl ZoneProxies {
         meta.labels =
             labels::compute(site, Kind::Dataplane, &meta.mesh, &meta.name, &brought.spec, &meta.labels);
         meta.owner = Some(Key::new(Kind::Mesh, "", meta.mesh.clone()));
-        let put = Write::Put { resource: Box::new(brought), expect: Expect::Any, touch: false };
-        let txn = Txn { at: Some(shared.clock.now()), writes: vec![put] };
-        match shared.store.commit(txn).await {
-            Ok(_) => Ok(()),
+        let commit = |resource: Resource, expect: Expect, touch: bool| {
+            let writes = vec![Write::Put { resource: Box::new(resource), expect, touch }];
+            shared.store.commit(Txn { at: Some(shared.clock.now()), writes })
+        };
+        let mut outcome = None;
+        if shared.settings.has_replicas && known > 0 {
+            outcome = match commit(brought.clone(), Expect::Version(known), false).await {
+                Err(CommitError::Conflict { .. } | CommitError::NotFound(_)) => None,
+                outcome => Some(outcome),
+            };
+        }
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => commit(brought, Expect::Any, shared.settings.has_replicas).await,
+        };
+        match outcome {
+            Ok(committed) => Ok(version_of(&committed, &key)
+                .or_else(|| Some(shared.store.snapshot().get(&key)?.meta.version))
+                .unwrap_or_default()),
             Err(CommitError::OwnerMissing { owner, .. }) => {
                 Err(ConnectError::Refused(format!("mesh \"{}\" does not exist", owner.name)))
             }
@@ -160,19 +182,22 @@ impl ZoneProxies {
             .and_then(|stored| stored.spec_as::<Dataplane>().map(|spec| probe::addresses(spec.networking())))
             .unwrap_or_default();
         if probe::is_gone(&addresses).await {
-            self.if_newest(&proxy, &stream, |_| {
+            let gone = self.if_newest(&proxy, &stream, |_| {
                 tracing::info!(%proxy, "its stream broke and its ports refuse connections: no endpoint any more");
                 shared.observations.set_serving(&proxy, Serving::Gone);
             });
+            if gone.is_some() {
+                self.withdraw(&proxy).await;
+            }
         }
         shared.clock.sleep(shared.settings.deregistration_delay).await;
         let _gate = self.gate(&proxy).await;
-        let Some(is_self_registered) = self.if_newest(&proxy, &stream, |newest| newest.is_self_registered)
-        else {
+        let newest = |newest: &mut Registration| (newest.is_self_registered, newest.version);
+        let Some((is_self_registered, version)) = self.if_newest(&proxy, &stream, newest) else {
             return;
         };
         if is_self_registered {
-            self.deregister(&proxy).await;
+            self.deregister(&proxy, version).await;
         } else {
             shared.observations.set_serving(&proxy, Serving::Gone);
         }
@@ -185,6 +210,47 @@ impl ZoneProxies {
         tokio::select! {
             () = self.mark_lost() => {}
             () = drain.signaled() => {}
+        }
+    }
+
+    /// Proxies that were lost here and came back at another replica, as a new version of their Dataplane says, are
+    /// judged by what is stored again.
+    pub async fn look_for_found(self, drain: Drain) {
+        if !self.0.settings.has_replicas {
+            return;
+        }
+        let mut feed = self.0.store.watch(None);
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = drain.signaled() => return,
+                event = feed.next() => event,
+            };
+            let Some(event) = event else { return };
+            match event {
+                FeedEvent::Batch(batch) => {
+                    for new in batch.changes.iter().filter_map(|change| change.new.as_ref()) {
+                        self.forget_found(new);
+                    }
+                }
+                FeedEvent::Resync(snapshot) => {
+                    snapshot.list(Kind::Dataplane, None).for_each(|stored| self.forget_found(stored));
+                }
+            }
+        }
+    }
+
+    fn forget_found(&self, stored: &Resource) {
+        if stored.kind() != Kind::Dataplane {
+            return;
+        }
+        let (shared, proxy) = (&self.0, ProxyId::new(&*stored.meta.mesh, &*stored.meta.name));
+        if shared.observations.serving(&proxy) != Serving::Gone {
+            return;
+        }
+        let registrations = shared.registrations.lock();
+        if registrations.get(&proxy).is_none_or(|known| known.version < stored.meta.version) {
+            shared.observations.set_serving(&proxy, Serving::Unknown);
         }
     }
 
@@ -213,10 +279,16 @@ impl ZoneProxies {
         }
     }
 
-    async fn deregister(&self, proxy: &ProxyId) {
+    async fn deregister(&self, proxy: &ProxyId, version: u64) {
         let shared = &self.0;
-        let writes = vec![Write::Delete { key: proxy.key(), expect: Expect::Any }];
+        let expect = if shared.settings.has_replicas { Expect::Version(version) } else { Expect::Any };
+        let writes = vec![Write::Delete { key: proxy.key(), expect }];
         match shared.store.commit(Txn { at: Some(shared.clock.now()), writes }).await {
+            Err(CommitError::Conflict { .. } | CommitError::NotFound(_)) => {
+                tracing::info!(%proxy, "went to another replica, or was written by somebody else: Dataplane stays");
+                shared.observations.set_serving(proxy, Serving::Unknown);
+                shared.insights.forget(proxy);
+            }
             Ok(_) => {
                 tracing::info!(%proxy, "did not come back: Dataplane removed");
                 shared.observations.set_serving(proxy, Serving::Unknown);
@@ -226,6 +298,42 @@ impl ZoneProxies {
                 tracing::warn!(%proxy, %error, "Dataplane cannot be removed");
                 shared.observations.set_serving(proxy, Serving::Gone);
             }
+        }
+    }
+
+    /// Tells the other replicas that a proxy takes no traffic any more: what this one observed is not theirs. Only what
+    /// the proxy brought itself, because it brings it again when it comes back.
+    async fn withdraw(&self, proxy: &ProxyId) {
+        let shared = &self.0;
+        let known =
+            shared.registrations.lock().get(proxy).map(|known| (known.is_self_registered, known.version));
+        let Some((true, version)) = known.filter(|_| shared.settings.has_replicas) else { return };
+        // At any other version somebody else has it.
+        let Some(stored) = self.dataplane(proxy).filter(|stored| stored.meta.version == version) else {
+            return;
+        };
+        let Some(mut spec) = stored.spec_as::<Dataplane>().cloned() else { return };
+        if !unready(&mut spec) {
+            return;
+        }
+        let resource =
+            Resource { meta: stored.meta.clone(), spec: spec.wrap(), status: stored.status.clone() };
+        let txn = Txn::default().and_put(resource, Expect::Version(version));
+        match shared.store.commit(Txn { at: Some(shared.clock.now()), ..txn }).await {
+            Ok(committed) => self.note_version(proxy, version, &committed),
+            Err(error) => {
+                tracing::debug!(%proxy, %error, "other replicas were not told that it takes no traffic");
+            }
+        }
+    }
+
+    /// Remembers the version that this replica wrote after `before`.
+    fn note_version(&self, proxy: &ProxyId, before: u64, committed: &Committed) {
+        if let Some(version) = version_of(committed, &proxy.key())
+            && let Some(registration) = self.0.registrations.lock().get_mut(proxy)
+            && registration.version == before
+        {
+            registration.version = version;
         }
     }
 
@@ -247,13 +355,22 @@ impl ZoneProxies {
             let expect = Expect::Version(stored.meta.version);
             let writes = vec![Write::Put { resource: Box::new(resource), expect, touch: false }];
             match self.0.store.commit(Txn { at: Some(self.0.clock.now()), writes }).await {
-                Ok(_) => return Ok(()),
+                Ok(committed) => {
+                    self.note_version(proxy, stored.meta.version, &committed);
+                    return Ok(());
+                }
                 Err(error @ (CommitError::Conflict { .. } | CommitError::NotFound(_))) => last = error,
                 Err(error) => return Err(error),
             }
         }
         Err(last)
     }
+}
+
+/// The version that a transaction gave a resource; none when it changed nothing.
+fn version_of(committed: &Committed, key: &Key) -> Option<u64> {
+    let change = committed.batch.changes.iter().find(|change| change.key == *key)?;
+    Some(change.new.as_ref()?.meta.version)
 }
 
 /// What the manager of Dataplanes does with a new one (resources.md §7.2): probed inbounds begin unready, and a
@@ -267,6 +384,19 @@ fn prepare(spec: &mut Dataplane, zone: &str) {
     if let Some(gateway) = &mut networking.gateway {
         gateway.tags.insert(labels::ZONE.into(), zone.into());
     }
+}
+
+/// Makes all inbounds unready; tells whether anything changed.
+fn unready(spec: &mut Dataplane) -> bool {
+    let inbounds = spec.networking.iter_mut().flat_map(|networking| &mut networking.inbound);
+    let ready = inbounds.filter(|inbound| inbound.state == InboundState::Ready);
+    let mut changed = false;
+    for inbound in ready {
+        inbound.state = InboundState::NotReady;
+        inbound.health = Some(Health { ready: false });
+        changed = true;
+    }
+    changed
 }
 
 /// Moves inbounds between Ready and NotReady as a report says; tells whether anything changed.
@@ -305,10 +435,18 @@ impl Proxies for ZoneProxies {
         }
         let _gate = self.gate(&proxy).await;
         // Remembered before it is stored: whatever becomes of this future, the end of the stream cleans up.
-        let registration = Registration { stream: stream.clone(), is_self_registered, was_healthy: false };
-        shared.registrations.lock().insert(proxy.clone(), registration);
+        let mut registration =
+            Registration { stream: stream.clone(), is_self_registered, was_healthy: false, version: 0 };
+        let known = {
+            let mut registrations = shared.registrations.lock();
+            let known = registrations.get(&proxy).map_or(0, |known| known.version);
+            registration.version = known;
+            registrations.insert(proxy.clone(), registration);
+            known
+        };
         if let Some(brought) = hello.dataplane {
-            self.register(brought).await?;
+            let version = self.register(brought, known).await?;
+            self.if_newest(&proxy, stream, |newest| newest.version = version);
         }
         self.if_newest(&proxy, stream, |_| {
             // A proxy whose connection merely broke goes on serving; any other one has to load its listeners first.
@@ -384,6 +522,10 @@ impl Proxies for ZoneProxies {
 
     async fn health(&self, proxy: &ProxyId, report: HealthReport) {
         let mut report = report;
+        if self.0.settings.has_replicas && self.0.observations.serving(proxy) == Serving::Draining {
+            // The other replicas were told that it takes no traffic.
+            return;
+        }
         {
             // An Envoy that starts reports that it is not live yet; that is no news, and it would keep the proxy
             // out until the next report.
@@ -400,6 +542,7 @@ impl Proxies for ZoneProxies {
     async fn drain(&self, proxy: &ProxyId) -> Result<(), ConnectError> {
         tracing::info!(%proxy, "proxy drains");
         self.0.observations.set_serving(proxy, Serving::Draining);
+        self.withdraw(proxy).await;
         Ok(())
     }
 }

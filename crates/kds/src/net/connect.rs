@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use graticule_runtime::listen::Io;
@@ -16,6 +18,9 @@ use tokio_rustls::rustls::{self, CertificateError};
 /// Largest token file that is read, in bytes.
 const TOKEN_LEN_MAX: u64 = 16 * 1024;
 
+/// Time to connect to one of several addresses before the next one is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Makes one connection to global. A simulation passes its own.
 pub type Connector = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn Io>>> + Send + Sync>;
 
@@ -25,6 +30,9 @@ pub enum DialError {
     /// Not `grpcs://host:port` or `grpc://host:port`.
     #[error("multizone.zone.globalAddress: \"{0}\" is not grpcs://host:port or grpc://host:port")]
     Address(String),
+    /// Some addresses say `grpc`, some `grpcs`.
+    #[error("multizone.zone.globalAddress: all addresses must begin with grpcs://, or all with grpc://")]
+    Mixed,
     /// Authorities that cannot be used.
     #[error("multizone.zone.kds.rootCaFile")]
     Trust(#[source] tls::Error),
@@ -42,13 +50,49 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// Over TCP, encrypted for `grpcs`.
+    /// Over TCP, encrypted for `grpcs`. Several addresses are separated by commas: replicas of global. Each connection
+    /// goes to the next one, and on to the others when that does not answer.
     ///
     /// # Errors
-    /// The address or the trust is unusable.
+    /// An address or the trust is unusable.
     pub fn tcp(global_address: &str, trust: &ClientTrust) -> Result<Dial, DialError> {
-        let invalid = || DialError::Address(global_address.to_owned());
-        let uri: Uri = global_address.parse().map_err(|_| invalid())?;
+        let addresses: Vec<Address> =
+            global_address.split(',').map(|one| Address::parse(one.trim())).collect::<Result<_, _>>()?;
+        let [first, others @ ..] = addresses.as_slice() else {
+            return Err(DialError::Address(global_address.to_owned()));
+        };
+        let (authority, tls) = (first.authority.clone(), first.tls);
+        if others.iter().any(|other| other.tls != tls) {
+            return Err(DialError::Mixed);
+        }
+        let secure = if tls {
+            Some(TlsConnector::from(tls::client_config(trust, &["h2"]).map_err(DialError::Trust)?))
+        } else {
+            None
+        };
+        let (addresses, turn) = (Arc::new(addresses), Arc::new(AtomicUsize::new(0)));
+        let connector: Connector = Arc::new(move || {
+            let (addresses, secure) = (addresses.clone(), secure.clone());
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { connect(&addresses, turn, secure.as_ref()).await })
+        });
+        Ok(Dial { connector, authority, tls })
+    }
+}
+
+/// One replica of global.
+struct Address {
+    authority: String,
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+    tls: bool,
+}
+
+impl Address {
+    fn parse(text: &str) -> Result<Address, DialError> {
+        let invalid = || DialError::Address(text.to_owned());
+        let uri: Uri = text.parse().map_err(|_| invalid())?;
         let tls = match uri.scheme_str() {
             Some("grpcs") => true,
             Some("grpc") => false,
@@ -61,29 +105,41 @@ impl Dial {
             return Err(invalid());
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let secure = if tls {
-            let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
-            let config = tls::client_config(trust, &["h2"]).map_err(DialError::Trust)?;
-            Some((TlsConnector::from(config), name))
-        } else {
-            None
-        };
-        let connector: Connector = Arc::new(move || {
-            let (host, secure) = (host.clone(), secure.clone());
-            Box::pin(async move {
-                let stream = TcpStream::connect((host.as_str(), port)).await?;
-                stream.set_nodelay(true)?;
-                let io: Box<dyn Io> = match secure {
-                    None => Box::new(stream),
-                    Some((connector, name)) => {
-                        Box::new(connector.connect(name, stream).await.map_err(tls_failure)?)
-                    }
-                };
-                Ok(io)
-            })
-        });
-        Ok(Dial { connector, authority, tls })
+        let name = ServerName::try_from(host.clone()).map_err(|_| invalid())?;
+        Ok(Address { authority, host, port, name, tls })
     }
+
+    async fn connect(&self, secure: Option<&TlsConnector>) -> io::Result<Box<dyn Io>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        Ok(match secure {
+            None => Box::new(stream),
+            Some(connector) => {
+                Box::new(connector.connect(self.name.clone(), stream).await.map_err(tls_failure)?)
+            }
+        })
+    }
+}
+
+/// Tries every address, the one whose turn it is first.
+async fn connect(
+    addresses: &[Address],
+    turn: usize,
+    secure: Option<&TlsConnector>,
+) -> io::Result<Box<dyn Io>> {
+    if let [only] = addresses {
+        return only.connect(secure).await;
+    }
+    let mut failures = Vec::new();
+    for offset in 0..addresses.len() {
+        let address = &addresses[(turn.wrapping_add(offset)) % addresses.len()];
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, address.connect(secure)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(io) => return Ok(io),
+            Err(error) => failures.push(format!("{}: {error}", address.authority)),
+        }
+    }
+    Err(io::Error::other(failures.join("; ")))
 }
 
 /// What a failed handshake means for the settings of the zone.
@@ -152,7 +208,42 @@ impl ZoneToken {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn addresses() {
+        let outcome = |text: &str| Dial::tcp(text, &ClientTrust::Anybody).map(|dial| dial.authority);
+        assert_eq!(outcome("grpcs://a:5685").expect("one"), "a:5685");
+        assert_eq!(outcome("grpcs://a:5685, grpcs://[::1]:5685").expect("two"), "a:5685");
+        for bad in
+            ["", "grpcs://a", "a:5685", "grpcs://a:1,", "grpcs://a:1,b:2", "grpcs://a:1/x", "grpc://u@a:1"]
+        {
+            assert!(matches!(outcome(bad), Err(DialError::Address(_))), "{bad:?}");
+        }
+        assert!(matches!(outcome("grpcs://a:1,grpc://b:2"), Err(DialError::Mixed)));
+    }
+
+    /// Each connection goes to the next replica that listens.
+    #[tokio::test]
+    async fn connections_go_round() {
+        let bind = || TcpListener::bind("127.0.0.1:0");
+        let (a, b, c) = (bind().await.expect("a"), bind().await.expect("b"), bind().await.expect("c"));
+        let address = |listener: &TcpListener| listener.local_addr().expect("bound");
+        let all =
+            [address(&a), address(&b), address(&c)].map(|address| format!("grpc://{address}")).join(",");
+        drop(b);
+        let dial = Dial::tcp(&all, &ClientTrust::System).expect("addresses");
+        for listener in [&a, &c, &c, &a] {
+            let (connected, accepted) = tokio::join!((dial.connector)(), listener.accept());
+            connected.expect("connects");
+            accepted.expect("accepts");
+        }
+        drop((a, c));
+        let Err(error) = (dial.connector)().await else { panic!("nobody listens") };
+        assert_eq!(error.to_string().matches("127.0.0.1").count(), 3, "{error}");
+    }
 
     #[test]
     fn failed_handshakes_name_the_setting() {

@@ -13,7 +13,7 @@ use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use graticule_runtime::{Clock, Drain, HttpLimits, Incoming, Random, serve_http};
-use graticule_store::{CommitError, Event, Expect, Txn, Write};
+use graticule_store::{CommitError, Event, Expect, Health, Txn, Write};
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,8 @@ mod streams;
 use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
 
+/// Pause after the store could not write.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Longest Zone token that is looked at, in bytes.
 const TOKEN_LEN_MAX: usize = 8 * 1024;
 
@@ -164,7 +166,11 @@ impl GlobalServer {
     /// The store refuses what federation cannot do without.
     pub async fn run(&self, incoming: Incoming, drain: Drain) -> Result<(), GlobalError> {
         let shared = &self.0;
-        shared.ensure_cluster_id().await.map_err(GlobalError::ClusterId)?;
+        tokio::select! {
+            biased;
+            () = drain.signaled() => return Ok(()),
+            made = shared.ensure_cluster_id() => made.map_err(GlobalError::ClusterId)?,
+        }
         let stores = &shared.deps.stores;
         let follow_config = shared.hub.follow(Plane::Config, &stores.config, &drain, &**shared);
         let follow_status = shared.hub.follow(Plane::Status, &stores.status, &drain, &Nobody);
@@ -245,13 +251,28 @@ impl Shared {
         let store = &self.deps.stores.config;
         let spec = Config { config: self.deps.random.uuid() };
         let resource = Resource::new(Meta::new("", CLUSTER_ID), spec);
-        if store.snapshot().get(&resource.key()).is_some() {
-            return Ok(());
+        while store.snapshot().get(&resource.key()).is_none() {
+            let txn = Txn::default().and_put(resource.clone(), Expect::Absent);
+            match store.commit(Txn { at: Some(self.deps.clock.now()), ..txn }).await {
+                Ok(_) | Err(CommitError::Exists(_)) => return Ok(()),
+                // A replica that has no leader now will have one, and then perhaps the id, too.
+                Err(error @ (CommitError::Unavailable(_) | CommitError::Uncertain(_))) => {
+                    tracing::warn!(%error, "the federation has no id yet");
+                    self.deps.clock.sleep(STORE_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
-        match store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await {
-            Ok(_) | Err(CommitError::Exists(_)) => Ok(()),
-            Err(error) => Err(error),
+        Ok(())
+    }
+
+    /// A replica that has not caught up would take a zone back in time.
+    fn is_current(&self) -> Result<(), Status> {
+        match self.deps.stores.config.health() {
+            Health::Ready | Health::ReadOnly(_) => Ok(()),
+            Health::Stale(reason) => {
+                Err(Status::unavailable(format!("this replica of global serves no zones now: {reason}")))
+            }
         }
     }
 
@@ -344,6 +365,7 @@ impl KdsSyncService for GlobalServer {
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let shared = self.0.clone();
         let visitor = shared.admit(request.metadata(), Status::unknown)?;
+        shared.is_current()?;
         shared.ensure_zone(&visitor.zone).await?;
         let now = shared.deps.clock.now();
         let stream = shared.registry.open(&visitor.zone, StreamKind::GlobalToZone, now);

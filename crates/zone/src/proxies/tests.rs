@@ -31,6 +31,11 @@ fn zone() -> Zone {
     }));
     let mesh = resource(Kind::Mesh, json!({"type": "Mesh", "name": "default"}));
     store.commit_now(Txn::put(mesh)).expect("empty store");
+    replica(store, clock, false)
+}
+
+/// One control plane of a zone over its store.
+fn replica(store: Arc<MemoryStore>, clock: Clock, has_replicas: bool) -> Zone {
     let supervisor = Supervisor::new(Random::seeded(1));
     let spawner = supervisor.spawner();
     let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
@@ -47,8 +52,12 @@ fn zone() -> Zone {
     );
     spawner.best_effort("engine", engine.run(spawner.drain()));
     spawner.best_effort("insights", insights.run(spawner.drain()));
-    let settings =
-        ProxySettings { mode: Mode::FederatedZone, zone: "west".into(), deregistration_delay: DELAY };
+    let settings = ProxySettings {
+        mode: Mode::FederatedZone,
+        zone: "west".into(),
+        deregistration_delay: DELAY,
+        has_replicas,
+    };
     let proxies = ZoneProxies::new(
         settings,
         store.clone(),
@@ -107,6 +116,94 @@ async fn a_stream_that_breaks_late_leaves_the_next_one_alone() {
     assert!(zone.is_stored());
     assert_eq!(zone.proxies.0.observations.serving(&id()), Serving::Starting);
     assert!(zone.proxies.0.observations.state().connected.contains(&id()));
+}
+
+/// Two replicas of one zone.
+fn replicas() -> (Zone, Zone) {
+    let Zone { store, clock, .. } = zone();
+    let first = replica(store.clone(), clock.clone(), true);
+    (first, replica(store, clock, true))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_went_to_another_replica_stays() {
+    let (a, b) = replicas();
+    let _at_a = a.connect("first").await;
+    a.proxies.disconnected(&id(), &stream("first"), End::Client);
+    let _at_b = b.connect("second").await;
+    a.clock.sleep(DELAY * 2).await;
+    assert!(a.is_stored(), "a removed what b has");
+    assert_eq!(a.proxies.0.observations.serving(&id()), Serving::Unknown);
+
+    // It comes back to the first replica, whose earlier knowledge is of no use, and then ends.
+    b.proxies.disconnected(&id(), &stream("second"), End::Client);
+    let _again = a.connect("third").await;
+    a.clock.sleep(DELAY * 2).await;
+    assert!(a.is_stored(), "b removed what a has");
+    a.proxies.disconnected(&id(), &stream("third"), End::Client);
+    a.clock.sleep(DELAY * 2).await;
+    assert!(!a.is_stored(), "nobody removed what nobody has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_goes_to_and_fro_stays() {
+    let (a, b) = replicas();
+    let _at_a = a.connect("first").await;
+    a.proxies.disconnected(&id(), &stream("first"), End::Client);
+    let _at_b = b.connect("second").await;
+    b.proxies.disconnected(&id(), &stream("second"), End::Client);
+    // Within the delay: the first replica still remembers it.
+    let _again = a.connect("third").await;
+    a.clock.sleep(DELAY * 2).await;
+    assert!(a.is_stored(), "b removed what a has");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_back_elsewhere_is_not_lost() {
+    let (a, b) = replicas();
+    let (signal, drain) = Drain::new();
+    #[expect(clippy::disallowed_methods, reason = "joined below")]
+    let looking = tokio::spawn(a.proxies.clone().look_for_found(drain));
+    let _at_a = a.connect("first").await;
+    a.proxies.0.observations.set_serving(&id(), Serving::Gone);
+    let _at_b = b.connect("second").await;
+    let mut changes = a.proxies.0.observations.changes();
+    while a.proxies.0.observations.serving(&id()) == Serving::Gone {
+        changes.changed().await.expect("observations last");
+    }
+    signal.drain();
+    looking.await.expect("it ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_replicas_hear_of_a_drain() {
+    let (a, b) = replicas();
+    let ready = |zone: &Zone| {
+        let stored = zone.proxies.dataplane(&id()).expect("stored");
+        stored.spec_as::<Dataplane>().expect("a Dataplane").networking().inbound[0].is_ready()
+    };
+    let hello = || {
+        let inbound = json!([{"port": 1, "tags": {"kuma.io/service": "echo"}}]);
+        let dataplane = resource(
+            Kind::Dataplane,
+            json!({"type": "Dataplane", "mesh": "default", "name": "echo-1",
+                "networking": {"address": "127.0.0.1", "inbound": inbound}}),
+        );
+        Hello { dataplane: Some(dataplane), ..hello() }
+    };
+    let _at_a = a.proxies.connect(hello(), &stream("first")).await.expect("connects");
+    assert!(ready(&b));
+    a.proxies.drain(&id()).await.expect("drains");
+    assert!(!ready(&b), "the other replica sends it traffic");
+
+    // It comes back elsewhere; what the first replica thinks of it is of no interest any more.
+    let _at_b = b.proxies.connect(hello(), &stream("second")).await.expect("connects");
+    assert!(ready(&a));
+    a.proxies.withdraw(&id()).await;
+    assert!(ready(&a), "a spoke for a proxy that b has");
+    a.proxies.disconnected(&id(), &stream("first"), End::Client);
+    a.clock.sleep(DELAY * 2).await;
+    assert!(a.is_stored() && ready(&b));
 }
 
 #[tokio::test(start_paused = true)]

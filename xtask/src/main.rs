@@ -21,6 +21,7 @@ mod fuzz;
 mod load;
 mod schemathesis;
 mod settings;
+mod sim;
 mod tidy;
 mod tools;
 
@@ -99,6 +100,9 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Members of the embedded store in a deterministic simulation with faults, many seeds; a seed that fails is
+    /// printed with the command that repeats it.
+    Sim(sim::Arguments),
     /// Structure rules only.
     Tidy,
     /// Installs what the demo and the tests need, and prints where it is.
@@ -122,6 +126,7 @@ fn main() -> ExitCode {
         Command::Codegen => check::codegen(),
         Command::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Command::Schemathesis { examples, seed } => schemathesis::run(examples, seed),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Tidy => tidy::run(),
         Command::Tools => print_tools(),
     };

@@ -113,7 +113,7 @@ pub async fn open(
         .unwrap_or_else(|| settings.data_dir(general, name, host::is_root(), |name| std::env::var_os(name)));
     tracing::info!(data_dir = %data_dir.display(), "opening the store");
     let disk = FileSystem::open(&data_dir).context("store.dataDir (--data-dir)")?;
-    let deps = Deps { disk: Arc::new(disk), clock: clock.clone(), random: random.clone() };
+    let deps = Deps { disk: Arc::new(disk), clock: clock.clone(), random: random.clone(), connector: None };
     let options = Options {
         name: host::name(),
         snapshots_kept: usize::try_from(settings.snapshots_kept).unwrap_or(usize::MAX),

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 mod memory;
 
@@ -37,6 +38,10 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// The system refuses.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Simulated time that the log waits for a write to become durable; none on a real disk, which takes its time.
+    fn delay(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// One open file.

@@ -11,32 +11,45 @@
 //! use graticule_store::{Store as _, Txn};
 //! use graticule_store_raft::{Deps, FileSystem, Options, RaftStore};
 //!
-//! let deps = Deps { disk: Arc::new(FileSystem::open(dir)?), clock: Clock::system(), random: Random::system() };
+//! let deps = Deps {
+//!     disk: Arc::new(FileSystem::open(dir)?),
+//!     clock: Clock::system(),
+//!     random: Random::system(),
+//!     connector: None,
+//! };
 //! let store = RaftStore::open(Options::default(), deps).await?;
 //! store.commit(Txn::default()).await?;
 //! store.close().await;
 //! # Ok(()) }
 //! ```
 
+mod cluster;
 mod codec;
 pub mod disk;
+mod follow;
 mod identity;
 mod log;
 mod machine;
 mod network;
 mod node;
 mod options;
+mod read;
+mod recovery;
 mod replace;
+mod runtime;
 mod snapshot;
 mod staging;
 mod store;
 mod types;
 pub mod wire;
 
+pub use cluster::{ClusterError, MemberStatus};
 pub use codec::DecodeError;
 pub use disk::{Disk, FileSystem, MemoryDisk};
 pub use log::{FileError, LogOptions};
-pub use options::{Options, TXN_LEN_MAX, WRITES_MAX};
+pub use network::Connector;
+pub use options::{Form, Options, TXN_LEN_MAX, WRITES_MAX};
+pub use runtime::{Runtime, seed_elections};
 pub use snapshot::SnapshotFile;
 pub use store::{Deps, OpenError, RaftStore};
 pub use types::{Member, MemberId, Proposed, Types};

@@ -255,7 +255,8 @@ impl Machine {
         let mut state = self.state.lock();
         *state = State::of(contents);
         self.history.reset(state.snapshot.clone());
-        let waiting: Vec<ProposalId> = self.waiting.lock().keys().copied().collect();
+        let mut waiting: Vec<ProposalId> = self.waiting.lock().keys().copied().collect();
+        waiting.sort_unstable();
         for id in waiting {
             let Some(revision) = state.recent.revisions.get(&id).copied() else { continue };
             let answer = match revision {
@@ -311,8 +312,13 @@ impl RaftStateMachine<Types> for MachineHandle {
             let id = entry.log_id();
             {
                 let mut state = self.0.state.lock();
-                state.staging.take_if(|staging| staging.is_given_up(id));
+                // The member before one that was started again in place may have been at work a little longer.
+                let is_applied = state.last.is_some_and(|last| last.index >= id.index);
+                if !is_applied {
+                    state.staging.take_if(|staging| staging.is_given_up(id));
+                }
                 match entry.payload {
+                    _ if is_applied => {}
                     EntryPayload::Blank => {}
                     EntryPayload::Normal(proposed) => {
                         self.0.apply_proposal(&mut state, id, proposed.0).map_err(|error| {
@@ -323,7 +329,9 @@ impl RaftStateMachine<Types> for MachineHandle {
                         state.membership = StoredMembership::new(Some(id), membership);
                     }
                 }
-                state.last = Some(id);
+                if !is_applied {
+                    state.last = Some(id);
+                }
             }
             if let Some(responder) = responder {
                 responder.send(());
@@ -339,8 +347,7 @@ impl RaftStateMachine<Types> for MachineHandle {
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, file: SnapshotFile) -> Result<(), io::Error> {
         let machine = self.0.clone();
         let wanted = meta.last_log_id;
-        let contents = blocking(machine.inline, move || snapshot::read(&file, &machine.files)).await?;
-        let contents = contents.map_err(io::Error::other)?;
+        let contents = blocking(machine.inline, move || snapshot::install(&file, &machine.files)).await??;
         if contents.meta.last_log_id != wanted {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,

@@ -13,6 +13,10 @@ use crate::snapshot::{self, Files};
 pub struct Options {
     /// Name of the member for people. Default empty.
     pub name: String,
+    /// `host:port` where other members reach this one. Default empty: it stands alone.
+    pub address: String,
+    /// What a new data directory becomes. Default [`Form::Alone`].
+    pub form: Form,
     /// Batches that are kept for readers that resume or lag.
     pub history_len: usize,
     /// The log.
@@ -24,8 +28,8 @@ pub struct Options {
     pub entries_kept: u64,
     /// Time between two heartbeats of a leader. Default 200 ms.
     pub heartbeat: Duration,
-    /// Silence of the leader after which a member stands for election; the actual time is up to twice as long.
-    /// Default 1 s.
+    /// Scale of elections: a member stands for election after three to four times as long without a leader, and a
+    /// leader gives up after twice as long without a majority. Default 500 ms.
     pub election_timeout: Duration,
     /// Time that a write waits for a leader and its answer. Default 10 s.
     pub write_timeout: Duration,
@@ -37,6 +41,15 @@ pub struct Options {
     pub sealer: Arc<Sealer>,
 }
 
+/// What a new data directory becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The first member of a cluster of its own.
+    Alone,
+    /// A member that waits until a cluster adds it.
+    Join,
+}
+
 /// Largest transaction in its encoded form, in bytes.
 pub const TXN_LEN_MAX: usize = 32 << 20;
 /// Writes that are under way at once; more wait.
@@ -46,12 +59,14 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             name: String::new(),
+            address: String::new(),
+            form: Form::Alone,
             history_len: graticule_store::history::HISTORY_LEN_DEFAULT,
             log: LogOptions::default(),
             snapshot_after: 16 << 20,
             entries_kept: 1000,
             heartbeat: Duration::from_millis(200),
-            election_timeout: Duration::from_secs(1),
+            election_timeout: Duration::from_millis(500),
             write_timeout: Duration::from_secs(10),
             retry: Duration::from_millis(500),
             snapshots_kept: snapshot::KEPT_DEFAULT,

@@ -11,6 +11,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use graticule_model::Resource;
@@ -67,13 +68,109 @@ pub(crate) struct Contents {
 pub struct SnapshotFile {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) name: String,
+    /// Set for one that another member sent.
+    received: Option<Arc<Received>>,
 }
 
 impl SnapshotFile {
+    pub(crate) fn new(disk: Arc<dyn Disk>, name: String) -> SnapshotFile {
+        SnapshotFile { disk, name, received: None }
+    }
+
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.disk.path(&self.name)
     }
+
+    /// The bytes, also after the file was replaced by a newer one.
+    pub(crate) fn source(&self) -> io::Result<Source> {
+        let file = self.disk.open(&self.name)?;
+        Ok(Source { len: file.size()?, file })
+    }
+}
+
+/// A snapshot that is sent.
+pub(crate) struct Source {
+    file: Box<dyn DiskFile>,
+    len: u64,
+}
+
+impl Source {
+    /// Bytes from `offset`, at most `len`, and whether they are the last.
+    pub(crate) fn part(&self, offset: u64, len: usize) -> io::Result<(Bytes, bool)> {
+        let left = self.len.saturating_sub(offset);
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(len);
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok((bytes.into(), len as u64 == left))
+    }
+}
+
+/// A snapshot that arrives: its file goes when it is dropped, unless it was installed.
+pub(crate) struct Arriving {
+    disk: Arc<dyn Disk>,
+    name: String,
+    file: Box<dyn DiskFile>,
+    len: u64,
+    is_kept: AtomicBool,
+}
+
+/// A snapshot that has arrived and was checked.
+struct Received {
+    arriving: Arriving,
+    contents: Contents,
+}
+
+impl Arriving {
+    pub(crate) fn create(disk: Arc<dyn Disk>, name: String) -> io::Result<Arriving> {
+        let file = disk.create(&name)?;
+        Ok(Arriving { disk, name, file, len: 0, is_kept: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends a part.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.len)?;
+        let len = self.len + bytes.len() as u64;
+        if len / SYNC_EVERY as u64 > self.len / SYNC_EVERY as u64 {
+            self.file.sync()?;
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    /// Makes it durable and checks it: damage on the way must not become a failure of the own disk.
+    pub(crate) fn finish(self, files: &Files) -> Result<(SnapshotMeta, SnapshotFile), FileError> {
+        let file = SnapshotFile::new(self.disk.clone(), self.name.clone());
+        self.file.sync().map_err(|source| FileError::Io { path: file.path(), source })?;
+        let contents = read(&file, files)?;
+        let meta = contents.meta.clone();
+        let received = Received { arriving: self, contents };
+        Ok((meta, SnapshotFile { received: Some(Arc::new(received)), ..file }))
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.is_kept.load(Ordering::Relaxed) {
+            // What is left is removed at the next start at the latest.
+            let _ = self.disk.remove(&self.name);
+        }
+    }
+}
+
+/// Gives a snapshot that was received its own name and says what is in it.
+pub(crate) fn install(file: &SnapshotFile, files: &Files) -> io::Result<Contents> {
+    let Some(received) = &file.received else { return read(file, files).map_err(io::Error::other) };
+    let last = received.contents.meta.last_log_id.ok_or_else(|| io::Error::other("a snapshot of nothing"))?;
+    let name = file_name(last);
+    received.arriving.is_kept.store(true, Ordering::Relaxed);
+    file.disk.rename(&file.name, &name)?;
+    retain(&file.disk, &name, files.kept);
+    Ok(received.contents.clone())
 }
 
 fn file_name(id: LogId) -> String {
@@ -92,7 +189,7 @@ fn parse_name(name: &str) -> Option<(u64, u64)> {
 pub(crate) fn newest(disk: &Arc<dyn Disk>) -> io::Result<Option<SnapshotFile>> {
     let names = disk.list()?;
     let newest = names.into_iter().filter_map(|name| Some((parse_name(&name)?, name))).max();
-    Ok(newest.map(|(_, name)| SnapshotFile { disk: disk.clone(), name }))
+    Ok(newest.map(|(_, name)| SnapshotFile::new(disk.clone(), name)))
 }
 
 /// Removes all but the newest snapshots, and what unfinished ones left behind.
@@ -132,7 +229,7 @@ pub(crate) fn write(disk: &Arc<dyn Disk>, contents: &Contents, files: &Files) ->
         return Err(io::Error::new(error.kind(), format!("{}: {error}", disk.path(&name).display())));
     }
     retain(disk, &name, files.kept);
-    Ok(SnapshotFile { disk: disk.clone(), name })
+    Ok(SnapshotFile::new(disk.clone(), name))
 }
 
 fn write_file(disk: &Arc<dyn Disk>, name: &str, contents: &Contents, sealer: &Sealer) -> io::Result<()> {

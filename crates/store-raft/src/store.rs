@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,18 +13,19 @@ use graticule_store::{
     CommitError, Committed, Feed, Health, Leader, Leadership, Replacement, Revision, Snapshot, Store, Txn,
 };
 use openraft::errors::{ClientWriteError, RaftError};
-use parking_lot::RwLock;
-use tokio::sync::{Semaphore, oneshot, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::disk::{Disk, DiskFile};
 use crate::log::{FileError, Log};
 use crate::machine::{Machine, ProposalId, blocking};
+use crate::network::{Connector, ForwardAnswer, Network, Peer};
 use crate::node::{self, Running, Shared};
 use crate::options::{Options, TXN_LEN_MAX, WRITES_MAX};
 use crate::types::Proposed;
-use crate::{codec, identity, snapshot, wire};
+use crate::{cluster, codec, follow, identity, read, snapshot, wire};
 
 /// Time that work on files has to end when a store is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +60,10 @@ impl Disk for HeldDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }
+
+    fn delay(&self) -> Option<Duration> {
+        self.disk.delay()
+    }
 }
 
 /// What a member needs from outside.
@@ -68,6 +74,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Randomness.
     pub random: Random,
+    /// Connects to other members; none for a member that stands alone.
+    pub connector: Option<Connector>,
 }
 
 /// Why a store cannot be opened.
@@ -102,7 +110,7 @@ impl RaftStore {
     /// # Errors
     /// A file is damaged or of a newer version, or the machine refuses.
     pub async fn open(options: Options, deps: Deps) -> Result<RaftStore, OpenError> {
-        let Deps { disk, clock, random } = deps;
+        let Deps { disk, clock, random, connector } = deps;
         let released = CancellationToken::new();
         let disk: Arc<dyn Disk> = Arc::new(HeldDisk { disk, _released: released.clone().drop_guard() });
         let (history_len, log_options, numbers) = (options.history_len, options.log, random.clone());
@@ -115,7 +123,8 @@ impl RaftStore {
                 Some(node) => node,
                 // Only a log without entries may have lost its file `node`: it was never started.
                 None if log.is_unused() => {
-                    let node = wire::Node { id: identity::new_id(&numbers), cluster: numbers.uuid() };
+                    // The cluster is named once it is there.
+                    let node = wire::Node { id: identity::new_id(&numbers), cluster: String::new() };
                     identity::write(&disk, &node)?;
                     node
                 }
@@ -138,8 +147,22 @@ impl RaftStore {
         let (node, log, machine) = files.await??;
         let leadership = Leadership { term: 0, leader: Leader::Unknown };
         let (leadership, watching) = watch::channel(leadership);
+        let network = Network {
+            connector,
+            from: node.id,
+            cluster: Arc::new(Mutex::new(node.cluster)),
+            members: Arc::default(),
+            is_removed: Arc::default(),
+            inline: options.log.inline,
+        };
+        let (recover, requests) = mpsc::channel(1);
         let shared = Arc::new(Shared {
             id: node.id,
+            network,
+            leader: Mutex::new(None),
+            heard: Mutex::new(None),
+            is_caught_up: AtomicBool::new(false),
+            recover,
             options,
             clock,
             random,
@@ -151,7 +174,7 @@ impl RaftStore {
         });
         let running = node::start(&shared, log).await?;
         node::recovered(&shared, &running).await?;
-        node::note_now(&shared, &running);
+        follow::note_now(&shared, &running);
         *shared.running.write() = Some(running.clone());
         if shared.machine.is_outdated() {
             // Secrets that are plain, or encrypted with a former key, are written again.
@@ -159,13 +182,15 @@ impl RaftStore {
         }
         let tasks = TaskTracker::new();
         // Lives as long as the store, which parts of the process need until their own end.
-        tasks.spawn(node::run(shared.clone(), running));
+        tasks.spawn(node::run(shared.clone(), running, requests));
+        tasks.spawn(follow::arrive(shared.clone()));
         tasks.close();
         Ok(RaftStore { shared, leadership: watching, writes: Semaphore::new(WRITES_MAX), tasks, released })
     }
 
-    /// Ends the member in good order; returns when its files are closed.
+    /// Ends the member in good order, a leader by handing over first; returns when its files are closed.
     pub async fn close(&self) {
+        cluster::hand_over(&self.shared).await;
         self.shared.closing.cancel();
         self.tasks.wait().await;
         self.shared.machine.release_disk();
@@ -256,9 +281,18 @@ impl RaftStore {
             match written {
                 // The state machine has answered before openraft did, unless it knew the proposal already.
                 Ok(_) => return answer.await.unwrap_or_else(|_| Err(attempt.failed())),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                // It was refused before it came into the log.
+                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                     attempt.sent = was_sent;
                     attempt.reason = "there is no leader".into();
+                    if let (Some(id), Some(member)) = (forward.leader_id, forward.leader_node)
+                        && id != self.shared.id
+                    {
+                        let leader = self.shared.peer(id, member);
+                        if let Some(answer) = self.forward(leader, bytes, answer, attempt).await {
+                            return answer;
+                        }
+                    }
                 }
                 Err(RaftError::APIError(error)) => attempt.reason = error.to_string(),
                 Err(RaftError::Fatal(error)) => {
@@ -268,10 +302,62 @@ impl RaftStore {
             }
             // Something changes before it makes sense to try again.
             tokio::select! {
+                biased;
                 _ = leadership.changed() => {}
                 () = self.shared.clock.sleep(self.shared.options.heartbeat) => {}
             }
         }
+    }
+
+    /// Hands a proposal to the leader. None = try again.
+    async fn forward(
+        &self,
+        leader: Arc<Peer>,
+        bytes: &Bytes,
+        answer: &mut oneshot::Receiver<Result<Committed, CommitError>>,
+        attempt: &mut Attempt,
+    ) -> Option<Result<Committed, CommitError>> {
+        let was_sent = std::mem::replace(&mut attempt.sent, true);
+        let (shared, bytes) = (self.shared.clone(), bytes.clone());
+        // Of its own, so that the connection can be used again when the answer comes another way.
+        let call = self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                forwarded = leader.forward(bytes, shared.options.write_timeout) => forwarded,
+                () = shared.closing.cancelled() => Err(io::Error::other("the store is closed")),
+            }
+        });
+        let forwarded = tokio::select! {
+            biased;
+            answered = &mut *answer => return Some(answered.unwrap_or_else(|_| Err(attempt.failed()))),
+            forwarded = call => forwarded.unwrap_or_else(|error| Err(io::Error::other(error))),
+        };
+        let reason = match forwarded {
+            // It comes to this member, too, or a snapshot that has it.
+            Ok(ForwardAnswer::Applied) => {
+                attempt.reason = "this member has not seen it yet".into();
+                return Some((&mut *answer).await.unwrap_or_else(|_| Err(attempt.failed())));
+            }
+            Ok(ForwardAnswer::Unknown) => {
+                attempt.reason = "the leader lost its leadership".into();
+                return None;
+            }
+            Ok(ForwardAnswer::NotLeader) => {
+                attempt.sent = was_sent;
+                return None;
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::NotConnected {
+                    attempt.sent = was_sent;
+                }
+                attempt.reason = format!("the leader does not answer: {error}");
+                return None;
+            }
+            Ok(ForwardAnswer::Unavailable) => "the leader cannot write; reads go on",
+            Ok(ForwardAnswer::Removed) => follow::REMOVED,
+        };
+        (attempt.sent, attempt.reason) = (was_sent, reason.into());
+        (!was_sent).then(|| Err(attempt.failed()))
     }
 }
 
@@ -335,6 +421,10 @@ impl Store for RaftStore {
     async fn replace_all(&self, replacement: Replacement) -> Result<Revision, CommitError> {
         let term = self.leadership.borrow().term;
         self.replace(replacement, term).await
+    }
+
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        read::barrier(&self.shared).await
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

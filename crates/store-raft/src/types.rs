@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use openraft::vote::leader_id_std;
 
+use crate::runtime::Runtime;
+
 /// Number of a member, drawn at random when its data directory is made.
 pub type MemberId = u64;
 
@@ -47,6 +49,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Term = u64,
         LeaderId = leader_id_std::LeaderId<u64, MemberId>,
+        AsyncRuntime = Runtime,
 );
 
 /// Term and index of an entry.

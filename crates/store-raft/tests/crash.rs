@@ -18,7 +18,8 @@ const ROUNDS: u64 = 12;
 
 async fn open(dir: &Path) -> RaftStore {
     let disk = FileSystem::open(dir).expect("the directory is free");
-    let deps = Deps { disk: Arc::new(disk), clock: Clock::system(), random: Random::system() };
+    let deps =
+        Deps { disk: Arc::new(disk), clock: Clock::system(), random: Random::system(), connector: None };
     // Small, so that segments and snapshots change all the time.
     let options = Options {
         log: LogOptions { segment_len: 32 << 10, inline: false },

@@ -15,7 +15,7 @@ use graticule_store_raft::{Deps, Disk, FileSystem, LogOptions, MemoryDisk, OpenE
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn deps(disk: impl Disk) -> Deps {
-    Deps { disk: Arc::new(disk), clock: Clock::system(), random: Random::system() }
+    Deps { disk: Arc::new(disk), clock: Clock::system(), random: Random::system(), connector: None }
 }
 
 async fn open(dir: &Path) -> RaftStore {

@@ -46,6 +46,7 @@ where
     concurrent_writers(open(HISTORY_LEN).await).await;
     concurrent_transactions_of_several_resources(open(HISTORY_LEN).await).await;
     fences_former_leaders(&*open(HISTORY_LEN).await).await;
+    barriers_see_what_was_acknowledged(open(HISTORY_LEN).await).await;
 }
 
 /// Runs what a backend must do that can replace everything ([`Store::replace_all`]); panics at the first broken rule.
@@ -745,6 +746,20 @@ async fn one_replica_leads(replicas: &[Arc<dyn Store>]) {
         } else {
             assert_eq!(written.expect_err("not the leader"), CommitError::Fenced(term));
         }
+    }
+}
+
+/// What somebody else was told is there is there, once the barrier has returned.
+async fn barriers_see_what_was_acknowledged(store: Arc<dyn Store>) {
+    store.read_barrier().await.expect("an empty store has nothing to wait for");
+    for n in 0..20 {
+        let writer = store.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { commit(&*writer, Txn::put(mk_mesh(&format!("m{n}")))).await.revision });
+        let revision = tasks.join_next().await.expect("one task").expect("it wrote");
+        store.read_barrier().await.expect("reachable");
+        let snapshot = store.snapshot();
+        assert!(snapshot.revision() >= revision && snapshot.get(&mesh_key(&format!("m{n}"))).is_some());
     }
 }
 

@@ -251,6 +251,15 @@ pub trait Store: Send + Sync + 'static {
         Err(CommitError::Unavailable("this backend cannot replace everything that it holds".into()))
     }
 
+    /// Returns once everything that was acknowledged before the call, on any replica, is readable here: a read of
+    /// [`snapshot`](Self::snapshot) after it is linearizable. A store without other replicas is always there.
+    ///
+    /// # Errors
+    /// [`CommitError::Unavailable`]: no leader answered in time.
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        Ok(())
+    }
+
     /// Who leads, now and later. When the sender is gone, it stays as it is.
     fn leadership(&self) -> watch::Receiver<Leadership> {
         watch::channel(Leadership::ALONE).1

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use graticule_runtime::Random;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ struct Contents {
     files: BTreeMap<String, Arc<Mutex<File>>>,
     is_full: bool,
     fails: bool,
+    delay: Option<Duration>,
 }
 
 #[derive(Default, Clone)]
@@ -50,6 +52,17 @@ impl MemoryDisk {
     /// From now on nothing can be written or synced (or can again).
     pub fn set_failing(&self, fails: bool) {
         self.0.lock().fails = fails;
+    }
+
+    /// Whether it is full or fails.
+    pub fn is_broken(&self) -> bool {
+        let contents = self.0.lock();
+        contents.is_full || contents.fails
+    }
+
+    /// From now on the log waits this long for a write to become durable, in the time of a simulation.
+    pub fn set_delay(&self, delay: Duration) {
+        self.0.lock().delay = Some(delay);
     }
 
     /// Power is lost: of what was not synced, any sectors may be there and any not.
@@ -145,6 +158,10 @@ impl Disk for MemoryDisk {
         self.check(false)?;
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
         self.0.lock().files.remove(name).map(|_| ()).ok_or_else(missing)
+    }
+
+    fn delay(&self) -> Option<Duration> {
+        self.0.lock().delay
     }
 }
 

@@ -18,10 +18,12 @@ use bytes::Bytes;
 use openraft::entry::RaftEntry as _;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use self::index::{Index, Position};
 pub use self::segment::FileError;
 use self::segment::Segment;
+pub(crate) use self::storage::READ_LEN_MAX;
 use self::writer::{Closed, Command, Kept, Writer};
 use crate::codec;
 use crate::disk::{Disk, DiskFile};
@@ -58,7 +60,7 @@ pub(crate) struct Log {
 
 #[derive(Clone)]
 enum Queue {
-    Thread(mpsc::Sender<Job>),
+    Worker(mpsc::Sender<Job>),
     Inline(Arc<Mutex<Writer>>),
 }
 
@@ -114,16 +116,20 @@ impl Log {
 
     fn start(writer: Writer) -> Log {
         let shared = writer.shared.clone();
-        if writer.options.inline {
+        if writer.options.inline && shared.disk.delay().is_none() {
             return Log { shared, queue: Queue::Inline(Arc::new(Mutex::new(writer))) };
         }
         let (queue, jobs) = mpsc::channel(QUEUE_LEN);
         // Ends when the last handle of the log is dropped.
+        if writer.options.inline {
+            TaskTracker::new().spawn(run_slowly(writer, jobs));
+            return Log { shared, queue: Queue::Worker(queue) };
+        }
         std::thread::Builder::new()
             .name("log writer".into())
             .spawn(move || run(writer, jobs))
-            .map(|_| Log { shared: shared.clone(), queue: Queue::Thread(queue.clone()) })
-            .unwrap_or(Log { shared, queue: Queue::Thread(queue) })
+            .map(|_| Log { shared: shared.clone(), queue: Queue::Worker(queue.clone()) })
+            .unwrap_or(Log { shared, queue: Queue::Worker(queue) })
     }
 
     /// Whether a write of this many bytes fits on the disk; if not, the writer tries to make room.
@@ -133,7 +139,7 @@ impl Log {
             return true;
         }
         match &self.queue {
-            Queue::Thread(queue) => {
+            Queue::Worker(queue) => {
                 // Full: the writer is at work and looks for room anyway.
                 let _ = queue.try_send(Job::MakeRoom);
             }
@@ -160,7 +166,7 @@ impl Log {
 
     async fn submit(&self, command: Command) -> io::Result<()> {
         match &self.queue {
-            Queue::Thread(queue) => queue
+            Queue::Worker(queue) => queue
                 .send(Job::Write(command))
                 .await
                 .map_err(|_| io::Error::other("the writer of the log has ended")),
@@ -175,22 +181,36 @@ impl Log {
 /// The thread of the writer: takes what waits, up to a frame, and makes it durable at once.
 fn run(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
     while let Some(job) = jobs.blocking_recv() {
-        let mut commands = Vec::new();
-        let mut len = 0;
-        let mut next = Some(job);
-        while let Some(job) = next {
-            match job {
-                Job::Write(command) => {
-                    len += command.len;
-                    commands.push(command);
-                }
-                Job::MakeRoom => writer.make_room(),
+        work(&mut writer, job, &mut jobs);
+    }
+}
+
+/// The same in a simulation, on a disk that takes its (simulated) time.
+async fn run_slowly(mut writer: Writer, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(job) = jobs.recv().await {
+        if let Some(delay) = writer.shared.disk.delay() {
+            tokio::time::sleep(delay).await;
+        }
+        work(&mut writer, job, &mut jobs);
+    }
+}
+
+fn work(writer: &mut Writer, job: Job, jobs: &mut mpsc::Receiver<Job>) {
+    let mut commands = Vec::new();
+    let mut len = 0;
+    let mut next = Some(job);
+    while let Some(job) = next {
+        match job {
+            Job::Write(command) => {
+                len += command.len;
+                commands.push(command);
             }
-            next = if len < FRAME_LEN { jobs.try_recv().ok() } else { None };
+            Job::MakeRoom => writer.make_room(),
         }
-        if !commands.is_empty() {
-            writer.commit(commands);
-        }
+        next = if len < FRAME_LEN { jobs.try_recv().ok() } else { None };
+    }
+    if !commands.is_empty() {
+        writer.commit(commands);
     }
 }
 

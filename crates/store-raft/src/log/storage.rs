@@ -19,7 +19,7 @@ use crate::types::{Entry, LogId, Types, Vote};
 use crate::wire::{self, Step};
 
 /// Bytes of entries that are read for one message.
-const READ_LEN_MAX: usize = 1 << 20;
+pub(crate) const READ_LEN_MAX: usize = 1 << 20;
 
 impl Log {
     /// Makes steps durable.
@@ -28,6 +28,26 @@ impl Log {
         let command = Command { steps, entries: Vec::new(), len: 0, done: Done::Reply(reply) };
         self.submit(command).await?;
         done.await.map_err(|_| io::Error::other("the writer of the log has ended"))?
+    }
+
+    /// The vote and the last entry.
+    pub(crate) fn head(&self) -> (Option<Vote>, Option<LogId>) {
+        let index = self.shared.index.lock();
+        (index.vote, index.last())
+    }
+
+    /// Appends an entry and a vote that nobody agreed on. The member must not run.
+    pub(crate) async fn force(&self, vote: Vote, entry: Entry) -> io::Result<()> {
+        let id = entry.log_id();
+        let (mut steps, lens) = steps_of(std::slice::from_ref(&entry));
+        steps.push(Step::Vote(codec::encode_vote(&vote)));
+        let len = lens.iter().sum();
+        self.shared.index.lock().push(entry, len, None).map_err(io::Error::other)?;
+        let (reply, done) = oneshot::channel();
+        self.submit(Command { steps, entries: vec![id], len, done: Done::Reply(reply) }).await?;
+        done.await.map_err(|_| io::Error::other("the writer of the log has ended"))??;
+        self.shared.index.lock().vote = Some(vote);
+        Ok(())
     }
 
     fn read(&self, range: Range<u64>, len_max: usize) -> io::Result<Vec<Entry>> {

@@ -1,0 +1,3 @@
+//! Simulations: everything in one thread, time and faults out of a seed.
+
+pub mod store;

@@ -1,0 +1,22 @@
+//! Seeds that run with every test. That a seed repeats shows `cargo xtask sim --twice`, which builds tokio for it.
+
+use graticule_sim::store::simulate;
+
+fn run(seeds: std::ops::Range<u64>, members: usize) {
+    for seed in seeds {
+        let report = simulate(seed, members).unwrap_or_else(|error| {
+            panic!("seed {seed}: {error:#}\n  again: cargo xtask sim --seed {seed} --members {members}")
+        });
+        assert!(report.acknowledged > 50 && report.reads > 10, "seed {seed} did little: {report:?}");
+    }
+}
+
+#[test]
+fn three_members() {
+    run(0..3, 3);
+}
+
+#[test]
+fn five_members() {
+    run(0..1, 5);
+}

@@ -1,7 +1,7 @@
 //! Listeners that both control planes have: the REST API and the diagnostics.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::Router;
 use graticule_api::ApiServer;
@@ -33,15 +33,9 @@ pub enum ServeError {
     /// Client certificates are required and there is no authority.
     #[error("apiServer.https.tlsCaFile: is required by apiServer.https.requireClientCert")]
     NoClientAuthority,
-    /// The authorities of client certificates cannot be read.
-    #[error("apiServer.https.tlsCaFile: {file}")]
-    ClientAuthority {
-        /// The file.
-        file: String,
-        /// The system's reason.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The authorities of client certificates cannot be used.
+    #[error("apiServer.https.tlsCaFile")]
+    ClientAuthorities(#[source] tls::Error),
     /// The certificate cannot be used.
     #[error("certificate of {setting}")]
     Certificate {
@@ -84,19 +78,20 @@ pub fn tls_versions(own: (&str, &str), general: &General) -> ServerTls {
     ServerTls { min_version: min.into(), max_version: max.into(), client_ca: None }
 }
 
-/// The authorities of client certificates, if these are required.
+/// The file of the authorities of client certificates, if these are required.
 ///
 /// # Errors
-/// They are required and there are none.
-pub fn client_authorities(https: &Https) -> Result<Option<Vec<u8>>, ServeError> {
-    if !https.require_client_cert {
-        return Ok(None);
+/// They are required and there is no file, or it cannot be used.
+pub fn client_authorities(https: &Https) -> Result<Option<PathBuf>, ServeError> {
+    match (https.require_client_cert, https.tls_ca_file.as_str()) {
+        (false, _) => Ok(None),
+        (true, "") => Err(ServeError::NoClientAuthority),
+        (true, file) => {
+            let file = PathBuf::from(file);
+            tls::check_client_authorities(&file).map_err(ServeError::ClientAuthorities)?;
+            Ok(Some(file))
+        }
     }
-    if https.tls_ca_file.is_empty() {
-        return Err(ServeError::NoClientAuthority);
-    }
-    let read = std::fs::read(&https.tls_ca_file);
-    read.map(Some).map_err(|source| ServeError::ClientAuthority { file: https.tls_ca_file.clone(), source })
 }
 
 /// An address out of two settings.

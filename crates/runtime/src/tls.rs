@@ -2,9 +2,11 @@
 
 mod cert;
 mod client;
+mod clients;
 mod generate;
+mod watched;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use cert::{CertOptions, Sans, ServerCert, ServerTls};
 pub use client::{ClientTrust, client_config};
@@ -73,6 +75,14 @@ pub fn install_crypto_provider() {
 /// An unknown name, or no version between the two.
 pub fn check_versions(min: &str, max: &str) -> Result<(), Error> {
     versions(min, max).map(|_| ())
+}
+
+/// Whether a file names authorities for [`ServerTls::client_ca`].
+///
+/// # Errors
+/// It cannot be read, or holds no authority that can be used.
+pub fn check_client_authorities(file: &Path) -> Result<(), Error> {
+    clients::Clients::of(file).map(|_| ())
 }
 
 /// Protocol versions between two names, each `""` (no bound), `TLSv1_2` or `TLSv1_3`.

@@ -76,7 +76,11 @@ impl ZoneEnvoys {
             format!("unable to send GET to config_dump: Get \"{}\": {why}", endpoint.url(path))
         })?;
         match query {
-            AdminQuery::ConfigDump { .. } => without_credentials(&answer).map(Bytes::from),
+            // Dumps of large meshes take a while: other tasks go on.
+            AdminQuery::ConfigDump { .. } => tokio::task::spawn_blocking(move || without_credentials(&answer))
+                .await
+                .map_err(|error| error.to_string())?
+                .map(Bytes::from),
             AdminQuery::Stats { .. } | AdminQuery::Clusters { .. } => Ok(answer),
         }
     }

@@ -6,18 +6,17 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use rustls::RootCertStore;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::clients::Clients;
+use super::watched::Watched;
 use super::{CERT_FILE, Error, FILE_BYTES_MAX, KEY_FILE, generate, versions};
 use crate::Random;
 
@@ -50,29 +49,13 @@ pub struct ServerTls {
     pub min_version: String,
     /// Highest version, as above.
     pub max_version: String,
-    /// PEM authorities; clients must show a certificate of one of them.
-    pub client_ca: Option<Vec<u8>>,
+    /// PEM file of authorities, read again when it changes; clients must show a certificate of one of them.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The certificate of a server. Cheap to clone; all clones see a change of the files.
 #[derive(Clone, Debug)]
-pub struct ServerCert(Arc<Watched>);
-
-#[derive(Debug)]
-struct Watched {
-    cert_path: PathBuf,
-    key_path: PathBuf,
-    current: Mutex<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    stamp: Stamp,
-    loaded: Arc<Loaded>,
-}
-
-/// What tells a changed file from an unchanged one: time of modification and length of both files.
-type Stamp = [Option<(SystemTime, u64)>; 2];
+pub struct ServerCert(Arc<Watched<Loaded>>);
 
 #[derive(Debug)]
 struct Loaded {
@@ -103,13 +86,8 @@ impl ServerCert {
             ("", _) | (_, "") => return Err(Error::Incomplete),
             (cert, key) => (cert.into(), key.into()),
         };
-        let stamp = stamp(&cert_path, &key_path);
-        let loaded = Arc::new(load(&cert_path, &key_path)?);
-        Ok(ServerCert(Arc::new(Watched {
-            cert_path,
-            key_path,
-            current: Mutex::new(Current { stamp, loaded }),
-        })))
+        let watched = Watched::new("certificate", vec![cert_path, key_path], load)?;
+        Ok(ServerCert(Arc::new(watched)))
     }
 
     /// For a listener: offers HTTP/2 and HTTP/1.1 and follows changes of the files.
@@ -119,23 +97,19 @@ impl ServerCert {
     pub fn config(&self, tls: &ServerTls) -> Result<Arc<rustls::ServerConfig>, Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let versions = versions(&tls.min_version, &tls.max_version)?;
-        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(Error::Refused)?;
         let builder = match &tls.client_ca {
             None => builder.with_no_client_auth(),
-            Some(pem) => {
-                let mut roots = RootCertStore::empty();
-                for authority in certificates(pem, "client authorities")? {
-                    roots.add(authority).map_err(Error::Refused)?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(|error| Error::invalid("client authorities", error))?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(file) => builder.with_client_cert_verifier(Arc::new(Clients::of(file)?)),
         };
         let mut config = builder.with_cert_resolver(self.0.clone());
+        if tls.client_ca.is_some() {
+            // A resumed session is not verified again: its authority may be gone from the file.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
@@ -157,44 +131,18 @@ impl ServerCert {
 
     /// The certificate file.
     pub fn cert_path(&self) -> &Path {
-        &self.0.cert_path
+        self.0.path()
     }
 }
 
-impl Watched {
-    /// The certificate, read again if its files changed. Files that are broken (or half written) leave the
-    /// last good one in place, which is said once per change.
-    fn fresh(&self) -> Arc<Loaded> {
-        let seen = stamp(&self.cert_path, &self.key_path);
-        let mut current = self.current.lock();
-        if seen != current.stamp {
-            current.stamp = seen;
-            match load(&self.cert_path, &self.key_path) {
-                Ok(loaded) => {
-                    tracing::info!(file = %self.cert_path.display(), "certificate reloaded");
-                    current.loaded = Arc::new(loaded);
-                }
-                Err(error) => {
-                    let error = crate::supervisor::chain(&error);
-                    tracing::error!(error, "certificate changed but cannot be used; the old one stays");
-                }
-            }
-        }
-        current.loaded.clone()
-    }
-}
-
-impl ResolvesServerCert for Watched {
+impl ResolvesServerCert for Watched<Loaded> {
     fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.fresh().key.clone())
     }
 }
 
-fn stamp(cert: &Path, key: &Path) -> Stamp {
-    [cert, key].map(|path| fs::metadata(path).ok().and_then(|meta| Some((meta.modified().ok()?, meta.len()))))
-}
-
-fn load(cert_path: &Path, key_path: &Path) -> Result<Loaded, Error> {
+fn load(paths: &[PathBuf]) -> Result<Loaded, Error> {
+    let [cert_path, key_path] = paths else { return Err(Error::Incomplete) };
     let (cert_pem, key_pem) = (read(cert_path)?, read(key_path)?);
     let chain = certificates(&cert_pem, cert_path.display())?;
     let key = PrivateKeyDer::from_pem_slice(&key_pem)
@@ -250,7 +198,8 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
+/// A file of certificates or of a key.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |source| Error::File { path: path.into(), source };
     let mut bytes = Vec::new();
     fs::File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;

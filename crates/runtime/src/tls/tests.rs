@@ -202,42 +202,58 @@ fn mk_client()
 async fn clients_show_a_certificate_where_they_must() {
     let dir = tempfile::tempdir().expect("a directory");
     let cert = mk_cert(dir.path(), &[]).expect("generated");
-    let (authority, chain, key) = mk_client();
-    let server = ServerTls { client_ca: Some(authority), ..ServerTls::default() };
+    let (first, second) = (mk_client(), mk_client());
+    let file = dir.path().join("authorities.pem");
+    std::fs::write(&file, &first.0).expect("written");
+    let server = ServerTls { client_ca: Some(file.clone()), ..ServerTls::default() };
     let acceptor =
         TcpAcceptor::bind(([127, 0, 0, 1], 0).into(), "test", ListenLimits::default()).await.expect("bound");
     let address = acceptor.local_addr();
     let incoming = acceptor.tls(cert.config(&server).expect("config"));
     let (signal, drain) = Drain::new();
     let server = serve_http(tower::service_fn(answer), incoming, HttpLimits::default(), drain);
+    let broken = b"-----BEGIN CERTIFICATE-----".to_vec();
     let requests = async {
-        let anybody = client_config(&ClientTrust::Anybody, &["http/1.1"]).expect("config");
-        for (name, credentials, is_admitted) in [
-            ("none", None, false),
-            ("of another authority", Some((mk_client().1, mk_client().2)), false),
-            ("of the authority", Some((chain, key)), true),
+        // One configuration per client, as one program that keeps its sessions would have.
+        let clients = [("no", None), ("first", Some(&first)), ("second", Some(&second))]
+            .map(|(name, client)| (name, client_of(client.map(|(_, chain, key)| (chain.clone(), key.clone_key())))));
+        for (written, admitted) in [
+            (None, "first"),
+            (Some(second.0.clone()), "second"),
+            (Some(broken), "second"),
+            (Some([first.0.clone(), second.0.clone()].concat()), "first second"),
         ] {
-            let mut config = rustls::ClientConfig::clone(&anybody);
-            if let Some((chain, key)) = credentials {
-                let provider = rustls::crypto::aws_lc_rs::default_provider();
-                let key = provider.key_provider.load_private_key(key).expect("a key");
-                let certified = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
-                config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+            if let Some(text) = written {
+                std::fs::write(&file, text).expect("written");
             }
-            let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-            let ask = async {
-                let stream = TcpStream::connect(address).await?;
-                let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
-                let (mut sender, connection) =
-                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-                let request =
-                    Request::builder().uri("/x").header("host", "x").body(Full::new(Bytes::new()))?;
-                Fallible::Ok(drive(connection, sender.send_request(request)).await?.into_body())
-            };
-            let answered: Fallible<String> = ask.await;
-            assert_eq!(answered.is_ok(), is_admitted, "{name}: {answered:?}");
+            for (name, client) in &clients {
+                let answered = ask(address, client).await;
+                assert_eq!(answered.is_ok(), admitted.contains(name), "{name}, {admitted}: {answered:?}");
+            }
         }
         signal.drain();
     };
     tokio::join!(server, requests);
+}
+
+type Credentials = (Vec<rustls_pki_types::CertificateDer<'static>>, rustls_pki_types::PrivateKeyDer<'static>);
+
+fn client_of(credentials: Option<Credentials>) -> tokio_rustls::TlsConnector {
+    let anybody = client_config(&ClientTrust::Anybody, &["http/1.1"]).expect("config");
+    let mut config = rustls::ClientConfig::clone(&anybody);
+    if let Some((chain, key)) = credentials {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(key).expect("a key");
+        let certified = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
+        config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+    }
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
+async fn ask(address: std::net::SocketAddr, client: &tokio_rustls::TlsConnector) -> Fallible<String> {
+    let stream = TcpStream::connect(address).await?;
+    let stream = client.connect(ServerName::try_from("localhost")?, stream).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::builder().uri("/x").header("host", "x").body(Full::new(Bytes::new()))?;
+    Ok(drive(connection, sender.send_request(request)).await?.into_body())
 }

@@ -196,11 +196,14 @@ fn check(mut document: Value, mesh: Option<&str>, source: &str) -> Result<Docume
         document["mesh"] = mesh.unwrap_or("default").into();
     }
     let resource = Resource::from_rest(kind, &document).map_err(one_per_line).with_context(what)?;
+    let unknown = unknown_members(&resource, &document);
     if let Err(violations) = resource.validate() {
-        return Err(one_per_line(DecodeError::Invalid(violations))).with_context(what);
+        let error = one_per_line(DecodeError::Invalid(violations));
+        // What is missing may be there under another name.
+        let hints = unknown.iter().map(|path| format!("\nnobody reads `{path}`; is it misspelt?"));
+        return Err(anyhow!("{error:#}{}", hints.collect::<String>())).with_context(what);
     }
     ensure!(!resource.meta.name.is_empty(), "{kind}: `name` is missing");
-    let unknown = unknown_members(&resource, &document);
     Ok(Document { resource, body: document, source: source.to_owned(), unknown })
 }
 
@@ -286,6 +289,16 @@ mod tests {
             mk_document("type: MeshZoneAddress\nname: a\nspec: {address: '', port: 0}").expect_err("invalid");
         assert!(format!("{error:#}").contains("MeshZoneAddress a is not valid: "), "{error:#}");
         assert!(format!("{error:#}").contains("spec.address: "), "{error:#}");
+    }
+
+    #[test]
+    fn what_is_missing_may_be_misspelt() {
+        let text = "{type: MeshTrafficPermission, name: a, spec: {rules: [{default: {alow: [{spiffeID: \
+            {type: Exact, value: spiffe://domain/a}}]}}]}}";
+        let error = format!("{:#}", mk_document(text).expect_err("nothing is allowed"));
+        let lines: Vec<&str> = error.lines().collect();
+        assert!(lines[0].contains("spec.rules[0]: at least one of 'allow'"), "{error}");
+        assert_eq!(lines[1..], ["nobody reads `spec.rules[0].default.alow`; is it misspelt?"]);
     }
 
     #[test]

@@ -247,14 +247,16 @@ impl Federation {
     /// Waits until global shows the zone online and the zone has the default mesh.
     pub async fn wait_zone_joined(&mut self, name: &str) -> Result<Duration> {
         let overview = format!("{}/zones/{name}/_overview", self.global.api);
-        let mesh = format!("{}/meshes/default", self.control_plane(name)?.api);
+        // The key comes on its own, before or after the mesh.
+        let key = "secrets/dataplane-token-signing-key-default-1";
+        let key = format!("{}/meshes/default/{key}", self.control_plane(name)?.api);
         let client = self.rest.clone();
         let ((), took) = wait::until(&format!("zone {name} joins"), START_LIMIT, || {
-            let (client, overview, mesh) = (client.clone(), overview.clone(), mesh.clone());
+            let (client, overview, key) = (client.clone(), overview.clone(), key.clone());
             async move {
-                let mesh = client.get(&mesh).await.map_err(|error| error.to_string())?;
-                if mesh.status != 200 {
-                    return Err(format!("the zone has no mesh yet ({})", mesh.status));
+                let key = client.get(&key).await.map_err(|error| error.to_string())?;
+                if key.status != 200 {
+                    return Err(format!("the zone cannot issue tokens of proxies yet ({})", key.status));
                 }
                 let answer = client.get(&overview).await.map_err(|error| error.to_string())?;
                 let document = answer.json().map_err(|error| error.to_string())?;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::compare::{Difference, Found};
+use crate::report::CaseReport;
 
 /// An accepted difference.
 #[derive(Debug)]
@@ -38,6 +39,11 @@ pub enum Ours {
     Another,
 }
 
+/// An accepted difference.
+pub const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {
+    Accepted { case, path, ours, reason }
+}
+
 /// The entry that accepts a difference, if one does.
 pub fn find(list: &'static [Accepted], case: &str, difference: &Difference) -> Option<&'static Accepted> {
     list.iter().find(|accepted| {
@@ -45,6 +51,36 @@ pub fn find(list: &'static [Accepted], case: &str, difference: &Difference) -> O
             && glob(accepted.path, &difference.path)
             && accepted.ours.covers(&difference.found)
     })
+}
+
+/// Differences that an entry of the list accepts, with the entry, and the others.
+pub fn split(
+    list: &'static [Accepted],
+    case: &str,
+    found: Vec<Difference>,
+) -> (Vec<(Difference, &'static Accepted)>, Vec<Difference>) {
+    let (mut accepted, mut unlisted) = (Vec::new(), Vec::new());
+    for difference in found {
+        match find(list, case, &difference) {
+            Some(entry) => accepted.push((difference, entry)),
+            None => unlisted.push(difference),
+        }
+    }
+    (accepted, unlisted)
+}
+
+/// The case that fails when a difference of the list does not occur any more: its entry would hide others.
+pub fn stale(suite: &str, list: &'static [Accepted], cases: &[CaseReport]) -> CaseReport {
+    let is_met = |entry: &Accepted| {
+        cases.iter().flat_map(|case| &case.accepted).any(|(_, met)| std::ptr::eq(*met, entry))
+    };
+    let stale: String = list
+        .iter()
+        .filter(|entry| !is_met(entry))
+        .map(|entry| format!("    {} {} does not occur any more\n", entry.case, entry.path))
+        .collect();
+    let failure = (!stale.is_empty()).then_some(stale);
+    CaseReport { name: format!("{suite}/accepted-differences"), failure, ..CaseReport::default() }
 }
 
 impl Ours {
@@ -55,7 +91,7 @@ impl Ours {
             }
             (Ours::Like(pattern), Found::Other { ours: Value::String(ours), .. }) => glob(pattern, ours),
             (Ours::OneLess, Found::Other { recorded, ours }) => {
-                recorded.as_i64().zip(ours.as_i64()).is_some_and(|(recorded, ours)| recorded - ours == 1)
+                number(recorded).zip(number(ours)).is_some_and(|(recorded, ours)| recorded - ours == 1)
             }
             (Ours::Another, Found::Unbound(_)) => true,
             (Ours::Deduplicated, Found::Repeated) | (Ours::Reordered, Found::Order(..)) => true,
@@ -63,6 +99,11 @@ impl Ours {
             _ => false,
         }
     }
+}
+
+/// A number, or a text that is one.
+fn number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// `*` matches any text, also `/`.

@@ -11,6 +11,7 @@ use graticule_testkit::Binaries;
 pub mod accepted;
 mod api;
 pub mod compare;
+mod kds;
 pub mod report;
 mod rest_recordings;
 mod two_zones;
@@ -18,12 +19,18 @@ mod two_zones;
 pub use report::{CaseReport, SuiteReport};
 
 /// The suites that exist.
-pub const SUITES: [&str; 5] =
-    ["api", "label-validation", rest_recordings::NAME, rest_recordings::kumactl::NAME, two_zones::NAME];
+pub const SUITES: [&str; 6] = [
+    "api",
+    "label-validation",
+    rest_recordings::NAME,
+    rest_recordings::kumactl::NAME,
+    kds::NAME,
+    two_zones::NAME,
+];
 
 /// Whether a suite runs our programs, rather than parts of them in this process.
 pub fn needs_programs(suite: &str) -> bool {
-    [rest_recordings::NAME, rest_recordings::kumactl::NAME, two_zones::NAME].contains(&suite)
+    [rest_recordings::NAME, rest_recordings::kumactl::NAME, kds::NAME, two_zones::NAME].contains(&suite)
 }
 
 /// A work directory with a short path, of no other call, wherever the checkout lies: the agent shortens the names of
@@ -71,6 +78,7 @@ pub async fn run(options: &Options, done: &mut dyn FnMut(&CaseReport)) -> Result
         reports.push(match suite {
             rest_recordings::NAME => rest_recordings::run(options, binaries, done).await?,
             rest_recordings::kumactl::NAME => rest_recordings::kumactl::run(options, binaries, done).await?,
+            kds::NAME => kds::run(options, binaries, done).await?,
             _ => two_zones::run(options, binaries, done).await?,
         });
     }

@@ -19,7 +19,7 @@ use client::{Answer, Request, send};
 use site::Site;
 use transcript::{Group, Layout, Step, Transcript};
 
-mod client;
+pub(crate) mod client;
 mod differences;
 mod expect;
 pub(crate) mod kumactl;
@@ -77,25 +77,11 @@ pub(crate) async fn run(
         }
     }
     if options.case.is_none() {
-        let report = stale(&cases);
+        let report = accepted::stale(NAME, differences::ACCEPTED, &cases);
         done(&report);
         cases.push(report);
     }
     Ok(SuiteReport { name: NAME, cases })
-}
-
-/// An accepted difference that does not occur any more hides what it was not meant for.
-fn stale(cases: &[CaseReport]) -> CaseReport {
-    let met = |entry: &Accepted| {
-        cases.iter().flat_map(|case| &case.accepted).any(|(_, met)| std::ptr::eq(*met, entry))
-    };
-    let stale: String = differences::ACCEPTED
-        .iter()
-        .filter(|entry| !met(entry))
-        .map(|entry| format!("    {} {} does not occur any more\n", entry.case, entry.path))
-        .collect();
-    let failure = (!stale.is_empty()).then_some(stale);
-    CaseReport { name: format!("{NAME}/accepted-differences"), failure, ..CaseReport::default() }
 }
 
 /// Somebody else on the machine may take a port between the look at it and its use.

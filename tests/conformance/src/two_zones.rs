@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail, ensure};
 use graticule_testkit::{Binaries, wait};
 use serde_json::{Value, json};
 
-use crate::accepted::Accepted;
 use crate::compare::{Bindings, Difference, compare};
 use crate::report::{CaseReport, SuiteReport, describe};
 use crate::{Options, accepted};
@@ -88,7 +87,9 @@ pub(crate) async fn run(
     suite.exchange().await.context("our processes do not start")?;
     suite.balanced().await.context("our processes do not start")?;
     if options.case.is_none() {
-        suite.stale();
+        let report = accepted::stale(NAME, differences::ACCEPTED, &suite.cases);
+        (suite.done)(&report);
+        suite.cases.push(report);
     }
     Ok(SuiteReport { name: NAME, cases: suite.cases })
 }
@@ -157,23 +158,6 @@ impl Suite<'_> {
         Ok(())
     }
 
-    /// An accepted difference that does not occur any more hides what it was not meant for.
-    fn stale(&mut self) {
-        let met = |entry: &Accepted| {
-            let mut all = self.cases.iter().flat_map(|case| &case.accepted);
-            all.any(|(_, met)| std::ptr::eq(*met, entry))
-        };
-        let stale: Vec<String> = differences::ACCEPTED
-            .iter()
-            .filter(|entry| !met(entry))
-            .map(|entry| format!("    {} {} does not occur any more\n", entry.case, entry.path))
-            .collect();
-        let failure = (!stale.is_empty()).then(|| stale.concat());
-        let report = CaseReport { name: "accepted-differences".into(), failure, ..CaseReport::default() };
-        (self.done)(&report);
-        self.cases.push(report);
-    }
-
     fn wants(&self, name: &str) -> bool {
         self.options.case.as_ref().is_none_or(|part| name.contains(part.as_str()))
     }
@@ -218,7 +202,7 @@ async fn case(
             }
             Err(_) => {}
             Ok(found) => {
-                let (accepted, unlisted) = split(&name, found);
+                let (accepted, unlisted) = accepted::split(differences::ACCEPTED, &name, found);
                 if unlisted.is_empty() || late {
                     *bindings = tried;
                     let failure = (!unlisted.is_empty()).then(|| describe(&unlisted));
@@ -228,18 +212,6 @@ async fn case(
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn split(case: &str, found: Vec<Difference>) -> (Vec<(Difference, &'static Accepted)>, Vec<Difference>) {
-    let list: &'static [Accepted] = differences::ACCEPTED;
-    let (mut accepted, mut unlisted) = (Vec::new(), Vec::new());
-    for difference in found {
-        match accepted::find(list, case, &difference) {
-            Some(entry) => accepted.push((difference, entry)),
-            None => unlisted.push(difference),
-        }
-    }
-    (accepted, unlisted)
 }
 
 impl Check {

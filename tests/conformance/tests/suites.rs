@@ -61,13 +61,3 @@ async fn every_case_of_every_suite_with_programs_passes() -> Result<()> {
     }
     Ok(())
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_command_line_of_kumactl_passes() -> Result<()> {
-    let Some(data) = data() else { return Ok(()) };
-    let Some(binaries) = Binaries::from_env() else {
-        println!("skipped: run it with `cargo xtask test`, which builds the programs and finds Envoy");
-        return Ok(());
-    };
-    check("kumactl", data, Some(binaries)).await
-}

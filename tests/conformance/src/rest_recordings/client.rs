@@ -13,16 +13,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// A request, ready to be sent.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Request {
-    pub(super) method: String,
-    pub(super) path: String,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Request {
     /// GET of a path, as the loopback admin.
-    pub(super) fn get(port: u16, path: &str) -> Request {
+    pub(crate) fn get(port: u16, path: &str) -> Request {
         let headers = vec![
             ("Host".to_owned(), format!("127.0.0.1:{port}")),
             ("Accept".to_owned(), "application/json".to_owned()),
@@ -31,35 +31,35 @@ impl Request {
     }
 
     /// The same with a body of JSON.
-    pub(super) fn with_body(port: u16, method: &str, path: &str, body: String) -> Request {
+    pub(crate) fn with_body(port: u16, method: &str, path: &str, body: String) -> Request {
         let mut request = Request::get(port, path);
         request.headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
         Request { method: method.into(), body, ..request }
     }
 
     /// The value of a header.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The value of a header.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
     }
 }
 
 /// Sends a request on a new connection.
-pub(super) async fn send(port: u16, request: &Request) -> Result<Answer> {
+pub(crate) async fn send(port: u16, request: &Request) -> Result<Answer> {
     let what = || format!("{} {} on port {port}", request.method, request.path);
     tokio::time::timeout(ANSWER_LIMIT, exchange(port, request))
         .await

@@ -1,6 +1,6 @@
 //! The accepted differences of the suite.
 
-use crate::accepted::{Accepted, Ours};
+use crate::accepted::{Accepted, Ours, differs};
 
 const NO_INBOUND: &str = "15-dataplanes-zone*/_inbounds/kri_dp_default_zone-1__web-1_nope/_policies";
 const NOT_THERE: &str = "what is not there is no fault of the control plane (deviations: REST)";
@@ -228,7 +228,3 @@ pub(super) static RACES: &[Accepted] = &[
     differs(NO_INBOUND, "/body/status", Ours::Is("404"), NOT_THERE),
     differs(NO_INBOUND, "/body/detail*", Ours::Is("\"Not found\""), NOT_THERE),
 ];
-
-const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {
-    Accepted { case, path, ours, reason }
-}

@@ -12,7 +12,6 @@ use super::client::{Request, send};
 use super::site::Site;
 use super::transcript::{Group, Layout};
 use super::{MATCHING, failed};
-use crate::accepted::Accepted;
 use crate::compare::{Bindings, Difference, Found, compare};
 use crate::report::{CaseReport, SuiteReport, describe};
 use crate::{Options, accepted};
@@ -44,27 +43,13 @@ pub(crate) async fn run(
     all.append(&mut grat?);
     let is_whole = options.case.is_none();
     if is_whole {
-        all.push(stale(&all));
+        all.push(accepted::stale(NAME, differences::ACCEPTED, &all));
     }
     let wanted =
         |case: &CaseReport| options.case.as_ref().is_none_or(|part| case.name.contains(part.as_str()));
     let cases: Vec<CaseReport> = all.into_iter().filter(wanted).collect();
     cases.iter().for_each(done);
     Ok(SuiteReport { name: NAME, cases })
-}
-
-/// An accepted difference that does not occur any more hides what it was not meant for.
-fn stale(cases: &[CaseReport]) -> CaseReport {
-    let met = |entry: &Accepted| {
-        cases.iter().flat_map(|case| &case.accepted).any(|(_, met)| std::ptr::eq(*met, entry))
-    };
-    let stale: String = differences::ACCEPTED
-        .iter()
-        .filter(|entry| !met(entry))
-        .map(|entry| format!("    {} {} does not occur any more\n", entry.case, entry.path))
-        .collect();
-    let failure = (!stale.is_empty()).then_some(stale);
-    CaseReport { name: format!("{NAME}/accepted-differences"), failure, ..CaseReport::default() }
 }
 
 /// Global, the zone and its proxy, as the recording had them.
@@ -74,13 +59,7 @@ async fn start(binaries: &Binaries, dir: &Path) -> Result<Site> {
 }
 
 fn judged(name: String, found: Vec<Difference>, shown: &str) -> CaseReport {
-    let (mut listed, mut unlisted) = (Vec::new(), Vec::new());
-    for difference in found {
-        match accepted::find(differences::ACCEPTED, &name, &difference) {
-            Some(entry) => listed.push((difference, entry)),
-            None => unlisted.push(difference),
-        }
-    }
+    let (listed, unlisted) = accepted::split(differences::ACCEPTED, &name, found);
     let failure = (!unlisted.is_empty()).then(|| format!("{}{shown}", describe(&unlisted)));
     CaseReport { name, failure, accepted: listed, ..CaseReport::default() }
 }

@@ -1,6 +1,6 @@
 //! The accepted differences of the suite.
 
-use crate::accepted::{Accepted, Ours};
+use crate::accepted::{Accepted, Ours, differs};
 
 const ONCE: &str = "equal CA certificates of one trust domain are in the bundle once (deviations: Proxies)";
 const EXCHANGED: &str = "global passes the MeshTrusts of zones on to the other zones, nobody applied any at global \
@@ -49,7 +49,3 @@ pub(super) static ACCEPTED: &[Accepted] = &[
         BALANCED,
     ),
 ];
-
-const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {
-    Accepted { case, path, ours, reason }
-}

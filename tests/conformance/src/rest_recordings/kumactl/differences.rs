@@ -1,7 +1,7 @@
 //! The accepted differences of the suite. What concerns the API is in `docs/deviations.md`, what concerns `grat` in
 //! `docs/cli.md`.
 
-use crate::accepted::{Accepted, Ours};
+use crate::accepted::{Accepted, Ours, differs};
 
 const UNCHANGED: &str = "what is stored as it is applied is not written again";
 const USAGE: &str = "wrong command lines end with 2";
@@ -36,7 +36,3 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("grat/* get zones *", "/stdout/items/zone-1/labels", Ours::Additional, ZONE_LABELS),
     differs("grat/* get zone zone-1 *", "/stdout/labels", Ours::Additional, ZONE_LABELS),
 ];
-
-const fn differs(case: &'static str, path: &'static str, ours: Ours, reason: &'static str) -> Accepted {
-    Accepted { case, path, ours, reason }
-}

@@ -1,0 +1,38 @@
+//! Differences from the recorded conversations that are meant. Every one is in `docs/deviations.md`.
+
+use crate::accepted::{Accepted, Ours, differs};
+
+const ZONE_LABELS: &str =
+    "the Zone that global makes is labelled like one that a person makes (deviations: Federation)";
+const NOT_PROVIDED: &str = "a zone has no say about meshes (deviations: Federation)";
+const OLD_NAMES: &str = "names without a hash stay as they are (deviations: Federation)";
+const GOOD_ONES: &str = "one bad name does not keep the others out (deviations: Federation)";
+const MESH_SECRETS: &str = "Secrets of a deleted mesh are deleted with it (deviations: REST)";
+const NO_INTER_CP: &str = "replicas need no authority of their own, so none is made (deviations: REST)";
+const SERVICES: &str =
+    "status of external and multi-zone services is not there yet (deviations: Not there yet)";
+const OWN_WORDS: &str = "what may be done instead is said in other words (deviations: REST)";
+const STATE: &str = "a MeshService without a state shows the one that it counts as (deviations: Federation)";
+const STATUS: &str = "a status that global sends is not taken (deviations: Federation)";
+const AT_ONCE: &str = "what is derived is there at once (deviations: REST)";
+
+pub(super) static ACCEPTED: &[Accepted] = &[
+    differs("global/*GET /zones", "/body/items/*/labels", Ours::Additional, ZONE_LABELS),
+    differs("global/06b-*#49 *", "/error", Ours::Like("*not taken from this peer"), NOT_PROVIDED),
+    differs("global/06b-*#50 GET /meshes", "/body/items/zonemesh", Ours::Absent, NOT_PROVIDED),
+    differs("global/06b-*#50 GET /meshes", "/body/total", Ours::Is("\"1\""), NOT_PROVIDED),
+    differs("global/06b-*#46 *", "/body/spec/state", Ours::Additional, STATE),
+    differs("global/06b-*#348 *", "/body/items/old.legacy", Ours::Absent, OLD_NAMES),
+    differs("global/06b-*#348 *", "/body/items/legacy", Ours::Additional, OLD_NAMES),
+    differs("global/06e-*#16 *", "/body/items/twoown-2222222222222222", Ours::Additional, GOOD_ONES),
+    differs("global/06e-*#16 *", "/body/total", Ours::Is("\"4\""), GOOD_ONES),
+    differs("global/07-*#63 east has Secret", "/Secret/gs.demo", Ours::Absent, MESH_SECRETS),
+    differs("*GET /global-secrets", "/body/items/inter-cp-ca", Ours::Absent, NO_INTER_CP),
+    differs("*GET /global-secrets", "/body/total", Ours::OneLess, NO_INTER_CP),
+    differs("zone/02-*#63 *", "/body/status/*", Ours::Absent, SERVICES),
+    differs("zone/02-*#64 *", "/body/status/*", Ours::Absent, SERVICES),
+    differs("zone/02-*#72 *", "/body/detail*", Ours::Like("* belong to global: *"), OWN_WORDS),
+    differs("zone/05-*#230 *", "/MeshService/*/status/tls/status", Ours::Additional, AT_ONCE),
+    differs("zone/06c-*/svc-2222222222222222", "/body/spec/state", Ours::Additional, STATE),
+    differs("zone/06c-*/svc-2222222222222222", "/body/status/vips/0/ip", Ours::Like("241.0.0.*"), STATUS),
+];

@@ -1,0 +1,128 @@
+//! Suite `kds`: recorded conversations of stock control planes (`recordings/kds`), played against our global by
+//! played zones and against our zone by a played global. Compared is what each side has been told at every step
+//! (README §4 there), not single messages: ours pushes at once where the reference waits for a tick.
+
+use std::path::Path;
+
+use anyhow::Result;
+use graticule_testkit::Binaries;
+
+use crate::Options;
+use crate::accepted;
+use crate::report::{CaseReport, SuiteReport, describe};
+use play::{Check, Play, Role};
+use recording::Recording;
+
+mod differences;
+mod peer;
+mod play;
+mod recording;
+mod sides;
+mod site;
+mod state;
+mod transport;
+
+/// Name of the suite.
+pub(crate) const NAME: &str = "kds";
+
+/// The recording of a complete join.
+const JOIN: &str = "01-fresh-join";
+
+/// Recordings of which only the messages of some kinds were kept.
+const PARTIAL: [&str; 1] = ["08-secrets-and-config"];
+
+/// Recordings that are played one after the other on the same control plane, and what is played.
+const PLAYS: [(Role, &[&str]); 15] = [
+    (Role::Zones, &[JOIN, "02-policies"]),
+    (Role::Zones, &["03-zone-resources"]),
+    (Role::Zones, &["04-global-restart"]),
+    (Role::Zones, &["05-zone-restart", "05b-zone-disable-delete"]),
+    (Role::Zones, &["06-nack-played-zone-down"]),
+    (Role::Zones, &["06b-nack-played-zone-up"]),
+    (Role::Zones, &["06e-ownership-clash"]),
+    (Role::Zones, &["07-mesh-deletion"]),
+    (Role::Zones, &["08-secrets-and-config"]),
+    (Role::Global, &[JOIN, "02-policies"]),
+    (Role::Global, &["05-zone-restart"]),
+    (Role::Global, &["06c-nack-played-global"]),
+    (Role::Global, &["06f-resume-played-global"]),
+    (Role::Global, &["07-mesh-deletion"]),
+    (Role::Global, &["08-secrets-and-config"]),
+];
+
+/// Runs the suite.
+pub(crate) async fn run(
+    options: &Options,
+    binaries: &Binaries,
+    done: &mut dyn FnMut(&CaseReport),
+) -> Result<SuiteReport> {
+    let folder = options.data.join("recordings/kds");
+    let join = Recording::open(&folder, JOIN)?;
+    let mut cases = Vec::new();
+    for (role, names) in PLAYS {
+        let prefix = match role {
+            Role::Zones => "global",
+            Role::Global => "zone",
+        };
+        let wants = |name: &&&str| {
+            let name = format!("{prefix}/{name}");
+            options.case.as_ref().is_none_or(|part| name.contains(part.as_str()) || part.starts_with(&name))
+        };
+        if names.iter().find(wants).is_none() {
+            continue;
+        }
+        let dir = options.work.join(format!("kds-{prefix}-{}", names[0]));
+        let checks = match play(role, names, &join, &folder, binaries, &dir).await {
+            Ok(checks) => checks,
+            // One that cannot be played says nothing about the others.
+            Err(error) => {
+                let check = Check { index: 0, what: "play".into(), found: Err(error) };
+                vec![(names.concat(), check)]
+            }
+        };
+        for (name, check) in checks {
+            let report = report(format!("{prefix}/{name}#{} {}", check.index, check.what), check);
+            done(&report);
+            cases.push(report);
+        }
+    }
+    if options.case.is_none() {
+        let report = accepted::stale(NAME, differences::ACCEPTED, &cases);
+        done(&report);
+        cases.push(report);
+    }
+    Ok(SuiteReport { name: NAME, cases })
+}
+
+async fn play(
+    role: Role,
+    names: &[&str],
+    join: &Recording,
+    folder: &Path,
+    binaries: &Binaries,
+    dir: &Path,
+) -> Result<Vec<(String, Check)>> {
+    let mut play = Play::start(role, join, binaries, dir).await?;
+    let mut checks = Vec::new();
+    for name in names {
+        let recording = Recording::open(folder, name)?;
+        let recording = if PARTIAL.contains(name) { recording.completed(join) } else { recording };
+        play::ensure_playable(&recording)?;
+        let found = play.run(&recording).await?;
+        checks.extend(found.into_iter().map(|check| ((*name).to_owned(), check)));
+    }
+    Ok(checks)
+}
+
+fn report(name: String, check: Check) -> CaseReport {
+    let mut report = CaseReport { name, ..CaseReport::default() };
+    match check.found {
+        Err(error) => report.failure = Some(format!("    {error:#}\n")),
+        Ok(found) => {
+            let (accepted, rest) = accepted::split(differences::ACCEPTED, &report.name, found);
+            report.accepted = accepted;
+            report.failure = (!rest.is_empty()).then(|| describe(&rest));
+        }
+    }
+    report
+}

@@ -1,0 +1,516 @@
+//! Plays one side of recorded conversations against our control plane on the other side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use graticule_testkit::{Binaries, wait};
+use serde_json::{Value, json};
+
+use super::recording::{Event, Headers, Message, Recording, Rest, Rpc, What};
+use super::sides::{Next, SinkSide, SourceSide, Versions};
+use super::site::Site;
+use super::state::blur;
+use super::transport::{PlayedGlobal, ZoneConnection};
+use crate::compare::{Bindings, Difference, Found, compare};
+
+/// How long a zone of ours may take to open its streams.
+const JOIN_LIMIT: Duration = Duration::from_secs(20);
+/// What the played global answers to health checks.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(3);
+/// The zone of the recordings that is played by ours.
+const ZONE: &str = "east";
+
+/// What is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Zones, against our global.
+    Zones,
+    /// Global, against our zone.
+    Global,
+}
+
+/// A connection: zone and number.
+type Link = (String, u64);
+
+/// A check and what it found.
+pub(super) struct Check {
+    /// Place in the file.
+    pub(super) index: usize,
+    pub(super) what: String,
+    pub(super) found: Result<Vec<Difference>>,
+}
+
+/// A replay under way.
+pub(super) struct Play<'a> {
+    role: Role,
+    /// The complete join of a zone, which recordings of a connected zone begin after.
+    join: &'a Recording,
+    site: Site,
+    global: Option<PlayedGlobal>,
+    connections: BTreeMap<Link, ZoneConnection>,
+    sinks: BTreeMap<Link, SinkSide>,
+    sources: BTreeMap<Link, SourceSide>,
+    checks: Vec<Check>,
+    versions: Versions,
+}
+
+impl<'a> Play<'a> {
+    /// Starts our side.
+    pub(super) async fn start(
+        role: Role,
+        join: &'a Recording,
+        binaries: &Binaries,
+        dir: &Path,
+    ) -> Result<Play<'a>> {
+        std::fs::create_dir_all(dir)?;
+        let (global, mut site) = match role {
+            Role::Zones => (None, Site::global(binaries, dir)?),
+            Role::Global => {
+                let global = PlayedGlobal::start(HEALTH_INTERVAL).await?;
+                let site = Site::zone(binaries, dir, ZONE, &global.address.to_string())?;
+                (Some(global), site)
+            }
+        };
+        site.start().await?;
+        let (connections, sinks, sources) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Play {
+            role,
+            join,
+            site,
+            global,
+            connections,
+            sinks,
+            sources,
+            checks: Vec::new(),
+            versions: Versions::default(),
+        })
+    }
+
+    /// Plays a recording to its end; gives what was checked.
+    pub(super) async fn run(&mut self, recording: &Recording) -> Result<Vec<Check>> {
+        for link in already_joined(recording) {
+            if self.concerns(&link.0) && !self.sinks.contains_key(&link) && !self.sources.contains_key(&link)
+            {
+                self.join(&link).await?;
+                if speaks_first(recording, &link) {
+                    self.reopen(&link).await?;
+                }
+            }
+        }
+        for event in &recording.events {
+            let outcome = self.event(recording, event).await;
+            if let Err(error) = outcome {
+                self.checks.push(Check { index: event.index, what: "replay".into(), found: Err(error) });
+            }
+        }
+        let last = recording.events.len();
+        self.settle(recording, last).await;
+        let running = self.site.check_running().map(|()| Vec::new());
+        self.checks.push(Check { index: last, what: "our process runs".into(), found: running });
+        Ok(std::mem::take(&mut self.checks))
+    }
+
+    /// Whether the played side or ours talks for a zone.
+    fn concerns(&self, zone: &str) -> bool {
+        self.role == Role::Zones || zone == ZONE
+    }
+
+    /// Makes the zone of a connection join as recorded in a file of its own.
+    async fn join(&mut self, link: &Link) -> Result<()> {
+        let join = self.join;
+        // Numbers of connections are those of the recording that goes on with them.
+        let renumber = |event: &Event| Event { zone: Some(link.0.clone()), conn: link.1, ..event.clone() };
+        let join = &Recording { name: join.name.clone(), events: join.events.iter().map(renumber).collect() };
+        for event in &join.events {
+            match &event.what {
+                What::Rest(_) | What::Disconnected | What::Process(..) => {}
+                What::Message(message) if message.is_response() && message.by_zone && link.0 != ZONE => {
+                    // Its names are made of the zone's; another zone has nothing yet.
+                    self.say(link, &message.without_resources()).await?;
+                }
+                _ => self.event(join, event).await?,
+            }
+        }
+        self.settle(join, join.events.len()).await;
+        let failed: Vec<Check> =
+            std::mem::take(&mut self.checks).into_iter().filter(|check| check.found.is_err()).collect();
+        self.checks = failed;
+        Ok(())
+    }
+
+    /// Ends the streams of a zone of ours; it opens them again.
+    async fn reopen(&mut self, link: &Link) -> Result<()> {
+        self.leave(link, Rpc::Down);
+        self.leave(link, Rpc::Up);
+        for rpc in [Rpc::Down, Rpc::Up] {
+            let event = Event { index: 0, zone: Some(link.0.clone()), conn: link.1, what: What::Note };
+            self.open(self.join, &event, link, rpc, &Headers::new()).await?;
+        }
+        self.checks.clear();
+        Ok(())
+    }
+
+    async fn event(&mut self, recording: &Recording, event: &Event) -> Result<()> {
+        let link = (event.zone.clone().unwrap_or_default(), event.conn);
+        if event.zone.is_some() && !self.concerns(&link.0) {
+            return Ok(());
+        }
+        match &event.what {
+            What::Open(rpc, headers) => self.open(recording, event, &link, *rpc, headers).await,
+            What::Message(message) => self.message(event.index, &link, message).await,
+            What::Closed(rpc, status) => self.closed(event.index, &link, *rpc, &status.1).await,
+            What::Left(rpc) => {
+                self.settle(recording, event.index).await;
+                match self.role {
+                    Role::Zones => self.leave(&link, *rpc),
+                    // Our zone leaves when a stream ends.
+                    Role::Global => {
+                        self.leave(&link, Rpc::Down);
+                        self.leave(&link, Rpc::Up);
+                    }
+                }
+                Ok(())
+            }
+            What::Disconnected => {
+                self.settle(recording, event.index).await;
+                self.leave(&link, Rpc::Down);
+                self.leave(&link, Rpc::Up);
+                self.connections.remove(&link);
+                Ok(())
+            }
+            What::Rest(rest) => self.rest(recording, event.index, rest).await,
+            What::Process(what, name) => self.process(recording, event.index, what, name).await,
+            What::Note => {
+                self.settle(recording, event.index).await;
+                Ok(())
+            }
+            What::Other => Ok(()),
+        }
+    }
+
+    fn check(&mut self, index: usize, what: impl Into<String>, found: Result<Vec<Difference>>) {
+        self.checks.push(Check { index, what: what.into(), found });
+    }
+
+    /// The stream in which the played side asks.
+    fn asks(&self) -> Rpc {
+        match self.role {
+            Role::Zones => Rpc::Down,
+            Role::Global => Rpc::Up,
+        }
+    }
+
+    async fn open(
+        &mut self,
+        recording: &Recording,
+        event: &Event,
+        link: &Link,
+        rpc: Rpc,
+        headers: &Headers,
+    ) -> Result<()> {
+        let asked = kinds_asked(recording, event, rpc);
+        if self.role == Role::Zones {
+            let headers = renamed(headers, &link.0);
+            if !self.connections.contains_key(link) {
+                self.connections.insert(link.clone(), ZoneConnection::open(self.site.kds).await?);
+            }
+            let connection = self.connections.get(link).context("no connection")?;
+            if rpc == self.asks() {
+                self.sinks.insert(
+                    link.clone(),
+                    SinkSide::new(connection.sink(&headers)?, &link.0, self.versions.clone()),
+                );
+            } else {
+                self.sources.insert(link.clone(), SourceSide::new(connection.source(&headers)?, asked));
+            }
+            return Ok(());
+        }
+        let global = self.global.as_ref().context("no played global")?;
+        let ours = if rpc == self.asks() {
+            let take = || std::future::ready(global.take_sink().ok_or_else(|| "not opened".to_owned()));
+            let ((ours, peer), _) = wait::until("ZoneToGlobalSync", JOIN_LIMIT, take).await?;
+            self.sinks.insert(link.clone(), SinkSide::new(peer, &link.0, self.versions.clone()));
+            ours
+        } else {
+            let take = || std::future::ready(global.take_source().ok_or_else(|| "not opened".to_owned()));
+            let ((ours, peer), _) = wait::until("GlobalToZoneSync", JOIN_LIMIT, take).await?;
+            self.sources.insert(link.clone(), SourceSide::new(peer, asked));
+            ours
+        };
+        self.check(event.index, "headers of the stream", Ok(compare_headers(headers, &ours)));
+        Ok(())
+    }
+
+    async fn message(&mut self, index: usize, link: &Link, message: &Message) -> Result<()> {
+        let is_played = message.by_zone == (self.role == Role::Zones);
+        if is_played {
+            return self.say(link, message).await;
+        }
+        if message.is_response() {
+            let sink = self.sinks.get_mut(link).context("no stream in which resources come")?;
+            sink.expect(message);
+            return Ok(());
+        }
+        if message.response_nonce().is_some() {
+            let source = self.sources.get_mut(link).context("no stream in which resources go")?;
+            let found = source.expect(message).await;
+            self.check(index, format!("answer for {}", message.kind()), found);
+        }
+        Ok(())
+    }
+
+    /// The played side says something.
+    async fn say(&mut self, link: &Link, message: &Message) -> Result<()> {
+        if message.is_response() {
+            self.sources.get_mut(link).context("no stream in which resources go")?.say(message).await
+        } else {
+            self.sinks.get_mut(link).context("no stream in which resources come")?.say(message).await
+        }
+    }
+
+    /// In the recording the other side ended a stream.
+    async fn closed(&mut self, index: usize, link: &Link, rpc: Rpc, message: &str) -> Result<()> {
+        if message == STREAM_FAILED {
+            let source = self.sources.get_mut(link).context("no stream in which resources go")?;
+            let found = source.expect_refusal().await;
+            self.check(index, "a refusal, where the reference ends the stream", found);
+            return Ok(());
+        }
+        let ended = |play: &Play<'_>| {
+            let sink = play.sinks.get(link).filter(|_| rpc == play.asks()).and_then(SinkSide::ended);
+            let source = play.sources.get(link).filter(|_| rpc != play.asks()).and_then(SourceSide::ended);
+            sink.or(source).filter(|status| status != "OK").ok_or_else(|| "it is open".to_owned())
+        };
+        let waited =
+            wait::until("our side ends the stream", JOIN_LIMIT, || std::future::ready(ended(self))).await;
+        self.check(index, "the stream is refused", waited.map(|_| Vec::new()));
+        Ok(())
+    }
+
+    fn leave(&mut self, link: &Link, rpc: Rpc) {
+        if rpc == self.asks() {
+            self.sinks.remove(link);
+        } else {
+            self.sources.remove(link);
+        }
+        if let Some(global) = &self.global {
+            global.forget(rpc);
+        }
+    }
+
+    /// Compares everything that came with what the recording says until here.
+    async fn settle(&mut self, recording: &Recording, index: usize) {
+        let mut found = Vec::new();
+        let is_by_zone = self.role == Role::Global;
+        for ((zone, conn), sink) in &mut self.sinks {
+            let next = next_responses(recording, index, *conn, is_by_zone);
+            match sink.settle(&next).await {
+                Ok(kinds) => found.extend(
+                    kinds
+                        .into_iter()
+                        .map(|(kind, differences)| (format!("{zone} has {kind}"), Ok(differences))),
+                ),
+                Err(error) => found.push((format!("{zone}: what came"), Err(error))),
+            }
+        }
+        for ((zone, _), source) in &mut self.sources {
+            if let Some(differences) = source.settle().await {
+                found.push((format!("{zone}: kinds that are asked for"), Ok(differences)));
+            }
+        }
+        for (what, differences) in found {
+            self.check(index, what, differences);
+        }
+    }
+
+    async fn rest(&mut self, recording: &Recording, index: usize, rest: &Rest) -> Result<()> {
+        let ours = match self.role {
+            Role::Zones => "global",
+            Role::Global => ZONE,
+        };
+        if rest.at != ours || !self.site.is_running() {
+            return Ok(());
+        }
+        self.settle(recording, index).await;
+        let is_read = rest.method == "GET";
+        if is_read && NOT_COMPARED.iter().any(|part| rest.path.contains(part)) {
+            return Ok(());
+        }
+        let what = format!("{} {}", rest.method, rest.path);
+        let recorded = recorded_answer(rest, is_read);
+        // What arrives is seen a moment later.
+        let attempt = async || -> Result<Vec<Difference>> {
+            let answer = self.site.call(rest).await?;
+            let mut ours = json!({"status": u64::from(answer.status)});
+            if recorded.get("body").is_some() {
+                ours["body"] = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
+            }
+            blur(&mut ours);
+            Ok(compare(&recorded, &ours, &mut Bindings::shared()))
+        };
+        let start = wait::now();
+        let found = loop {
+            let found = attempt().await;
+            let is_final = !is_read || start.elapsed() > READ_LIMIT;
+            if is_final || found.as_ref().is_ok_and(Vec::is_empty) {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        self.check(index, what, found);
+        Ok(())
+    }
+
+    async fn process(&mut self, recording: &Recording, index: usize, what: &str, name: &str) -> Result<()> {
+        let ours = if self.role == Role::Zones { "global" } else { ZONE };
+        if name != ours {
+            return Ok(());
+        }
+        self.settle(recording, index).await;
+        match what {
+            "start" if self.checks.is_empty() && self.sinks.is_empty() && self.sources.is_empty() => Ok(()),
+            // The reference crashed before; ours did not.
+            "start" => {
+                let running = self.site.check_running().map(|()| Vec::new());
+                self.check(index, "our process runs", running);
+                self.restart("SIGKILL").await
+            }
+            "SIGTERM" | "SIGKILL" => self.site.stop(what).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn restart(&mut self, how: &str) -> Result<()> {
+        self.sinks.clear();
+        self.sources.clear();
+        self.connections.clear();
+        if let Some(global) = &self.global {
+            global.forget(Rpc::Down);
+            global.forget(Rpc::Up);
+        }
+        self.site.stop(how).await?;
+        self.site.start().await
+    }
+}
+
+/// The text of the status with which the reference ends a stream over a resource.
+const STREAM_FAILED: &str = "stream failed";
+/// How long a read may take to show what arrived.
+const READ_LIMIT: Duration = Duration::from_secs(2);
+/// Reads that show counters, addresses and times: compared by the suite of REST recordings.
+const NOT_COMPARED: [&str; 4] = ["_overview", "zone-insights", "dataplane-insights", "/zoneinsights"];
+
+fn recorded_answer(rest: &Rest, is_read: bool) -> Value {
+    let mut recorded = json!({"status": rest.status});
+    if let Some(response) = rest.response.as_ref().filter(|_| is_read || rest.status >= 400) {
+        recorded["body"] = response.clone();
+    }
+    blur(&mut recorded);
+    recorded
+}
+
+/// Connections that are open when a recording begins.
+fn already_joined(recording: &Recording) -> BTreeSet<Link> {
+    let (mut opened, mut joined) = (BTreeSet::new(), BTreeSet::new());
+    for event in &recording.events {
+        let Some(zone) = event.zone.clone() else { continue };
+        let link = (zone, event.conn);
+        match &event.what {
+            What::Open(..) => {
+                opened.insert(link);
+            }
+            What::Message(_) if !opened.contains(&link) => {
+                joined.insert(link);
+            }
+            _ => {}
+        }
+    }
+    joined
+}
+
+/// Whether a recording of a connected zone begins with first requests: on a stream that it does not show.
+fn speaks_first(recording: &Recording, link: &Link) -> bool {
+    recording
+        .events
+        .iter()
+        .filter(|event| event.conn == link.1)
+        .find_map(|event| match &event.what {
+            What::Message(message) => Some(!message.is_response() && message.response_nonce().is_none()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+/// Kinds that the other side asks for in the stream that opens with `event`.
+fn kinds_asked(recording: &Recording, event: &Event, rpc: Rpc) -> BTreeSet<String> {
+    let of_link = |other: &&Event| other.conn == event.conn;
+    let after = recording.events.iter().skip(event.index).filter(of_link);
+    after
+        .filter_map(|event| match &event.what {
+            What::Message(message) if message.rpc == rpc && !message.is_response() => Some(message),
+            _ => None,
+        })
+        .filter(|message| message.response_nonce().is_none())
+        .map(|message| message.kind().to_owned())
+        .collect()
+}
+
+/// What is recorded after an event of a connection, until the played side says something about the kind.
+fn next_responses(recording: &Recording, index: usize, conn: u64, is_by_zone: bool) -> Next {
+    let (mut next, mut closed) = (Next::new(), BTreeSet::new());
+    for event in recording.events.iter().skip(index).filter(|event| event.conn == conn) {
+        match &event.what {
+            What::Message(message) if message.by_zone == is_by_zone && message.is_response() => {
+                if !closed.contains(message.kind()) {
+                    next.entry(message.kind().to_owned()).or_default().push(message.clone());
+                }
+            }
+            // What comes after an answer needs the answer; a zone of ours is faster than the recorded one all the
+            // same, and says in one response what that one said in several.
+            What::Message(message) if message.by_zone != is_by_zone && !is_by_zone => {
+                if !message.is_response() {
+                    closed.insert(message.kind());
+                }
+            }
+            What::Open(..) | What::Disconnected => break,
+            _ => {}
+        }
+    }
+    next
+}
+
+/// The headers with another zone's name.
+fn renamed(headers: &Headers, zone: &str) -> Headers {
+    let rename = |(key, value): &(String, String)| {
+        let value = if key == "client-id" { zone.to_owned() } else { value.clone() };
+        (key.clone(), value)
+    };
+    headers.iter().map(rename).collect()
+}
+
+/// Headers that a zone sets itself; ours may add some of its own.
+fn compare_headers(recorded: &Headers, ours: &Headers) -> Vec<Difference> {
+    let of = |headers: &Headers, key: &str| -> Vec<String> {
+        headers.iter().filter(|(other, _)| other == key).map(|(_, value)| value.clone()).collect()
+    };
+    let keys: BTreeSet<&str> = recorded.iter().map(|(key, _)| key.as_str()).collect();
+    keys.into_iter()
+        // The version of the program.
+        .filter(|key| *key != "version")
+        .filter(|key| of(recorded, key) != of(ours, key))
+        .map(|key| Difference {
+            path: format!("/headers/{key}"),
+            found: Found::Other { recorded: json!(of(recorded, key)), ours: json!(of(ours, key)) },
+        })
+        .collect()
+}
+
+/// Fails when a recording has nothing to play.
+pub(super) fn ensure_playable(recording: &Recording) -> Result<()> {
+    if recording.events.iter().any(|event| matches!(event.what, What::Message(_))) {
+        return Ok(());
+    }
+    bail!("{}: no messages", recording.name)
+}

@@ -1,0 +1,226 @@
+//! gRPC of a played zone and of a played global.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::Stream;
+use futures::StreamExt as _;
+use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use graticule_proto::google::protobuf::Duration as PbDuration;
+use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use parking_lot::Mutex;
+use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
+use pb::kds_sync_service_client::KdsSyncServiceClient;
+use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::codec::CompressionEncoding::Gzip;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::peer::{Peer, QUEUE_LEN};
+use super::recording::{Headers, Rpc};
+
+/// Asks for resources.
+pub(super) type Sink = Peer<DeltaDiscoveryRequest, DeltaDiscoveryResponse>;
+/// Has resources.
+pub(super) type Source = Peer<DeltaDiscoveryResponse, DeltaDiscoveryRequest>;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection of a played zone.
+#[derive(Debug, Clone)]
+pub(super) struct ZoneConnection(Channel);
+
+impl ZoneConnection {
+    /// Connects to the port of global for zones.
+    pub(super) async fn open(port: u16) -> Result<ZoneConnection> {
+        let endpoint =
+            Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?.connect_timeout(CONNECT_TIMEOUT);
+        Ok(ZoneConnection(endpoint.connect().await.context("global does not take the connection")?))
+    }
+
+    /// Opens `GlobalToZoneSync`.
+    pub(super) fn sink(&self, headers: &Headers) -> Result<Sink> {
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let mut client = self.client();
+        let request = with_headers(ReceiverStream::new(queue), headers)?;
+        Ok(Peer::new(out, async move { client.global_to_zone_sync(request).await.map(Response::into_inner) }))
+    }
+
+    /// Opens `ZoneToGlobalSync`.
+    pub(super) fn source(&self, headers: &Headers) -> Result<Source> {
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let mut client = self.client();
+        let request = with_headers(ReceiverStream::new(queue), headers)?;
+        Ok(Peer::new(out, async move { client.zone_to_global_sync(request).await.map(Response::into_inner) }))
+    }
+
+    fn client(&self) -> KdsSyncServiceClient<Channel> {
+        KdsSyncServiceClient::new(self.0.clone()).send_compressed(Gzip).accept_compressed(Gzip)
+    }
+}
+
+fn with_headers<T>(message: T, headers: &Headers) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    for (key, value) in headers {
+        let (key, value) = (key.parse::<AsciiMetadataKey>()?, value.parse::<AsciiMetadataValue>()?);
+        request.metadata_mut().append(key, value);
+    }
+    Ok(request)
+}
+
+/// A played global: takes every stream and leaves the talking to the replay.
+#[derive(Debug)]
+pub(super) struct PlayedGlobal {
+    /// Where zones connect to.
+    pub(super) address: SocketAddr,
+    streams: Arc<Streams>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    sinks: Mutex<Vec<(Headers, Sink)>>,
+    sources: Mutex<Vec<(Headers, Source)>>,
+    health_interval: Mutex<Duration>,
+}
+
+impl PlayedGlobal {
+    /// Listens on a free port.
+    pub(super) async fn start(health_interval: Duration) -> Result<PlayedGlobal> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let streams =
+            Arc::new(Streams { health_interval: Mutex::new(health_interval), ..Streams::default() });
+        let sync =
+            KdsSyncServiceServer::from_arc(streams.clone()).send_compressed(Gzip).accept_compressed(Gzip);
+        let calls = GlobalKdsServiceServer::from_arc(streams.clone());
+        let serving = Server::builder()
+            .add_service(sync)
+            .add_service(calls)
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        #[expect(clippy::disallowed_methods, reason = "ends with the server that holds it")]
+        let server = tokio::spawn(async move {
+            // It only ends when it is dropped.
+            let _ended = serving.await;
+        });
+        Ok(PlayedGlobal { address, streams, server })
+    }
+
+    /// A stream that the zone opened and nobody has taken yet, with its headers.
+    pub(super) fn take_sink(&self) -> Option<(Headers, Sink)> {
+        self.streams.sinks.lock().pop()
+    }
+
+    /// As [`take_sink`](Self::take_sink).
+    pub(super) fn take_source(&self) -> Option<(Headers, Source)> {
+        self.streams.sources.lock().pop()
+    }
+
+    /// Forgets streams of connections that are over.
+    pub(super) fn forget(&self, rpc: Rpc) {
+        match rpc {
+            Rpc::Down => self.streams.sources.lock().clear(),
+            Rpc::Up => self.streams.sinks.lock().clear(),
+        }
+    }
+}
+
+impl Drop for PlayedGlobal {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn headers<T>(request: &Request<T>) -> Headers {
+    let pairs = request.metadata().clone().into_headers();
+    pairs
+        .iter()
+        .map(|(key, value)| (key.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect()
+}
+
+#[tonic::async_trait]
+impl KdsSyncService for Streams {
+    type GlobalToZoneSyncStream = Answers<DeltaDiscoveryResponse>;
+    type ZoneToGlobalSyncStream = Answers<DeltaDiscoveryRequest>;
+
+    async fn global_to_zone_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
+        let headers = headers(&request);
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let peer = Peer::new(out, std::future::ready(Ok(request.into_inner())));
+        self.sources.lock().push((headers, peer));
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+    }
+
+    async fn zone_to_global_sync(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryResponse>>,
+    ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
+        let headers = headers(&request);
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let peer = Peer::new(out, std::future::ready(Ok(request.into_inner())));
+        self.sinks.lock().push((headers, peer));
+        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+    }
+}
+
+/// The streams of questions about proxies: taken, and nothing is asked.
+#[tonic::async_trait]
+impl GlobalKdsService for Streams {
+    type StreamXDSConfigsStream = Answers<pb::XdsConfigRequest>;
+    type StreamStatsStream = Answers<pb::StatsRequest>;
+    type StreamClustersStream = Answers<pb::ClustersRequest>;
+
+    async fn stream_xds_configs(
+        &self,
+        request: Request<Streaming<pb::XdsConfigResponse>>,
+    ) -> Result<Response<Self::StreamXDSConfigsStream>, Status> {
+        Ok(Response::new(silent(request.into_inner())))
+    }
+
+    async fn stream_stats(
+        &self,
+        request: Request<Streaming<pb::StatsResponse>>,
+    ) -> Result<Response<Self::StreamStatsStream>, Status> {
+        Ok(Response::new(silent(request.into_inner())))
+    }
+
+    async fn stream_clusters(
+        &self,
+        request: Request<Streaming<pb::ClustersResponse>>,
+    ) -> Result<Response<Self::StreamClustersStream>, Status> {
+        Ok(Response::new(silent(request.into_inner())))
+    }
+
+    async fn health_check(
+        &self,
+        _request: Request<pb::ZoneHealthCheckRequest>,
+    ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
+        let interval = *self.health_interval.lock();
+        let interval =
+            PbDuration { seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX), nanos: 0 };
+        Ok(Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) }))
+    }
+}
+
+/// Asks nothing until the zone ends the stream.
+fn silent<In, Out>(heard: Streaming<In>) -> Answers<Out>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+{
+    Box::pin(heard.filter_map(|_| std::future::ready(None)))
+}

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand, ValueEnum};
+use graticule_identity::ClusterToken;
 use graticule_identity::tokens::{self, DataplaneClaims, SigningKey, UserClaims, ZoneClaims};
 use graticule_model::GoDuration;
 use serde::Serialize;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         life: Life,
     },
+    /// The secret that the members of a cluster of replicas share.
+    ClusterToken,
     /// A private key that signs tokens.
     SigningKey {
         /// Form; pem-base64 is what a Secret's `data` holds.
@@ -134,6 +137,7 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
             let body = json!({"name": name, "groups": groups, "validFor": life.valid_for.to_string()});
             token(session, &UserClaims { name, groups }, "/tokens/user", &body, &life).await
         }
+        Command::ClusterToken => session.screen.line(&ClusterToken::new(rand::random()).to_text()),
         Command::SigningKey { format } => {
             let pem = SigningKey::generate()?.to_pem();
             session.screen.print(&match format {

@@ -13,6 +13,7 @@ mod apply;
 mod backup;
 mod certificate;
 mod client;
+mod cluster;
 mod config;
 mod contexts;
 mod delete;
@@ -75,6 +76,9 @@ enum Command {
     /// Revokes tokens.
     #[command(subcommand)]
     Revoke(revoke::Command),
+    /// The replicas of a control plane on the embedded store.
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Writes resources out, for another control plane.
     Export(export::Arguments),
     /// Applies what `grat export` wrote.
@@ -130,6 +134,7 @@ async fn run(session: &Session, command: Command) -> anyhow::Result<()> {
         Command::Inspect(arguments) => inspect::run(session, arguments).await,
         Command::Generate(command) => generate::run(session, command).await,
         Command::Revoke(command) => revoke::run(session, command).await,
+        Command::Cluster(command) => cluster::run(session, command).await,
         Command::Export(arguments) => export::run(session, &arguments).await,
         Command::Import(arguments) => export::import(session, &arguments).await,
         Command::Backup(arguments) => backup::backup(session, &arguments).await,
@@ -185,6 +190,12 @@ mod tests {
             ("grat revoke user-token --id x", true),
             ("grat --context g get meshes --address http://x", true),
             ("grat config control-planes add --name g --address http://x --headers a=b", true),
+            ("grat generate cluster-token", true),
+            ("grat cluster status -o json", true),
+            ("grat cluster add", false),
+            ("grat cluster remove cp-3", true),
+            ("grat cluster transfer --to cp-2", true),
+            ("grat cluster recover --yes", true),
             ("grat generate tls-certificate --type server", false),
         ] {
             let parsed = Arguments::try_parse_from(line.split_whitespace());

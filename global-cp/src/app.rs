@@ -21,14 +21,16 @@ use crate::settings::{Settings, zone_token_keys};
 
 /// Starts everything, runs until a signal.
 pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
-    let settings = started.settings;
+    let mut settings = started.settings.clone();
+    started.apply(&mut settings.store.raft);
     let (clock, random) = (Clock::system(), Random::system());
     started.audit.open(&settings.audit, clock.clone())?;
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let spawner = supervisor.spawner();
-    let opened =
+    let mut opened =
         stores::open(&settings.store, &settings.general, "global", started.data_dir, &clock, &random).await?;
+    let cluster = opened.start_members(&clock).await;
     let (store, soft) = (opened.store(), stores::memory(&clock));
 
     let skip = settings.defaults.skip_tenant_resources;
@@ -72,6 +74,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             backups: opened.backups(),
             inspector: Arc::new(NoInspector),
             admin: Arc::new(EnvoysOfZones { broker, soft }),
+            cluster,
         },
     );
     let addresses =

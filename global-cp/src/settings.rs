@@ -245,6 +245,7 @@ fn check(settings: &Settings) -> Vec<String> {
     findings.site(&settings.mode.0, "global", &settings.environment);
     findings.store(&settings.store);
     findings.outcome(graticule_control_plane::store::sealer(&settings.store));
+    graticule_control_plane::cluster::check(&settings.store.raft, &mut findings);
     let Settings { general, api_server, access, diagnostics, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
     let kds = &settings.multizone.global.kds;

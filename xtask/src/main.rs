@@ -15,6 +15,7 @@ mod codegen;
 mod codegen_protos;
 mod codegen_schemas;
 mod conformance;
+mod crash;
 mod demo;
 mod dist;
 mod fuzz;
@@ -103,6 +104,12 @@ enum Command {
     /// Members of the embedded store in a deterministic simulation with faults, many seeds; a seed that fails is
     /// printed with the command that repeats it.
     Sim(sim::Arguments),
+    /// Three replicas of global, killed at random under writers and readers; then what everybody saw is checked.
+    Crash {
+        /// How long.
+        #[arg(long, default_value_t = 2)]
+        minutes: u32,
+    },
     /// Structure rules only.
     Tidy,
     /// Installs what the demo and the tests need, and prints where it is.
@@ -127,6 +134,7 @@ fn main() -> ExitCode {
         Command::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Command::Schemathesis { examples, seed } => schemathesis::run(examples, seed),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Crash { minutes } => crash::run(minutes),
         Command::Tidy => tidy::run(),
         Command::Tools => print_tools(),
     };

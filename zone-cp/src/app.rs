@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use graticule_api::{Api, Backups, Deps, Options, Rules};
+use graticule_api::{Api, Backups, Cluster, Deps, Options, Rules};
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::leading::{while_following, while_leading};
@@ -45,18 +45,22 @@ struct Parts {
     envoys: Arc<ZoneEnvoys>,
     /// Other replicas may serve this zone, too.
     has_replicas: bool,
+    cluster: Arc<dyn Cluster>,
 }
 
 /// Starts everything, runs until a signal.
 pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
-    let settings = started.settings;
+    let mut settings = started.settings.clone();
+    started.apply(&mut settings.store.raft);
     let (clock, random) = (Clock::system(), Random::system());
     started.audit.open(&settings.audit, clock.clone())?;
     let instance = instance_id(&host::name(), &random);
     let supervisor = Supervisor::new(random.clone());
     let name = format!("zone-{}", settings.multizone.zone.name);
-    let opened =
+    let mut opened =
         stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
+    let has_replicas = opened.has_replicas();
+    let cluster = opened.start_members(&clock).await;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
     let store = opened.store();
     let envoys = Arc::new(ZoneEnvoys::new(
@@ -67,7 +71,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     ));
     let zone = Parts {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
-        has_replicas: settings.store.r#type == "etcd",
+        has_replicas,
+        cluster,
         store,
         soft: stores::memory(&clock),
         envoys,
@@ -361,6 +366,7 @@ impl Parts {
                 backups,
                 inspector: Arc::new(EngineInspector(engine.clone())),
                 admin: self.envoys.clone(),
+                cluster: self.cluster.clone(),
             },
         );
         let addresses =

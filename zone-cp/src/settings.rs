@@ -328,6 +328,7 @@ fn check(settings: &Settings) -> Vec<String> {
     findings.site(&settings.mode.0, "zone", &settings.environment);
     findings.store(&settings.store);
     findings.outcome(graticule_control_plane::store::sealer(&settings.store));
+    graticule_control_plane::cluster::check(&settings.store.raft, &mut findings);
     let Settings { general, api_server, access, diagnostics, dp_server, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
     let zone = &settings.multizone.zone.name;

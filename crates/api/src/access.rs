@@ -45,6 +45,11 @@ pub(crate) fn metadata(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.control_plane_metadata, user, "control-plane metadata")
 }
 
+/// The replicas of the control plane.
+pub(crate) fn cluster(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.admin_resources, user, "the cluster")
+}
+
 /// Configuration of a proxy: `_config`, `xds`.
 pub(crate) fn config_dump(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.view_config_dump, user, PROXY_INFO)

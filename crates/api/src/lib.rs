@@ -27,6 +27,7 @@ mod audit;
 pub mod auth;
 pub mod backup;
 mod body;
+pub mod cluster;
 mod cors;
 pub mod envoy_admin;
 mod error;
@@ -51,6 +52,7 @@ mod write;
 
 pub use auth::User;
 pub use backup::Backups;
+pub use cluster::{Cluster, NoCluster};
 pub use envoy_admin::{EnvoyAdmin, NoEnvoyAdmin};
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
@@ -89,6 +91,8 @@ pub struct Deps {
     pub admin: Arc<dyn EnvoyAdmin>,
     /// For backups of the store.
     pub backups: Backups,
+    /// The replicas of this control plane.
+    pub cluster: Arc<dyn Cluster>,
 }
 
 /// What the index says about this process (rest-api.md §6.1).
@@ -139,26 +143,16 @@ pub(crate) struct Context {
     admin: Arc<dyn EnvoyAdmin>,
     backups: Backups,
     backup_limits: backup::Limits,
+    cluster: Arc<dyn Cluster>,
     /// One permit per request that is being answered.
     requests: Semaphore,
 }
 
 impl Context {
     fn new(options: Options, deps: Deps) -> Context {
-        let Deps {
-            store,
-            soft,
-            mode,
-            zone,
-            clock,
-            random,
-            instance,
-            config,
-            mesh_setup,
-            inspector,
-            admin,
-            backups,
-        } = deps;
+        let Deps { store, soft, mode, zone, clock, random, instance, config, .. } = deps;
+        let (mesh_setup, inspector, admin) = (deps.mesh_setup, deps.inspector, deps.admin);
+        let (backups, cluster) = (deps.backups, deps.cluster);
         let token_keys = TokenKeys::with_configured(
             store.clone(),
             options.user_token_keys.clone(),
@@ -182,6 +176,7 @@ impl Context {
             admin,
             backups,
             backup_limits: backup::Limits::new(),
+            cluster,
             requests,
         }
     }
@@ -271,6 +266,11 @@ async fn dispatch(
         host: auth::host(parts).to_owned(),
         peer: parts.extensions.get::<Peer>().cloned(),
     };
+    if parts.method == Method::GET && call.query.get("consistent") == Some("true") {
+        // The replica that is asked may be behind the others otherwise.
+        let reached = context.store.read_barrier().await;
+        reached.map_err(|error| Error::from_commit(error::title::GET, error))?;
+    }
     perform(context, &call, &parts.method, target, body).await
 }
 
@@ -330,6 +330,7 @@ async fn perform(
         Target::OpenApi(format) => return Ok(respond::value(StatusCode::OK, format, &openapi::document())),
         Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
+        Target::Cluster(part) => return cluster::answer(context, call, method, part, body).await,
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::DryRun { kind, mesh, name } => {
             return write::dry_run(context, call, kind, mesh.as_deref(), &name, body).await;

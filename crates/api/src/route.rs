@@ -32,6 +32,8 @@ pub(crate) enum Target {
     /// Replaces everything that the store holds.
     Restore,
     Tokens(Tokens),
+    /// The replicas of the control plane.
+    Cluster(ClusterPart),
     /// Resources of a kind; `mesh` absent: of all meshes, or of a global-scoped kind.
     List {
         kind: Kind,
@@ -139,11 +141,25 @@ pub(crate) enum Tokens {
     User,
 }
 
+/// What is below `/_cluster`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ClusterPart {
+    Status,
+    Members,
+    /// Id, address or name.
+    Member(String),
+    Transfer,
+    Recover,
+}
+
 impl Target {
     /// The methods that the path has, as the header `Allow` names them.
     pub(crate) fn allow(&self) -> &'static str {
         match self {
-            Target::Tokens(_) | Target::Restore => "POST",
+            Target::Tokens(_)
+            | Target::Restore
+            | Target::Cluster(ClusterPart::Members | ClusterPart::Transfer | ClusterPart::Recover) => "POST",
+            Target::Cluster(ClusterPart::Member(_)) => "DELETE",
             Target::DryRun { .. } => "PUT",
             Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
@@ -202,6 +218,11 @@ fn system(segments: &[&str]) -> Option<Route> {
         ["tokens", "dataplane"] => Target::Tokens(Tokens::Dataplane),
         ["tokens", "zone"] => Target::Tokens(Tokens::Zone),
         ["tokens", "user"] => Target::Tokens(Tokens::User),
+        ["_cluster"] => Target::Cluster(ClusterPart::Status),
+        ["_cluster", "members"] => Target::Cluster(ClusterPart::Members),
+        ["_cluster", "members", member] => Target::Cluster(ClusterPart::Member(member.into())),
+        ["_cluster", "transfer"] => Target::Cluster(ClusterPart::Transfer),
+        ["_cluster", "recover"] => Target::Cluster(ClusterPart::Recover),
         ["service-insights"] => Target::ServiceInsights { mesh: None },
         ["meshes", mesh, "service-insights"] => Target::ServiceInsights { mesh: Some(mesh.into()) },
         ["meshes", mesh, "service-insights", name] => {

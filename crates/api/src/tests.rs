@@ -77,6 +77,7 @@ fn mk_server(mode: Mode, change: impl FnOnce(&mut Options)) -> Server {
         backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: crate::NoCluster::shared(),
     };
     store.commit_now(Txn::put(Resource::new(Meta::new("", "default"), Mesh::default()))).unwrap();
     Server { router: Api::new(options, deps), store, soft }
@@ -407,6 +408,7 @@ async fn a_mesh_brings_its_policies_and_key() {
         backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: crate::NoCluster::shared(),
     };
     let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let server = Server { router: Api::new(Options::default(), deps), store: store.clone(), soft };

@@ -11,6 +11,7 @@ use graticule_api::Instance;
 use graticule_runtime::audit::AuditLog;
 use graticule_runtime::config::{self, Examined, Schema};
 use graticule_runtime::logging::{self, Format};
+use graticule_runtime::settings::RaftSettings;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{host, tls, version};
 use graticule_settings::{List, Output, Page, flag_rows, rows};
@@ -51,6 +52,12 @@ pub struct Run {
     /// Data directory of the embedded store (setting store.dataDir).
     #[arg(long)]
     pub data_dir: Option<PathBuf>,
+    /// Joins the cluster that the member at this `host:port` belongs to; repeatable (setting store.raft.join).
+    #[arg(long, value_name = "ADDRESS")]
+    pub join: Vec<String>,
+    /// File with the token of that cluster (setting store.raft.tokenFile).
+    #[arg(long, value_name = "FILE", requires = "join")]
+    pub join_token_file: Option<PathBuf>,
     /// What is logged: off, error, warn, info, debug, or directives such as `info,graticule_kds=debug`.
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -93,6 +100,22 @@ pub struct Started<T> {
     pub audit: AuditLog,
     /// The argument `--data-dir`.
     pub data_dir: Option<PathBuf>,
+    /// The arguments `--join`.
+    pub join: Vec<String>,
+    /// The argument `--join-token-file`.
+    pub join_token_file: Option<PathBuf>,
+}
+
+impl<T> Started<T> {
+    /// Puts the arguments about the cluster over its settings.
+    pub fn apply(&self, raft: &mut RaftSettings) {
+        if !self.join.is_empty() {
+            raft.join.clone_from(&self.join);
+        }
+        if let Some(file) = &self.join_token_file {
+            raft.token_file = file.to_string_lossy().into_owned();
+        }
+    }
 }
 
 impl<T: Serialize + DeserializeOwned + Default> Program<T> {
@@ -184,7 +207,13 @@ where
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(app(Started { settings: examined.value, audit, data_dir: arguments.data_dir.clone() }))
+    runtime.block_on(app(Started {
+        settings: examined.value,
+        audit,
+        data_dir: arguments.data_dir.clone(),
+        join: arguments.join.clone(),
+        join_token_file: arguments.join_token_file.clone(),
+    }))
 }
 
 /// Why a control plane ended, with its causes in `{:#}`.

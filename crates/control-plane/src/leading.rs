@@ -46,6 +46,10 @@ impl Store for Fenced {
         self.store.commit_as(term, txn).await
     }
 
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        self.store.read_barrier().await
+    }
+
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.store.leadership()
     }
@@ -55,9 +59,12 @@ impl Store for Fenced {
     }
 }
 
+/// Between two attempts of a new leader to have everything that was acknowledged before.
+const CATCH_UP_RETRY: Duration = Duration::from_millis(100);
+
 /// Runs `task` whenever this replica leads, with a store that is fenced to the term. When the term is over the task is
-/// dropped where it waits; a task that ends by itself runs again in the next own term. Returns once drained, or
-/// with the task's error.
+/// dropped where it waits; a task that ends by itself runs again in the next own term. A task begins with everything that
+/// was acknowledged before its term. Returns once drained, or with the task's error.
 ///
 /// # Errors
 /// The task's.
@@ -70,8 +77,25 @@ pub async fn while_leading<E, F>(
 where
     F: Future<Output = Result<(), E>>,
 {
-    let fenced = |term| task(Arc::new(Fenced::new(store.clone(), term)));
-    in_role(what, store, drain, Leadership::own_term, fenced).await
+    let fenced = |term| {
+        let fenced: Arc<dyn Store> = Arc::new(Fenced::new(store.clone(), term));
+        let (task, drain) = (Box::pin(task(fenced.clone())), drain.clone());
+        async move {
+            let caught_up = async {
+                while let Err(error) = fenced.read_barrier().await {
+                    tracing::debug!(term, %error, "the new leader has not caught up yet");
+                    tokio::time::sleep(CATCH_UP_RETRY).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = drain.signaled() => return Ok(()),
+                () = caught_up => {}
+            }
+            task.await
+        }
+    };
+    in_role(what, store, drain.clone(), Leadership::own_term, fenced).await
 }
 
 /// Runs `task` whenever this replica does not lead; else as [`while_leading`].

@@ -1,6 +1,7 @@
 //! What both control planes share: the objects that they make by themselves, listeners, settings, the command line.
 
 pub mod check;
+pub mod cluster;
 pub mod command;
 mod defaults;
 pub mod diagnostics;

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use graticule_api::Backups;
+use graticule_api::{Backups, Cluster, NoCluster};
 use graticule_runtime::settings::{General, StoreSettings};
 use graticule_runtime::{Clock, Random, host};
 use graticule_store::seal::{KeyFileError, Sealer};
 use graticule_store::{MemoryStore, Revision, Store};
 use graticule_store_raft::{Deps, FileSystem, Options, RaftStore};
+use tokio::task::JoinSet;
+
+use crate::cluster::{self, Prepared};
 
 use crate::etcd::Etcd;
 
@@ -23,6 +26,10 @@ pub struct Opened {
     etcd: Option<Etcd>,
     sealer: Arc<Sealer>,
     was_empty: bool,
+    members: Option<Prepared>,
+    has_replicas: bool,
+    /// Serve the other members until the store is closed: a leader hands over first.
+    tasks: JoinSet<()>,
 }
 
 /// Why `store.encryption.keyFile` cannot be used.
@@ -63,6 +70,12 @@ pub fn sealer(settings: &StoreSettings) -> Result<Sealer, KeysError> {
 }
 
 impl Opened {
+    /// A store that stands alone.
+    fn of(store: Arc<dyn Store>, sealer: Arc<Sealer>, was_empty: bool) -> Opened {
+        let tasks = JoinSet::new();
+        Opened { store, raft: None, etcd: None, sealer, was_empty, members: None, has_replicas: false, tasks }
+    }
+
     /// The store.
     pub fn store(&self) -> Arc<dyn Store> {
         self.store.clone()
@@ -74,14 +87,31 @@ impl Opened {
         Backups { sealer: self.sealer.clone(), untouched_at }
     }
 
+    /// Whether other replicas may write to it.
+    pub fn has_replicas(&self) -> bool {
+        self.has_replicas
+    }
+
+    /// Makes this replica a member of its cluster; returns when it is one and has caught up.
+    pub async fn start_members(&mut self, clock: &Clock) -> Arc<dyn Cluster> {
+        match (&self.raft, self.members.take()) {
+            (Some(raft), Some(members)) => {
+                cluster::start(members, raft.clone(), clock.clone(), &mut self.tasks).await
+            }
+            (Some(raft), None) => cluster::alone(raft.clone(), clock.clone()),
+            (None, _) => NoCluster::shared(),
+        }
+    }
+
     /// Ends the store in good order, once nobody writes any more.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         if let Some(raft) = self.raft {
             raft.close().await;
         }
         if let Some(etcd) = self.etcd {
             etcd.close().await;
         }
+        self.tasks.shutdown().await;
     }
 }
 
@@ -101,28 +131,38 @@ pub async fn open(
     let sealer = Arc::new(sealer(settings)?);
     if settings.r#type == "memory" {
         tracing::warn!("store.type memory: nothing survives a restart");
-        return Ok(Opened { store: memory(clock), raft: None, etcd: None, sealer, was_empty: true });
+        return Ok(Opened::of(memory(clock), sealer, true));
     }
     if settings.r#type == "etcd" {
         let etcd = Etcd::open(&settings.etcd, name, sealer.clone(), clock, random).await?;
         let store = etcd.store();
         let was_empty = store.snapshot().revision() == Revision(0);
-        return Ok(Opened { store, raft: None, etcd: Some(etcd), sealer, was_empty });
+        return Ok(Opened { etcd: Some(etcd), has_replicas: true, ..Opened::of(store, sealer, was_empty) });
     }
     let data_dir = data_dir
         .unwrap_or_else(|| settings.data_dir(general, name, host::is_root(), |name| std::env::var_os(name)));
+    let members = cluster::prepare(&settings.raft, name, &data_dir, random).await?;
     tracing::info!(data_dir = %data_dir.display(), "opening the store");
     let disk = FileSystem::open(&data_dir).context("store.dataDir (--data-dir)")?;
-    let deps = Deps { disk: Arc::new(disk), clock: clock.clone(), random: random.clone(), connector: None };
-    let options = Options {
+    let deps = Deps {
+        disk: Arc::new(disk),
+        clock: clock.clone(),
+        random: random.clone(),
+        connector: members.as_ref().map(Prepared::connector),
+    };
+    let mut options = Options {
         name: host::name(),
         snapshots_kept: usize::try_from(settings.snapshots_kept).unwrap_or(usize::MAX),
         sealer: sealer.clone(),
         ..Options::default()
     };
+    if let Some(members) = &members {
+        members.configure(&mut options);
+    }
     let raft = Arc::new(RaftStore::open(options, deps).await.context("store")?);
     let was_empty = raft.snapshot().revision() == Revision(0);
-    Ok(Opened { store: raft.clone(), raft: Some(raft), etcd: None, sealer, was_empty })
+    let has_replicas = members.is_some();
+    Ok(Opened { raft: Some(raft.clone()), members, has_replicas, ..Opened::of(raft, sealer, was_empty) })
 }
 
 /// A store that forgets: for status.

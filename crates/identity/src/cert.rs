@@ -66,7 +66,7 @@ pub(crate) fn shift(now: Timestamp, by: Duration, forward: bool) -> Result<Times
 }
 
 /// Serial numbers are positive and not zero (RFC 5280 §4.1.2.2).
-fn positive(mut serial: [u8; 16]) -> [u8; 16] {
+pub(crate) fn positive(mut serial: [u8; 16]) -> [u8; 16] {
     serial[0] = (serial[0] & 0x7f) | 0x01;
     serial
 }

@@ -20,6 +20,7 @@
 pub mod admin;
 mod ca;
 mod cert;
+pub mod cluster;
 mod pem;
 pub mod rotation;
 pub mod self_signed;
@@ -29,4 +30,5 @@ pub mod tokens;
 pub use admin::AdminAuthority;
 pub use ca::{CaError, CertificateAuthority, Leaf};
 pub use cert::CertificateKey;
+pub use cluster::{ClusterToken, MemberAuthority};
 pub use spiffe::{SpiffeError, SpiffeId};

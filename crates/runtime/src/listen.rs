@@ -320,6 +320,14 @@ impl Connection {
         &self.peer
     }
 
+    /// The protocol that was agreed on with ALPN, on an encrypted connection.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        match &self.io {
+            Transport::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            Transport::Plain(_) | Transport::Other(_) => None,
+        }
+    }
+
     fn io(&mut self) -> Pin<&mut dyn Io> {
         match &mut self.io {
             Transport::Plain(stream) => Pin::new(stream),

@@ -73,6 +73,7 @@ async fn answer(mode: Mode, request: Request<Body>) {
         config: serde_json::json!({}),
         mesh_setup: MeshSetup::default(),
         backups: Backups::default(),
+        cluster: graticule_api::NoCluster::shared(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };

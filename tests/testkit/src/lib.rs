@@ -6,12 +6,15 @@
 pub mod binaries;
 pub mod etcd;
 pub mod federation;
+pub mod history;
 pub mod http;
 pub mod net;
 pub mod process;
+pub mod replicas;
 pub mod scenario;
 pub mod wait;
 
 pub use binaries::Binaries;
 pub use federation::Federation;
 pub use process::Process;
+pub use replicas::Replicas;

@@ -42,6 +42,7 @@ fn schemas() -> Value {
     out.insert("Kinds".into(), kinds());
     out.insert("PolicyKinds".into(), policy_kinds());
     out.insert("GlobalInsight".into(), global_insight());
+    out.insert("Cluster".into(), cluster());
     out.insert("Layout".into(), layout());
     out.insert("ProxyPolicies".into(), proxy_policies());
     Value::Object(out)
@@ -224,6 +225,34 @@ fn global_insight() -> Value {
     })
 }
 
+fn cluster() -> Value {
+    let number = |description: &str| json!({"type": "integer", "minimum": 0, "description": description});
+    json!({
+        "type": "object",
+        "required": ["cluster", "member", "term", "revision", "health", "members"],
+        "properties": {
+            "cluster": text("Identity of the cluster; empty until it is formed."),
+            "member": text("Id of the member that answers."),
+            "term": number("Term of the leader; grows with each election."),
+            "revision": number("Revision that the member has."),
+            "health": text("What the store of the member can do: `ready`, or the reason why not."),
+            "members": {"type": "array", "items": {
+                "type": "object",
+                "required": ["id", "name", "address", "role", "votes", "health"],
+                "properties": {
+                    "id": text("Number of the member, in hexadecimal."),
+                    "name": text("Name for people."),
+                    "address": text("Where other members reach it; empty when it stands alone."),
+                    "role": {"enum": ["leader", "follower", "learner"], "description": "What it does."},
+                    "votes": flag("Whether it votes."),
+                    "lag": number("Entries that it is behind the leader; absent when nobody knows."),
+                    "health": text("`ready`, or the reason why not."),
+                },
+            }},
+        },
+    })
+}
+
 fn layout() -> Value {
     let part = |more: Value| {
         let mut part = json!({"type": "object", "properties": {
@@ -293,6 +322,7 @@ fn parameters() -> Value {
     json!({
         "mesh": path("mesh", "Name of the mesh."),
         "name": path("name", "Name of the resource."),
+        "member": path("member", "Id, address or name of a member of the cluster."),
         "kri": path("kri", "Identifier of the resource, such as `kri_mt_default___slow_`."),
         "inbound": path("inbound", "Identifier of the proxy with the inbound as its section."),
         "outbound": path("outbound", "Identifier of the destination, with its port as the section."),
@@ -308,6 +338,7 @@ fn parameters() -> Value {
         "format": query("format", "Form of the resource.", json!({"enum": ["universal", "k8s", "kubernetes"], "default": "universal"})),
         "namespace": query("namespace", "Namespace in the form of Kubernetes.", text()),
         "serviceType": query("type", "Only services of these types: `internal`, `external`, `gateway_delegated`, separated by commas.", text()),
+        "consistent": query("consistent", "`true`: everything that any replica acknowledged before is seen, or the answer is 503. Otherwise the replica that is asked answers with what it has.", json!({"enum": ["true", "false"]})),
         "shadow": query("shadow", "Whether shadow policies take part.", json!({"enum": ["true", "false"]})),
         "include": query("include", "`diff`: what the shadow policies change.", json!({"enum": ["diff"]})),
         "include_eds": query("include_eds", "Whether endpoints are part of the answer.", json!({"enum": ["true", "false"]})),
@@ -338,7 +369,7 @@ fn responses() -> Value {
         "413": document("The body is too large."),
         "415": text("The body has another media type than JSON or YAML, or none."),
         "500": document("The Envoy of the proxy does not answer; the log says why."),
-        "501": document("This control plane cannot answer this yet."),
+        "501": document("This control plane cannot answer this."),
         "503": document("The control plane is too busy, or has no leader; try again."),
     })
 }

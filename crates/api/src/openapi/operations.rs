@@ -4,7 +4,7 @@ use graticule_model::{Kind, Scope};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::route::{Form, PolicyDataplanes, ProxyView, Target, Tokens};
+use crate::route::{ClusterPart, Form, PolicyDataplanes, ProxyView, Target, Tokens};
 
 /// One method of a path.
 pub(super) struct Operation {
@@ -169,8 +169,8 @@ impl Operation {
 }
 
 const PAGE: &[&str] = &["size", "offset", "nameContains"];
-const LIST: &[&str] = &["size", "offset", "nameContains", "filter"];
-const DATAPLANES: &[&str] = &["size", "offset", "nameContains", "filter", "gateway", "tag"];
+const LIST: &[&str] = &["size", "offset", "nameContains", "filter", "consistent"];
+const DATAPLANES: &[&str] = &["size", "offset", "nameContains", "filter", "consistent", "gateway", "tag"];
 
 /// The operations of a path, in the order of the header `Allow`.
 pub(super) fn describe(target: &Target, path: &str) -> Vec<Operation> {
@@ -188,6 +188,7 @@ pub(super) fn describe(target: &Target, path: &str) -> Vec<Operation> {
         Target::Proxy { view, .. } => vec![proxy(view)],
         Target::PolicyDataplanes { kind, shape, .. } => vec![policy_dataplanes(*kind, *shape)],
         Target::Tokens(tokens) => vec![token(*tokens)],
+        Target::Cluster(part) => vec![cluster(part)],
         Target::ServiceInsight { .. } => service_insight(),
         other => vec![system(other, path)],
     }
@@ -236,7 +237,7 @@ fn one(kind: Kind, path: &str) -> Vec<Operation> {
     });
     let get = Operation::get(RESOURCES, format!("get{kind}"), format!("One {kind}."), Value::Null)
         .content(Content::Document(json!({"anyOf": [reference(kind.name()), reference("KubernetesObject")]})))
-        .query(&["format", "namespace"])
+        .query(&["format", "namespace", "consistent"])
         .errors(&["403"])
         .deprecated_if(is_old);
     let mut put = Operation::get(
@@ -440,6 +441,48 @@ fn token(tokens: Tokens) -> Operation {
     operation
 }
 
+fn cluster(part: &ClusterPart) -> Operation {
+    let (id, summary, method, body) = match part {
+        ClusterPart::Status => {
+            let summary = "The members of the cluster of replicas that this control plane belongs to.";
+            return Operation::get(SYSTEM, "getCluster", summary, reference("Cluster"))
+                .errors(&["403", "501"]);
+        }
+        ClusterPart::Members => (
+            "addClusterMember",
+            "Adds the member that waits at an address.",
+            Method::POST,
+            Some(("address", "`host:port` of the member.", true)),
+        ),
+        ClusterPart::Member(_) => ("removeClusterMember", "Removes a member.", Method::DELETE, None),
+        ClusterPart::Transfer => (
+            "transferLeadership",
+            "Hands leadership over to another member.",
+            Method::POST,
+            Some(("member", "Id, address or name; without it, any that votes and has caught up.", false)),
+        ),
+        ClusterPart::Recover => (
+            "recoverCluster",
+            "Makes this member a cluster of its own, when the majority of the others is lost for good. What only they had is lost.",
+            Method::POST,
+            Some(("confirm", "`the other members are lost`.", true)),
+        ),
+    };
+    let mut operation = Operation::get(SYSTEM, id, summary, json!({"type": "object"}));
+    operation.method = method;
+    operation.errors = &["403", "408", "409", "413", "415", "501"];
+    if let Some((field, description, is_required)) = body {
+        let mut schema = json!({"type": "object", "additionalProperties": false});
+        let kind = if is_required { json!("string") } else { json!(["string", "null"]) };
+        schema["properties"][field] = json!({"type": kind, "description": description});
+        if is_required {
+            schema["required"] = json!([field]);
+        }
+        operation.body = Some(schema);
+    }
+    operation
+}
+
 fn system(target: &Target, path: &str) -> Operation {
     let get = |id: &str, summary: &str, answer| Operation::get(SYSTEM, id, summary, answer);
     let object = || json!({"type": "object"});
@@ -562,6 +605,7 @@ fn system(target: &Target, path: &str) -> Operation {
         | Target::Proxy { .. }
         | Target::PolicyDataplanes { .. }
         | Target::Tokens(_)
+        | Target::Cluster(_)
         | Target::ServiceInsight { .. } => {
             // Described by `describe`.
             get("", "", Value::Null)

@@ -30,7 +30,7 @@ fn paths_are_routes() {
         let text = format!("{target:?}");
         seen.extend(text.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
     }
-    for name in ["Target", "ProxyView", "PolicyDataplanes", "Tokens", "Form"] {
+    for name in ["Target", "ProxyView", "PolicyDataplanes", "Tokens", "ClusterPart", "Form"] {
         let wanted = variants(name);
         assert!(!wanted.is_empty(), "{name}");
         let missing: Vec<&String> = wanted.difference(&seen).collect();

@@ -40,6 +40,7 @@ fn mk_site(mode: Mode, cluster: &str, backups: Backups) -> Site {
         mesh_setup: MeshSetup::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: crate::NoCluster::shared(),
         backups,
     };
     Site { router: Api::new(Options::default(), deps), store, hand }

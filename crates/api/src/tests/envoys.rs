@@ -41,6 +41,7 @@ fn mk_asked(change: impl FnOnce(&mut Options)) -> Server {
         backups: Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(Told),
+        cluster: crate::NoCluster::shared(),
     };
     let mut options = Options::default();
     change(&mut options);

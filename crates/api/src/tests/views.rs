@@ -181,6 +181,7 @@ async fn answers_of_a_policy_engine() {
         backups: Backups::default(),
         inspector: Arc::new(OnePolicy),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: crate::NoCluster::shared(),
     };
     let server = Server { router: Api::new(Options::default(), deps), ..plain };
     let get =

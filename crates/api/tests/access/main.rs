@@ -47,6 +47,7 @@ fn mk_server(change: impl FnOnce(&mut Options)) -> Server {
         backups: graticule_api::Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: graticule_api::NoCluster::shared(),
     };
     let mut options = Options::default();
     change(&mut options);

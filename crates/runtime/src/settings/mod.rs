@@ -104,6 +104,8 @@ pub struct StoreSettings {
     pub r#type: String,
     /// Data directory of `raft`; empty = [`data_dir`](Self::data_dir) says.
     pub data_dir: String,
+    /// Several replicas of `raft`.
+    pub raft: RaftSettings,
     /// Switches the guards of deletions off.
     pub unsafe_delete: bool,
     /// Snapshots of `raft` that are kept on the disk.
@@ -127,11 +129,53 @@ impl Default for StoreSettings {
         StoreSettings {
             r#type: "raft".into(),
             data_dir: String::new(),
+            raft: RaftSettings::default(),
             unsafe_delete: false,
             snapshots_kept: 2,
             encryption: Encryption::default(),
             etcd: EtcdSettings::default(),
         }
+    }
+}
+
+/// `store.raft`: several replicas. One alone needs nothing of this.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RaftSettings {
+    /// Name of this member for people; empty = the host's.
+    pub name: String,
+    /// `host:port` where other members reach this one; empty = found out.
+    pub address: String,
+    /// Address of the members' listener.
+    pub interface: String,
+    /// Its port.
+    pub port: u16,
+    /// `host:port` of the members that form the cluster.
+    pub members: Vec<String>,
+    /// `host:port` of members of a cluster that is there already.
+    pub join: Vec<String>,
+    /// File with the cluster's token.
+    pub token_file: String,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        RaftSettings {
+            name: String::new(),
+            address: String::new(),
+            interface: "0.0.0.0".into(),
+            port: 5686,
+            members: Vec::new(),
+            join: Vec::new(),
+            token_file: String::new(),
+        }
+    }
+}
+
+impl RaftSettings {
+    /// Whether this replica has, or may get, others beside it.
+    pub fn is_clustered(&self) -> bool {
+        !self.address.is_empty() || !self.members.is_empty() || !self.join.is_empty()
     }
 }
 
@@ -149,6 +193,35 @@ impl StoreSettings {
             "STORE_DATA_DIR",
             "data directory of the embedded store; empty: data below general.workDir if that is set, else \
              /var/lib/graticule/NAME for root and $XDG_STATE_HOME/graticule/NAME for others; NAME: global or zone-ZONE",
+        ),
+        setting(
+            "store.raft.name",
+            "STORE_RAFT_NAME",
+            "name of this member of a cluster, for people; empty: the host's",
+        ),
+        setting(
+            "store.raft.address",
+            "STORE_RAFT_ADDRESS",
+            "host:port where other members reach this one; empty: that of store.raft.members which is this machine's, \
+             else the address of the interface that leads to the others. Set, it opens the members' listener",
+        ),
+        setting("store.raft.interface", "STORE_RAFT_INTERFACE", "address of the members' listener"),
+        setting("store.raft.port", "STORE_RAFT_PORT", "port of the members' listener"),
+        setting(
+            "store.raft.members",
+            "STORE_RAFT_MEMBERS",
+            "host:port of all members that form the cluster, or of the others; set, it opens the members' listener",
+        ),
+        setting(
+            "store.raft.join",
+            "STORE_RAFT_JOIN",
+            "host:port of members of a cluster that this one joins and never forms itself (flag --join)",
+        ),
+        setting(
+            "store.raft.tokenFile",
+            "STORE_RAFT_TOKEN_FILE",
+            "file with the cluster's token (`grat generate cluster-token`), the same for all members; of several lines \
+             the first is used and all are accepted; empty: cluster-token in the data directory (flag --join-token-file)",
         ),
         setting(
             "store.unsafeDelete",

@@ -60,6 +60,7 @@ pub(crate) fn start(suite: &str, dir: &Path, case: &Case) -> Result<Router> {
         backups: graticule_api::Backups::default(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
+        cluster: graticule_api::NoCluster::shared(),
     };
     Ok(Api::new(options, deps))
 }

@@ -23,11 +23,14 @@ pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
             return error.to_string();
         }
         note(shared, &now);
-        if running.log.len() > shared.options.snapshot_after.max(snapshot_len / 2)
-            && now.last_applied.map(|applied| applied.index) > now.snapshot.map(|snapshot| snapshot.index)
+        // Entries that are kept for members that lag do not count: they may be many megabytes.
+        let covered = now.snapshot.map(|snapshot| snapshot.index);
+        let grown = running.log.len_after(covered);
+        if grown > shared.options.snapshot_after.max(snapshot_len / 2)
+            && now.last_applied.map(|applied| applied.index) > covered
         {
-            // The log shrinks once the snapshot is there; until then this changes nothing.
-            snapshot_len = running.log.len();
+            // Until the snapshot is there, this changes nothing.
+            snapshot_len = grown;
             if let Err(error) = running.raft.trigger().snapshot().await {
                 return error.to_string();
             }

@@ -49,20 +49,20 @@ where
     barriers_see_what_was_acknowledged(open(HISTORY_LEN).await).await;
 }
 
-/// Runs what a backend must do that can replace everything ([`Store::replace_all`]); panics at the first broken rule.
-pub async fn replaces<F, Fut>(open: F)
+/// Runs what a backend must do that can replace everything ([`Store::replace_all`]), with 401 resources that are longer
+/// than `filler_len` bytes each; panics at the first broken rule.
+pub async fn replaces<F, Fut>(filler_len: usize, open: F)
 where
     F: Fn(usize) -> Fut,
     Fut: Future<Output = Arc<dyn Store>>,
 {
-    replaces_everything(&*open(HISTORY_LEN).await).await;
+    replaces_everything(filler_len, &*open(HISTORY_LEN).await).await;
     replaces_nothing_when_refused(&*open(HISTORY_LEN).await).await;
-    replaces_beside_writers(open(HISTORY_LEN).await).await;
+    replaces_beside_writers(filler_len, open(HISTORY_LEN).await).await;
 }
 
-/// More than fits into one message of most backends.
-fn mk_contents(mark: &str) -> Vec<Arc<Resource>> {
-    let filler = "x".repeat(20_000);
+fn mk_contents(filler_len: usize, mark: &str) -> Vec<Arc<Resource>> {
+    let filler = "x".repeat(filler_len);
     let mut resources = vec![Arc::new(with_label(mk_mesh("m1"), "mark", mark))];
     for n in 0..400 {
         let mut resource = with_label(mk_address("m1", &format!("a{n}")), "filler", &filler);
@@ -75,17 +75,20 @@ fn mk_contents(mark: &str) -> Vec<Arc<Resource>> {
     resources
 }
 
-async fn replaces_everything(store: &dyn Store) {
+async fn replaces_everything(filler_len: usize, store: &dyn Store) {
     commit(store, Txn::put(mk_mesh("old")).and_put(mk_mesh("m1"), Expect::Any)).await;
     let mut feed = store.watch(Some(store.snapshot().revision()));
     let before = store.snapshot();
-    let replacement =
-        Replacement { resources: mk_contents("a"), expect: Some(before.revision()), above: Revision(1000) };
+    let replacement = Replacement {
+        resources: mk_contents(filler_len, "a"),
+        expect: Some(before.revision()),
+        above: Revision(1000),
+    };
     let revision = store.replace_all(replacement).await.expect("replaced");
     assert!(revision > Revision(1000), "{revision}");
     let after = store.snapshot();
     assert_eq!(after.revision(), revision);
-    let want = Snapshot::restore(revision, mk_contents("a"));
+    let want = Snapshot::restore(revision, mk_contents(filler_len, "a"));
     assert_same(&after, &want);
     assert_eq!(after.owned_by(&mesh_key("m1")).count(), 400);
     let Event::Resync(seen) = next(&mut feed).await else { panic!("a replacement is a resync") };
@@ -130,7 +133,7 @@ async fn replaces_nothing_when_refused(store: &dyn Store) {
 }
 
 /// Readers see one content or the other, whoever writes and replaces.
-async fn replaces_beside_writers(store: Arc<dyn Store>) {
+async fn replaces_beside_writers(filler_len: usize, store: Arc<dyn Store>) {
     const ROUNDS: usize = 6;
     let whole = |snapshot: &Snapshot| {
         let marks: std::collections::BTreeSet<_> =
@@ -153,7 +156,7 @@ async fn replaces_beside_writers(store: Arc<dyn Store>) {
     let mut seen = Revision(0);
     for round in 0..ROUNDS {
         let above = Revision(if round + 1 == ROUNDS { 1_000_000 } else { 0 });
-        let resources = mk_contents(["a", "b"][round % 2]);
+        let resources = mk_contents(filler_len, ["a", "b"][round % 2]);
         let replacement = Replacement { resources, expect: None, above };
         let revision = store.replace_all(replacement).await.expect("replaced");
         whole(&store.snapshot());

@@ -88,6 +88,12 @@ impl Index {
         }
     }
 
+    /// Bytes of the entries behind this one, or of all.
+    pub(crate) fn len_after(&self, index: Option<u64>) -> usize {
+        let is_behind = |slot: &&Slot| index.is_none_or(|index| slot.id.index > index);
+        self.slots.iter().rev().take_while(is_behind).map(|slot| slot.len).sum()
+    }
+
     fn shrink_cache(&mut self) {
         while self.cached_len > CACHE_LEN_MAX {
             let Some(slot) = self.slots.get_mut(self.uncached) else { return };

@@ -148,9 +148,9 @@ impl Log {
         false
     }
 
-    /// Bytes of all entries in the log.
-    pub(crate) fn len(&self) -> usize {
-        self.shared.index.lock().len
+    /// Bytes of the entries behind this one, or of all.
+    pub(crate) fn len_after(&self, index: Option<u64>) -> usize {
+        self.shared.index.lock().len_after(index)
     }
 
     /// Index of the last entry that only a snapshot has.

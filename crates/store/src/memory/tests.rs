@@ -18,7 +18,7 @@ async fn conformance() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replaces() {
-    crate::conformance::replaces(async |len_max| {
+    crate::conformance::replaces(100, async |len_max| {
         Arc::new(MemoryStore::with_history(|| Timestamp::UNIX_EPOCH, len_max)) as Arc<dyn Store>
     })
     .await;

@@ -293,6 +293,10 @@ pub(crate) async fn answer_change(raft: &RaftHandle, call: rpc::Change) -> rpc::
 
 /// Does a change on the leader.
 async fn apply(raft: &RaftHandle, change: &Change) -> Result<(), Refused> {
+    // A leader that was removed leads for a moment more; openraft takes no changes of the members from it.
+    if !members(raft).iter().any(|member| member.id == raft_id(raft) && member.votes) {
+        return Err(Refused::NotLeader);
+    }
     match change {
         Change::Add(id, member) => add(raft, *id, member).await,
         Change::Remove(id) => remove(raft, *id).await,

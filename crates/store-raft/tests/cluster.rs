@@ -210,6 +210,26 @@ async fn every_member_writes_and_reads_its_writes() {
     assert!(!cluster_ids[0].is_empty() && cluster_ids.iter().all(|id| *id == cluster_ids[0]));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas() {
+    let kept = Mutex::new(Vec::new());
+    graticule_store::conformance::replicas(async |history_len| {
+        let net = Net::default();
+        let mut stores = Vec::new();
+        for (name, form) in NAMES.iter().zip([Form::Alone, Form::Join, Form::Join]) {
+            let options = Options { history_len, snapshot_after: usize::MAX / 4, ..options(name, form) };
+            let node = start_with(&net, &MemoryDisk::new(), options).await;
+            stores.push(node.store.clone());
+            kept.lock().push(node);
+        }
+        for (name, store) in NAMES.iter().zip(&stores).skip(1) {
+            stores[0].add_member(store.id(), member(name)).await.expect("added");
+        }
+        stores.into_iter().map(|store| store as Arc<dyn Store>).collect()
+    })
+    .await;
+}
+
 /// Writers on all members count up one resource while the leader is killed and comes back: nothing is lost, nothing
 /// counts twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

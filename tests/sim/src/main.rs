@@ -1,8 +1,9 @@
 //! Runs seeds; what `cargo xtask sim` calls.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use graticule_sim::store::{Report, simulate};
 use parking_lot::Mutex;
@@ -28,9 +29,12 @@ struct Arguments {
     /// Runs each seed twice: both runs must be the same.
     #[arg(long)]
     twice: bool,
-    /// Writes the log of all members.
+    /// Runs the first seed in this process, and writes the log of all members.
     #[arg(long)]
     log: bool,
+    /// Runs the first seed in this process and prints its report.
+    #[arg(long, hide = true)]
+    one: bool,
 }
 
 #[derive(Default)]
@@ -40,16 +44,6 @@ struct Sum {
     counts: Report,
 }
 
-fn run(seed: u64, members: usize, twice: bool) -> anyhow::Result<Report> {
-    let report = simulate(seed, members)?;
-    if twice {
-        let again = simulate(seed, members)?;
-        anyhow::ensure!(again == report, "the same seed led to {report:?} and to {again:?}");
-    }
-    Ok(report)
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.log {
@@ -57,10 +51,52 @@ fn main() -> ExitCode {
         let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=info"));
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
-    let members = usize::try_from(arguments.members).unwrap_or(3);
+    if arguments.log || arguments.one { one(&arguments) } else { all(&arguments) }
+}
+
+/// One seed, in this process.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn one(arguments: &Arguments) -> ExitCode {
+    match simulate(arguments.from, usize::try_from(arguments.members).unwrap_or(3)) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One seed, in a process of its own: what follows from a seed also follows from what ran in the process before.
+fn run(seed: u64, arguments: &Arguments) -> Result<Report> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--one", "--from", &seed.to_string(), "--members", &arguments.members.to_string()]);
+    let mut once = || -> Result<String> {
+        let output = Command::output(&mut command).context("cannot run a seed")?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if !output.status.success() {
+            bail!(
+                "{text} {}",
+                String::from_utf8_lossy(&output.stderr).lines().take(3).collect::<Vec<_>>().join(" ")
+            );
+        }
+        Ok(text)
+    };
+    let text = once()?;
+    if arguments.twice {
+        let again = once()?;
+        ensure!(again == text, "the same seed led to {text} and to {again}");
+    }
+    text.parse()
+}
+
+/// Many seeds.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn all(arguments: &Arguments) -> ExitCode {
     let next = AtomicU64::new(arguments.from);
     let sum = Mutex::new(Sum::default());
-    // One thread per run: everything of a run happens in it.
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -69,7 +105,7 @@ fn main() -> ExitCode {
                     if seed >= arguments.to {
                         return;
                     }
-                    let outcome = run(seed, members, arguments.twice);
+                    let outcome = run(seed, arguments);
                     let mut sum = sum.lock();
                     match outcome {
                         Ok(report) => {
@@ -79,7 +115,10 @@ fn main() -> ExitCode {
                         Err(error) => {
                             sum.failed += 1;
                             println!("seed {seed} failed: {error:#}");
-                            println!("  again: cargo xtask sim --seed {seed} --members {members}");
+                            println!(
+                                "  again: cargo xtask sim --seed {seed} --members {}",
+                                arguments.members
+                            );
                         }
                     }
                     let done = sum.passed + sum.failed;
@@ -91,11 +130,9 @@ fn main() -> ExitCode {
         }
     });
     let sum = sum.into_inner();
-    let Report { acknowledged, refused, uncertain, reads, leaders, faults, .. } = sum.counts;
     println!(
-        "sim: {members} members: {} seeds passed, {} failed; {faults} faults, {leaders} leaders, {acknowledged} writes \
-         acknowledged, {refused} refused, {uncertain} uncertain, {reads} linearizable reads",
-        sum.passed, sum.failed
+        "sim: {} members: {} seeds passed, {} failed; {}",
+        arguments.members, sum.passed, sum.failed, sum.counts
     );
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

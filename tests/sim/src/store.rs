@@ -8,10 +8,12 @@ mod member;
 mod oracle;
 mod schedule;
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use graticule_runtime::Random;
 use graticule_store_raft::{MemoryDisk, seed_elections};
 use parking_lot::Mutex;
@@ -48,6 +50,32 @@ pub struct Report {
     pub faults: u64,
     /// Hash of everything that was written, in order.
     pub digest: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { acknowledged, refused, uncertain, reads, revision, leaders, faults, digest } = self;
+        write!(
+            f,
+            "{faults} faults, {leaders} leaders, {acknowledged} writes acknowledged, {refused} refused, \
+             {uncertain} uncertain, {reads} linearizable reads, revision {revision}, digest {digest}"
+        )
+    }
+}
+
+impl FromStr for Report {
+    type Err = anyhow::Error;
+
+    /// What [`Display`](fmt::Display) wrote.
+    fn from_str(text: &str) -> Result<Report> {
+        let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
+        let numbers = numbers.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        let &[faults, leaders, acknowledged, refused, uncertain, reads, revision, digest] = &numbers[..]
+        else {
+            bail!("no report: {text}");
+        };
+        Ok(Report { acknowledged, refused, uncertain, reads, revision, leaders, faults, digest })
+    }
 }
 
 impl Report {

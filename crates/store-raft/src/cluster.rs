@@ -9,7 +9,7 @@ use graticule_runtime::Drain;
 use graticule_runtime::listen::Incoming;
 use openraft::async_runtime::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
-use openraft::{ChangeMembers, ServerState};
+use openraft::{ChangeMembers, Precondition, ServerState};
 use tokio::sync::oneshot;
 
 use crate::network::rpc::{self, ChangeKind, ChangeOutcome};
@@ -293,10 +293,6 @@ pub(crate) async fn answer_change(raft: &RaftHandle, call: rpc::Change) -> rpc::
 
 /// Does a change on the leader.
 async fn apply(raft: &RaftHandle, change: &Change) -> Result<(), Refused> {
-    // A leader that was removed leads for a moment more; openraft takes no changes of the members from it.
-    if !members(raft).iter().any(|member| member.id == raft_id(raft) && member.votes) {
-        return Err(Refused::NotLeader);
-    }
     match change {
         Change::Add(id, member) => add(raft, *id, member).await,
         Change::Remove(id) => remove(raft, *id).await,
@@ -387,7 +383,14 @@ async fn remove(raft: &RaftHandle, id: MemberId) -> Result<(), Refused> {
 /// Proposes a change and waits until it is committed.
 async fn agree(raft: &RaftHandle, members: ChangeMembers<MemberId, Member>) -> Result<(), Refused> {
     let late = || ClusterError::Failed("no majority has agreed in time; it may still happen".into());
-    let changed = tokio::time::timeout(CHANGE_TIMEOUT, raft.change_membership(members, false)).await;
+    let known = raft.metrics().borrow_watched().membership_config.clone();
+    // A leader that was removed leads for a moment more; openraft takes no changes of the members from it.
+    if !known.membership().voter_ids().any(|id| id == raft_id(raft)) {
+        return Err(Refused::NotLeader);
+    }
+    let known = Precondition::LastMembershipLogId { last_membership_log_id: *known.log_id() };
+    let changed = raft.change_membership_if(members, false, [known]);
+    let changed = tokio::time::timeout(CHANGE_TIMEOUT, changed).await;
     match changed.map_err(|_| late())? {
         Ok(_) => Ok(()),
         Err(error) => Err(refused(error)),
@@ -396,7 +399,10 @@ async fn agree(raft: &RaftHandle, members: ChangeMembers<MemberId, Member>) -> R
 
 fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Refused {
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_)) => Refused::NotLeader,
+        // Somebody else changed the members meanwhile: looked at again, like after a change of the leader.
+        RaftError::APIError(
+            ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_),
+        ) => Refused::NotLeader,
         error => ClusterError::Failed(error.to_string()).into(),
     }
 }

@@ -250,6 +250,11 @@ impl Machine {
         }
     }
 
+    /// Writes a snapshot of the state.
+    pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
+        snapshot::write(&self.disk()?, &self.contents(), &self.files)
+    }
+
     /// Replaces everything by the contents of a snapshot.
     fn install(&self, contents: Contents) {
         let mut state = self.state.lock();

@@ -291,8 +291,17 @@ async fn restart(shared: &Arc<Shared>) -> Option<Running> {
 
 /// Starts a member whose log failed on what is on the disk.
 async fn reopen(shared: &Shared) -> Result<Running, OpenError> {
-    let (disk, log) = (shared.machine.disk()?, shared.options.log);
-    let log = blocking(log.inline, move || Log::open(disk, log, false, true)).await??;
+    let (disk, options, machine) = (shared.machine.disk()?, shared.options.log, shared.machine.clone());
+    let log = blocking(options.inline, move || -> Result<Log, OpenError> {
+        let log = Log::open(disk, options, false, true)?;
+        let (_, last) = log.head();
+        // What the others agreed on may have been applied before it was durable here: then only memory has it.
+        if machine.applied() > last.map_or(0, |last| last.index) {
+            machine.write_snapshot()?;
+        }
+        Ok(log)
+    });
+    let log = log.await??;
     let running = start(shared, log).await?;
     recovered(shared, &running).await?;
     Ok(running)

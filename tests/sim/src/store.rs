@@ -79,7 +79,7 @@ impl FromStr for Report {
 }
 
 impl Report {
-    /// Adds the counts of another run; what is no count stays.
+    /// Adds the counts of another run; the highest revision stays, and the hashes are mixed.
     pub fn add(&mut self, other: &Report) {
         self.acknowledged += other.acknowledged;
         self.refused += other.refused;
@@ -87,6 +87,8 @@ impl Report {
         self.reads += other.reads;
         self.leaders += other.leaders;
         self.faults += other.faults;
+        self.revision = self.revision.max(other.revision);
+        self.digest ^= other.digest;
     }
 }
 
@@ -147,7 +149,9 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn step(&mut self) -> Result<()> {
-        self.sim.step().map_err(|error| anyhow!("at {:?}: a member failed: {error}", self.sim.elapsed()))?;
+        self.sim
+            .step()
+            .map_err(|error| anyhow!("at {:?}: a member failed: {error:#}", self.sim.elapsed()))?;
         let violation = self.oracle.lock().violation();
         violation.map_or(Ok(()), |violation| Err(anyhow!("at {:?}: {violation}", self.sim.elapsed())))
     }

@@ -16,6 +16,14 @@ fn three_members() {
     run(0..3, 3);
 }
 
+/// Seeds that found something, in the simulation whose choices inside tokio are fixed, too.
+#[test]
+fn seeds_that_failed_once() {
+    for (seed, members) in [(123, 3), (24, 5)] {
+        run(seed..seed + 1, members);
+    }
+}
+
 #[test]
 fn five_members() {
     run(0..1, 5);

@@ -77,10 +77,12 @@ impl ZoneEnvoys {
         })?;
         match query {
             // Dumps of large meshes take a while: other tasks go on.
-            AdminQuery::ConfigDump { .. } => tokio::task::spawn_blocking(move || without_credentials(&answer))
-                .await
-                .map_err(|error| error.to_string())?
-                .map(Bytes::from),
+            AdminQuery::ConfigDump { .. } => {
+                tokio::task::spawn_blocking(move || without_credentials(&answer))
+                    .await
+                    .map_err(|error| error.to_string())?
+                    .map(Bytes::from)
+            }
             AdminQuery::Stats { .. } | AdminQuery::Clusters { .. } => Ok(answer),
         }
     }

@@ -215,8 +215,10 @@ async fn clients_show_a_certificate_where_they_must() {
     let broken = b"-----BEGIN CERTIFICATE-----".to_vec();
     let requests = async {
         // One configuration per client, as one program that keeps its sessions would have.
-        let clients = [("no", None), ("first", Some(&first)), ("second", Some(&second))]
-            .map(|(name, client)| (name, client_of(client.map(|(_, chain, key)| (chain.clone(), key.clone_key())))));
+        let clients =
+            [("no", None), ("first", Some(&first)), ("second", Some(&second))].map(|(name, client)| {
+                (name, client_of(client.map(|(_, chain, key)| (chain.clone(), key.clone_key()))))
+            });
         for (written, admitted) in [
             (None, "first"),
             (Some(second.0.clone()), "second"),

@@ -462,15 +462,15 @@ fn next_responses(recording: &Recording, index: usize, conn: u64, is_by_zone: bo
     let (mut next, mut closed) = (Next::new(), BTreeSet::new());
     for event in recording.events.iter().skip(index).filter(|event| event.conn == conn) {
         match &event.what {
-            What::Message(message) if message.by_zone == is_by_zone && message.is_response() => {
-                if !closed.contains(message.kind()) {
+            What::Message(message) => {
+                let is_played = message.by_zone != is_by_zone;
+                let is_expected = !is_played && message.is_response() && !closed.contains(message.kind());
+                // What comes after an answer needs the answer; a zone of ours is faster than the recorded one all
+                // the same, and says in one response what that one said in several.
+                let is_answer = is_played && !is_by_zone && !message.is_response();
+                if is_expected {
                     next.entry(message.kind().to_owned()).or_default().push(message.clone());
-                }
-            }
-            // What comes after an answer needs the answer; a zone of ours is faster than the recorded one all the
-            // same, and says in one response what that one said in several.
-            What::Message(message) if message.by_zone != is_by_zone && !is_by_zone => {
-                if !message.is_response() {
+                } else if is_answer {
                     closed.insert(message.kind());
                 }
             }

@@ -9,6 +9,7 @@ use graticule_model::Kind;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::tls;
 
@@ -46,6 +47,8 @@ pub(crate) struct Client {
     base: Url,
     address: String,
     token: Option<String>,
+    /// Time that a call may take.
+    timeout: Option<Duration>,
 }
 
 /// One segment of a path.
@@ -103,7 +106,7 @@ impl Client {
             builder = builder.timeout(timeout);
         }
         builder = builder.tls_backend_preconfigured(tls::config(target)?);
-        Ok(Client { http: builder.build()?, base, address, token: target.token.clone() })
+        Ok(Client { http: builder.build()?, base, address, token: target.token.clone(), timeout })
     }
 
     /// The URL that is called.
@@ -112,6 +115,8 @@ impl Client {
     }
 
     async fn call(&self, method: Method, url: &str, body: Option<&Value>) -> Result<String> {
+        let start = Instant::now();
+        let is_read = method == Method::GET;
         let mut request = self.http.request(method, url).header("accept", "application/json");
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -122,6 +127,10 @@ impl Client {
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         let text = response.text().await.context("the answer broke off; try again")?;
+        // Timers tick once in a millisecond, which may be after the answer. A write that was done is never late.
+        if is_read && self.timeout.is_some_and(|timeout| start.elapsed() > timeout) {
+            return Err(self.late("operation timed out"));
+        }
         if status.is_success() {
             return Ok(text);
         }
@@ -174,12 +183,17 @@ impl Client {
             );
         }
         if all.contains("timed out") {
-            return anyhow!(
-                "{address} did not answer in time: {cause}\nis the address right? A longer time is set with --api-timeout"
-            );
+            return self.late(&cause);
         }
         anyhow!(
             "no control plane answers at {address}: {cause}\nstart it, or name another one with --address, GRATICULE_ADDRESS or `grat config control-planes add`"
+        )
+    }
+
+    fn late(&self, cause: &str) -> anyhow::Error {
+        let address = &self.address;
+        anyhow!(
+            "{address} did not answer in time: {cause}\nis the address right? A longer time is set with --api-timeout"
         )
     }
 

@@ -448,7 +448,7 @@ mod tests {
         let lines = check(&loaded.expect("loads").value);
         let starts = [
             "mode: \"global\" is run by another program",
-            "store.type: \"postgres\" is not supported by this version; use raft or memory",
+            "store.type: \"postgres\" is not supported by this version; use raft or etcd or memory",
             "multizone.zone.name: \"West_1\"",
             "dpServer.authn.dpProxy.type: \"jwt\" is not supported by this version; use dpToken or none",
             "dpServer.authn.dpProxy.dpToken.validator.publicKeys[0]: exactly one",

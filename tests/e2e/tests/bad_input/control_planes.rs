@@ -97,7 +97,7 @@ async fn global(bench: &mut Bench, port: u16) -> Result<()> {
             vec![],
             "store: {type: postgres}",
             check,
-            text(&["store.type", "use raft or memory"]),
+            text(&["store.type", "use raft or etcd or memory"]),
         ),
         (
             "data directory in use",

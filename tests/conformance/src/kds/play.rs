@@ -445,8 +445,8 @@ fn speaks_first(recording: &Recording, link: &Link) -> bool {
 
 /// Kinds that the other side asks for in the stream that opens with `event`.
 fn kinds_asked(recording: &Recording, event: &Event, rpc: Rpc) -> BTreeSet<String> {
-    let of_link = |other: &&Event| other.conn == event.conn;
-    let after = recording.events.iter().skip(event.index).filter(of_link);
+    let of_link = |other: &&Event| other.conn == event.conn && other.index >= event.index;
+    let after = recording.events.iter().filter(of_link);
     after
         .filter_map(|event| match &event.what {
             What::Message(message) if message.rpc == rpc && !message.is_response() => Some(message),
@@ -460,7 +460,7 @@ fn kinds_asked(recording: &Recording, event: &Event, rpc: Rpc) -> BTreeSet<Strin
 /// What is recorded after an event of a connection, until the played side says something about the kind.
 fn next_responses(recording: &Recording, index: usize, conn: u64, is_by_zone: bool) -> Next {
     let (mut next, mut closed) = (Next::new(), BTreeSet::new());
-    for event in recording.events.iter().skip(index).filter(|event| event.conn == conn) {
+    for event in recording.events.iter().filter(|event| event.index >= index && event.conn == conn) {
         match &event.what {
             What::Message(message) => {
                 let is_played = message.by_zone != is_by_zone;

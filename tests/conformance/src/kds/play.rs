@@ -333,8 +333,11 @@ impl<'a> Play<'a> {
         if rest.at != ours || !self.site.is_running() {
             return Ok(());
         }
-        self.settle(recording, index).await;
         let is_read = rest.method == "GET";
+        // What a zone derives passes through states between two writes that depend on who is faster.
+        if is_read || self.role == Role::Zones {
+            self.settle(recording, index).await;
+        }
         if is_read && NOT_COMPARED.iter().any(|part| rest.path.contains(part)) {
             return Ok(());
         }

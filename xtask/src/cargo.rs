@@ -5,11 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// Profile in which the programs of the demo and of the end-to-end tests are built.
+/// Profile in which the programs of the demo and of measurements are built.
 pub(crate) const PROFILE: &str = "quick-release";
 
 const PROGRAMS: [&str; 5] =
     ["graticule-global-cp", "graticule-zone-cp", "graticule-dp-agent", "graticule-cli", "graticule-demo-app"];
+
+/// The programs of these packages.
+const BINARIES: [&str; 5] = ["global-cp", "zone-cp", "dp-agent", "grat", "demo-app"];
 
 /// Features that the programs have here and that the default build leaves out.
 pub(crate) const FEATURES: &str = "graticule-global-cp/etcd,graticule-zone-cp/etcd";
@@ -43,7 +46,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds our programs; gives their directory.
+/// Builds our programs, optimised; gives their directory.
 pub(crate) fn build_programs() -> Result<PathBuf> {
     let mut build = command(&["build", "--locked", "--profile", PROFILE, "--features", FEATURES]);
     for program in PROGRAMS {
@@ -51,4 +54,19 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
     }
     run(&mut build)?;
     Ok(target_dir().join(PROFILE))
+}
+
+/// What the unit tests are built with: all crates but the end-to-end tests.
+pub(crate) const UNIT_TESTS: [&str; 6] =
+    ["--locked", "--workspace", "--exclude", "graticule-e2e", "--features", FEATURES];
+
+/// Builds our programs for tests, with all assertions, out of crates as the unit tests need them; gives their directory.
+pub(crate) fn build_tested_programs() -> Result<PathBuf> {
+    let mut build = command(&["build"]);
+    build.args(UNIT_TESTS);
+    for program in BINARIES {
+        build.args(["--bin", program]);
+    }
+    run(&mut build)?;
+    Ok(target_dir().join("debug"))
 }

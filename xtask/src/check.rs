@@ -13,7 +13,7 @@ pub(crate) fn test() -> Result<()> {
     step("formatting, lints, structure");
     verify()?;
     step("programs for the end-to-end tests");
-    let bin_dir = cargo::build_programs()?;
+    let bin_dir = cargo::build_tested_programs()?;
     let prepare = |command: &mut Command| {
         command.env("ENVOY_BIN", &envoy).env("GRATICULE_BIN_DIR", &bin_dir);
         if let Some(etcd) = &etcd {
@@ -21,16 +21,8 @@ pub(crate) fn test() -> Result<()> {
         }
     };
     step("unit, property, golden, protocol and conformance tests");
-    let mut unit = cargo::command(&[
-        "test",
-        "--locked",
-        "--workspace",
-        "--exclude",
-        "graticule-e2e",
-        "--no-fail-fast",
-        "--features",
-        cargo::FEATURES,
-    ]);
+    let mut unit = cargo::command(&["test"]);
+    unit.args(cargo::UNIT_TESTS).arg("--no-fail-fast");
     prepare(&mut unit);
     let unit = cargo::run(&mut unit);
     step("end-to-end tests with real processes and real Envoys");
@@ -57,7 +49,7 @@ fn etcd() -> Option<std::path::PathBuf> {
 /// End-to-end tests only; `arguments` go to the test runner.
 pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
     let envoy = tools::envoy()?;
-    let bin_dir = cargo::build_programs()?;
+    let bin_dir = cargo::build_tested_programs()?;
     let mut command = cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--"]);
     command.arg("--test-threads=1").args(arguments);
     if let Some(etcd) = etcd() {

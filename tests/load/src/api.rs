@@ -130,18 +130,23 @@ async fn start(options: &Options) -> Result<(Process, SocketAddr)> {
         .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("0.0.0.0")?.to_string());
     let mut process = Process::spawn("global-cp", &options.dir, &mut command)?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let started = wait::until("global-cp answers", START_LIMIT, || async {
+    if let Err(error) = answers(address).await {
+        process.check_running()?;
+        return Err(error);
+    }
+    Ok((process, address))
+}
+
+/// Waits until an API has its default mesh.
+pub(crate) async fn answers(address: SocketAddr) -> Result<()> {
+    let answered = wait::until("the API of global", START_LIMIT, || async {
         let mut connection = Connection::open(address).await.map_err(|error| format!("{error:#}"))?;
         match connection.call(Method::GET, "/meshes/default", Bytes::new()).await {
             Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     });
-    if let Err(error) = started.await {
-        process.check_running()?;
-        return Err(error);
-    }
-    Ok((process, address))
+    answered.await.map(|_| ())
 }
 
 fn name(index: usize) -> String {

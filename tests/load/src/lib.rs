@@ -3,5 +3,6 @@
 pub mod api;
 mod connection;
 mod figures;
+pub mod zones;
 
 pub use figures::Figures;

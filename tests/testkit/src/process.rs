@@ -211,6 +211,18 @@ pub fn resident_kib(pid: u32) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The unit of times in `/proc`: the same on every architecture that Envoy runs on.
+const USER_HZ: f64 = 100.0;
+
+/// CPU time that any process has used, in seconds.
+pub fn cpu_seconds(pid: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may contain anything; `utime` and `stime` are fields 14 and 15.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = |index| fields.split(' ').nth(index)?.parse::<u64>().ok();
+    Some((ticks(11)? + ticks(12)?) as f64 / USER_HZ)
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let (Ok(None), Some(pid)) = (self.child.try_wait(), self.pid_handle()) {

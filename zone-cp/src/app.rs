@@ -176,6 +176,8 @@ impl Parts {
             message_len_max: zone.kds.max_msg_size,
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
+            // A store that is lost with the process cannot tell who the zone was.
+            keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)
         };
         let deps = ZoneDeps {

@@ -4,6 +4,7 @@
 //! lacks; a [`Sink`] per stream turns what the peer sends into writes.
 
 mod catalog;
+mod claim;
 mod filter;
 mod proxy_name;
 mod public_key;
@@ -13,6 +14,7 @@ mod source;
 mod status;
 
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
+pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
 pub use proxy_name::name_in_zone;
 pub use sink::{Held, Intake, Rejection, Side, Sink};
@@ -29,6 +31,12 @@ pub const NODE_FEATURES: [&str; 4] = ["zone-token", "hash-suffix", "hg-mz-select
 
 /// Features in the headers of every call of a zone (federation.md §1.3).
 pub const HEADER_FEATURES: [&str; 2] = ["zone-ping-health", "hash-suffix"];
+
+/// Header of a zone of ours: the identity that it keeps in its store. Kuma peers ignore it.
+pub const ZONE_IDENTITY_HEADER: &str = "graticule-zone-identity";
+
+/// Header of a zone of ours: the process that calls. Kuma peers ignore it.
+pub const INSTANCE_HEADER: &str = "graticule-instance";
 
 /// The kinds that a zone asks global for.
 pub fn kinds_for_zones() -> impl Iterator<Item = Kind> {

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
-use graticule_model::kinds::zone::Zone;
-use graticule_model::{Key, Kind, Meta, Resource, labels, name};
+use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
@@ -18,7 +17,6 @@ use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -26,8 +24,9 @@ use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
 use super::hub::{Hub, Nobody, Observer, Stores};
 use super::registry::{Registry, ZoneReport};
 use super::{MESSAGE_LEN_MAX, describe};
-use crate::core::{Catalog, Direction, Plane, Source, StreamKind, TrustExchange};
+use crate::core::{Catalog, Direction, Plane, RESERVED_FOR, Source, StreamKind, TrustExchange};
 
+mod admission;
 mod refusals;
 mod streams;
 
@@ -36,8 +35,6 @@ use streams::{Asking, BoxStream, Downward, Upward, driven};
 
 /// Pause after the store could not write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Longest Zone token that is looked at, in bytes.
-const TOKEN_LEN_MAX: usize = 8 * 1024;
 
 /// Decides who a zone is.
 pub trait ZoneAuthenticator: Send + Sync {
@@ -66,6 +63,11 @@ pub struct GlobalOptions {
     pub allow_zones_without_token: bool,
     /// What zones are told to wait between health checks.
     pub health_interval: Duration,
+    /// HTTP/2 pings on a connection of a zone, and the time for their answer: a dead connection is noticed within twice
+    /// this time.
+    pub keep_alive: Duration,
+    /// The name of a zone with an identity stays reserved for this time after its last stream.
+    pub name_reserved_for: Duration,
     /// Version that is told to zones.
     pub version: String,
 }
@@ -80,6 +82,8 @@ impl Default for GlobalOptions {
             trust_exchange: TrustExchange::Automatic,
             allow_zones_without_token: false,
             health_interval: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(5),
+            name_reserved_for: RESERVED_FOR,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }
@@ -130,7 +134,12 @@ impl GlobalServer {
         let direction = Direction::ToZones { trust_exchange: options.trust_exchange };
         GlobalServer(Arc::new(Shared {
             hub: Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone())),
-            registry: Arc::new(Registry::new(&deps.instance_id, options.subscriptions_max)),
+            registry: Arc::new(Registry::new(
+                &deps.instance_id,
+                options.subscriptions_max,
+                deps.clock.monotonic(),
+                options.name_reserved_for,
+            )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
             refusals: parking_lot::Mutex::default(),
@@ -178,7 +187,8 @@ impl GlobalServer {
             drain.signaled().await;
             shared.drain.cancel();
         };
-        let serve = serve_http(self.service(), incoming, HttpLimits::default(), drain.clone());
+        let limits = HttpLimits { keep_alive: shared.options.keep_alive, ..HttpLimits::default() };
+        let serve = serve_http(self.service(), incoming, limits, drain.clone());
         let insights = shared.write_insights(&drain);
         futures::join!(follow_config, follow_status, end_streams, serve, insights);
         Ok(())
@@ -202,51 +212,7 @@ impl GlobalServer {
     }
 }
 
-/// A zone that proved who it is.
-struct Visitor {
-    zone: String,
-    token_provided: bool,
-}
-
 impl Shared {
-    /// Checks the headers of a call, before any message of it is read (federation.md §1.3).
-    fn admit(&self, headers: &MetadataMap, absent: fn(String) -> Status) -> Result<Visitor, Status> {
-        let zone = headers.get("client-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if zone.is_empty() {
-            return Err(absent("\"client-id\" is not present in metadata".into()));
-        }
-        if !name::is_dns1035_label(zone) {
-            return Err(Status::invalid_argument("\"client-id\" is not a zone name (an RFC 1035 label)"));
-        }
-        let visitor = |token_provided| Visitor { zone: zone.to_owned(), token_provided };
-        let Some(header) = headers.get("authorization") else {
-            if self.options.allow_zones_without_token {
-                return Ok(visitor(false));
-            }
-            return Err(self.refuse(zone, "a zone token is required, none was presented"));
-        };
-        let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-        let result = match token {
-            Some(token) if token.len() <= TOKEN_LEN_MAX => {
-                self.deps.authenticator.authenticate(zone, token.trim())
-            }
-            _ => Err("the authorization header is not \"Bearer <zone token>\"".into()),
-        };
-        result.map(|()| visitor(true)).map_err(|reason| self.refuse(zone, &reason))
-    }
-
-    /// The zone is told the reason as well: it is about its own token, and its operator has to act.
-    fn refuse(&self, zone: &str, reason: &str) -> Status {
-        if self.refusals.lock().is_news(zone, reason, self.deps.clock.monotonic()) {
-            tracing::warn!(
-                zone,
-                reason,
-                "zone refused; make a token with `grat generate zone-token --zone {zone}`"
-            );
-        }
-        Status::unauthenticated(format!("authentication failed: {reason}"))
-    }
-
     async fn ensure_cluster_id(&self) -> Result<(), CommitError> {
         let store = &self.deps.stores.config;
         let spec = Config { config: self.deps.random.uuid() };
@@ -273,27 +239,6 @@ impl Shared {
             Health::Stale(reason) => {
                 Err(Status::unavailable(format!("this replica of global serves no zones now: {reason}")))
             }
-        }
-    }
-
-    async fn ensure_zone(&self, zone: &str) -> Result<(), Status> {
-        let store = &self.deps.stores.config;
-        let mut resource = Resource::new(Meta::new("", zone), Zone { enabled: Some(true) });
-        if store.snapshot().get(&resource.key()).is_some() {
-            return Ok(());
-        }
-        for (key, value) in [(labels::DISPLAY_NAME, zone), (labels::ORIGIN, labels::Origin::Global.as_str())]
-        {
-            resource.meta.labels.insert(key.into(), value.into());
-        }
-        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
-        match store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await {
-            Ok(_) => {
-                tracing::info!(zone, "zone registered");
-                Ok(())
-            }
-            Err(CommitError::Exists(_)) => Ok(()),
-            Err(error) => Err(Status::unavailable(format!("the Zone cannot be stored: {error}"))),
         }
     }
 
@@ -364,11 +309,11 @@ impl KdsSyncService for GlobalServer {
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let shared = self.0.clone();
-        let visitor = shared.admit(request.metadata(), Status::unknown)?;
+        let visitor = shared.admit(&request, Status::unknown)?;
         shared.is_current()?;
         shared.ensure_zone(&visitor.zone).await?;
+        let stream = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
         let now = shared.deps.clock.now();
-        let stream = shared.registry.open(&visitor.zone, StreamKind::GlobalToZone, now);
         let subscription = shared.deps.random.uuid();
         shared.registry.subscribed(&visitor.zone, subscription.clone(), now, visitor.token_provided);
         // Watch before the source takes its position, so that no change falls between.
@@ -387,9 +332,9 @@ impl KdsSyncService for GlobalServer {
         request: Request<Streaming<DeltaDiscoveryResponse>>,
     ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
         let shared = self.0.clone();
-        let visitor = shared.admit(request.metadata(), Status::unknown)?;
+        let visitor = shared.admit(&request, Status::unknown)?;
         shared.ensure_zone(&visitor.zone).await?;
-        let stream = shared.registry.open(&visitor.zone, StreamKind::ZoneToGlobal, shared.deps.clock.now());
+        let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
         let mut sink = shared.registry.take_sink(&visitor.zone);
         let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
         let ready = sink.start(&node, &shared.deps.stores.held()).into();
@@ -401,13 +346,13 @@ impl KdsSyncService for GlobalServer {
 }
 
 impl GlobalServer {
-    fn ask<S: AdminStream>(
+    async fn ask<S: AdminStream>(
         &self,
         request: Request<Streaming<S::Response>>,
     ) -> Result<Response<BoxStream<S::Request>>, Status> {
         let shared = self.0.clone();
-        let visitor = shared.admit(request.metadata(), Status::invalid_argument)?;
-        let stream = shared.registry.open(&visitor.zone, S::KIND, shared.deps.clock.now());
+        let visitor = shared.admit(&request, Status::invalid_argument)?;
+        let stream = shared.open_stream(&visitor, S::KIND).await?;
         let questions = shared.broker.connect(&visitor.zone, S::KIND);
         let drain = shared.drain.clone();
         let state = Asking::<S> { stream, questions, answers: request.into_inner(), drain };
@@ -425,21 +370,21 @@ impl GlobalKdsService for GlobalServer {
         &self,
         request: Request<Streaming<pb::XdsConfigResponse>>,
     ) -> Result<Response<Self::StreamXDSConfigsStream>, Status> {
-        self.ask::<ConfigDumps>(request)
+        self.ask::<ConfigDumps>(request).await
     }
 
     async fn stream_stats(
         &self,
         request: Request<Streaming<pb::StatsResponse>>,
     ) -> Result<Response<Self::StreamStatsStream>, Status> {
-        self.ask::<Stats>(request)
+        self.ask::<Stats>(request).await
     }
 
     async fn stream_clusters(
         &self,
         request: Request<Streaming<pb::ClustersResponse>>,
     ) -> Result<Response<Self::StreamClustersStream>, Status> {
-        self.ask::<Clusters>(request)
+        self.ask::<Clusters>(request).await
     }
 
     async fn health_check(
@@ -447,8 +392,10 @@ impl GlobalKdsService for GlobalServer {
         request: Request<pb::ZoneHealthCheckRequest>,
     ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
         let shared = &self.0;
-        let visitor = shared.admit(request.metadata(), Status::invalid_argument)?;
-        shared.registry.health_checked(&visitor.zone, shared.deps.clock.now());
+        let visitor = shared.admit(&request, Status::invalid_argument)?;
+        if shared.registry.is_held_by(&visitor.zone, &visitor.claimant) {
+            shared.registry.health_checked(&visitor.zone, shared.deps.clock.now());
+        }
         let interval = shared.options.health_interval;
         let interval = DurationPb {
             seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),

@@ -20,7 +20,7 @@ pub use admin::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat, 
 pub use connect::{Connector, Dial, DialError, ZoneToken};
 pub use global::{GlobalDeps, GlobalError, GlobalOptions, GlobalServer, ZoneAuthenticator};
 pub use hub::Stores;
-pub use registry::ZoneReport;
+pub use registry::{Conflict, ZoneReport};
 pub use zone::{Link, ZoneClient, ZoneDeps, ZoneOptions};
 
 /// Largest message in bytes, both ways (`multizone.{global,zone}.kds.maxMsgSize`).

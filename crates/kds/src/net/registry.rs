@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use graticule_model::kinds::zone::{KdsStats, ZoneInsight};
 use graticule_model::{Kind, Timestamp};
 use graticule_proto::discovery::Node;
+use graticule_runtime::Clock;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Side, Sink, StreamKind, ZoneStatus};
+use crate::core::{Claimant, Holding, Side, Sink, StreamKind, Tenure, Verdict, ZoneStatus};
 
 /// What is wrong between global and one zone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +24,23 @@ pub struct ZoneReport {
     pub refused_by_global: Vec<(Kind, String, String)>,
     /// What cannot be sent to it: wire name or kind, reason.
     pub unsendable: Vec<(String, String)>,
+    /// Another control plane that was refused because it calls itself like this zone.
+    pub conflict: Option<Conflict>,
+}
+
+/// A control plane that wanted the name of another one's zone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The refused one's address.
+    pub address: String,
+    /// The refused process, where it said so.
+    pub instance: String,
+    /// What it was told.
+    pub reason: String,
+    /// First refusal.
+    pub since: Timestamp,
+    /// Newest refusal.
+    pub last: Timestamp,
 }
 
 pub(super) struct Registry {
@@ -28,6 +48,11 @@ pub(super) struct Registry {
     subscriptions_max: usize,
     zones: Mutex<Zones>,
     changed: Notify,
+    /// Told when a stream ends.
+    released: Notify,
+    /// Monotonic: how long names have been watched.
+    since: Duration,
+    reserved_for: Duration,
 }
 
 #[derive(Default)]
@@ -39,10 +64,31 @@ struct Zones {
 
 struct Entry {
     status: ZoneStatus,
-    streams: BTreeMap<StreamKind, (u64, CancellationToken)>,
+    streams: BTreeMap<StreamKind, Stream>,
+    tenure: Tenure,
     /// At rest between streams.
     sink: Option<Sink>,
     report: ZoneReport,
+}
+
+struct Stream {
+    number: u64,
+    superseded: CancellationToken,
+    by: Claimant,
+}
+
+/// Who asks for a stream, and what is known about the name beyond this process.
+pub(super) struct Asking<'a> {
+    pub(super) zone: &'a str,
+    pub(super) kind: StreamKind,
+    pub(super) claimant: &'a Claimant,
+    /// Identity that the store keeps for the name.
+    pub(super) bound: Option<String>,
+    /// The other replica of global where the name is connected.
+    pub(super) elsewhere: Option<&'a str>,
+    pub(super) at: Timestamp,
+    /// Monotonic.
+    pub(super) now: Duration,
 }
 
 /// One open stream; closes itself when dropped.
@@ -53,16 +99,30 @@ pub(super) struct OpenStream {
     number: u64,
     /// Told when a newer stream takes over, or the Zone is deleted.
     pub(super) superseded: CancellationToken,
+    clock: Clock,
 }
 
 impl Registry {
-    pub(super) fn new(instance_id: &str, subscriptions_max: usize) -> Registry {
+    pub(super) fn new(
+        instance_id: &str,
+        subscriptions_max: usize,
+        since: Duration,
+        reserved_for: Duration,
+    ) -> Registry {
         Registry {
             instance_id: instance_id.into(),
             subscriptions_max,
             zones: Mutex::default(),
             changed: Notify::new(),
+            released: Notify::new(),
+            since,
+            reserved_for,
         }
+    }
+
+    /// Waits for the end of any stream, from when it is first polled (or enabled) on.
+    pub(super) fn released(&self) -> Notified<'_> {
+        self.released.notified()
     }
 
     /// Changes a zone that connected before; one that was evicted meanwhile stays forgotten.
@@ -77,35 +137,111 @@ impl Registry {
         }
     }
 
-    /// Opens a stream; the one of the same kind that was open before ends.
-    pub(super) fn open(self: &Arc<Self>, zone: &str, kind: StreamKind, at: Timestamp) -> OpenStream {
+    /// Opens a stream, if the name is free for who asks; then older streams of the same kind, and all of other
+    /// claimants, end.
+    pub(super) fn open(self: &Arc<Self>, asking: &Asking<'_>, clock: &Clock) -> Result<OpenStream, Verdict> {
+        let Asking { zone, kind, claimant, .. } = *asking;
         let superseded = CancellationToken::new();
-        let number = {
-            let mut zones = self.zones.lock();
-            zones.next_stream += 1;
-            zones.by_name.entry(zone.to_owned()).or_insert_with(|| Entry {
-                status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
-                streams: BTreeMap::new(),
-                sink: None,
-                report: ZoneReport::default(),
-            });
-            zones.next_stream
+        let mut zones = self.zones.lock();
+        zones.next_stream += 1;
+        let number = zones.next_stream;
+        let entry = zones.by_name.entry(zone.to_owned()).or_insert_with(|| Entry {
+            status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
+            streams: BTreeMap::new(),
+            tenure: Tenure::new(self.since, self.reserved_for),
+            sink: None,
+            report: ZoneReport::default(),
+        });
+        if entry.streams.is_empty() {
+            // Another replica may have given the name to somebody else.
+            entry.tenure.identity.clone_from(&asking.bound);
+        }
+        let open =
+            entry.streams.iter().map(|(other, stream)| Holding { by: &stream.by, same_kind: *other == kind });
+        match entry.tenure.judge(claimant, open, asking.elsewhere, asking.now) {
+            Verdict::Admitted => {}
+            verdict => return Err(verdict),
+        }
+        let is_other_process =
+            |by: &Claimant| claimant.identity.is_some() && by.instance != claimant.instance;
+        let is_older = |other: &StreamKind, stream: &Stream| {
+            *other == kind || stream.by.identity != claimant.identity || is_other_process(&stream.by)
         };
-        self.update(zone, true, |entry| {
-            entry.status.stream_opened(kind, at);
-            if let Some((_, older)) = entry.streams.insert(kind, (number, superseded.clone())) {
-                older.cancel();
+        let older: Vec<StreamKind> = entry
+            .streams
+            .iter()
+            .filter(|(other, stream)| is_older(other, stream))
+            .map(|(other, _)| *other)
+            .collect();
+        let older: Vec<Stream> = older.into_iter().filter_map(|other| entry.streams.remove(&other)).collect();
+        entry.tenure.admitted(claimant, older.iter().map(|stream| &stream.by), asking.now);
+        entry.streams.insert(kind, Stream { number, superseded: superseded.clone(), by: claimant.clone() });
+        entry.status.stream_opened(kind, asking.at);
+        zones.dirty.insert(zone.to_owned());
+        drop(zones);
+        for stream in older {
+            stream.superseded.cancel();
+        }
+        self.changed.notify_one();
+        Ok(OpenStream {
+            registry: self.clone(),
+            zone: zone.into(),
+            kind,
+            number,
+            superseded,
+            clock: clock.clone(),
+        })
+    }
+
+    /// Somebody was refused because of the name.
+    pub(super) fn note_conflict(&self, zone: &str, claimant: &Claimant, reason: &str, at: Timestamp) {
+        self.set_report(zone, |report| {
+            let same = |conflict: &&mut Conflict| {
+                conflict.address == claimant.address && conflict.instance == claimant.instance
+            };
+            match report.conflict.as_mut().filter(same) {
+                Some(conflict) => {
+                    conflict.reason = reason.into();
+                    conflict.last = at;
+                }
+                None => {
+                    report.conflict = Some(Conflict {
+                        address: claimant.address.clone(),
+                        instance: claimant.instance.clone(),
+                        reason: reason.into(),
+                        since: at,
+                        last: at,
+                    });
+                }
             }
         });
-        OpenStream { registry: self.clone(), zone: zone.into(), kind, number, superseded }
+    }
+
+    /// Whoever was refused has the name now.
+    pub(super) fn settle_conflict(&self, zone: &str, claimant: &Claimant) {
+        self.set_report(zone, |report| {
+            let is_settled = |conflict: &Conflict| {
+                conflict.address == claimant.address && conflict.instance == claimant.instance
+            };
+            if report.conflict.as_ref().is_some_and(is_settled) {
+                report.conflict = None;
+            }
+        });
+    }
+
+    /// Whether this caller holds the name.
+    pub(super) fn is_held_by(&self, zone: &str, claimant: &Claimant) -> bool {
+        let zones = self.zones.lock();
+        let streams = zones.by_name.get(zone).map(|entry| &entry.streams);
+        streams.is_none_or(|streams| streams.values().all(|stream| stream.by.identity == claimant.identity))
     }
 
     /// Ends all streams of a zone.
     pub(super) fn evict(&self, zone: &str) {
         let mut zones = self.zones.lock();
         if let Some(entry) = zones.by_name.remove(zone) {
-            for (_, token) in entry.streams.into_values() {
-                token.cancel();
+            for stream in entry.streams.into_values() {
+                stream.superseded.cancel();
             }
         }
         zones.dirty.remove(zone);
@@ -187,9 +323,12 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut zones = self.registry.zones.lock();
         if let Some(entry) = zones.by_name.get_mut(&self.zone)
-            && entry.streams.get(&self.kind).is_some_and(|(number, _)| *number == self.number)
+            && entry.streams.get(&self.kind).is_some_and(|stream| stream.number == self.number)
         {
             entry.streams.remove(&self.kind);
+            entry.tenure.away_since = self.clock.monotonic();
         }
+        drop(zones);
+        self.registry.released.notify_waiters();
     }
 }

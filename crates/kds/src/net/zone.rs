@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::{self, FuturesUnordered};
+use graticule_model::kinds::config::Config;
 use graticule_model::kinds::zone::Zone;
 use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use graticule_proto::discovery::DeltaDiscoveryResponse;
@@ -28,7 +29,10 @@ use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
 use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
 use super::{ADMIN_TIMEOUT, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
-use crate::core::{Catalog, Direction, HEADER_FEATURES, Plane, Side, Sink, Source, kinds_for_zones};
+use crate::core::{
+    Catalog, Direction, HEADER_FEATURES, INSTANCE_HEADER, Plane, Side, Sink, Source, ZONE_IDENTITY_HEADER,
+    kinds_for_zones,
+};
 
 /// Global refuses more frequent pings than every 15 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -36,8 +40,16 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// Global answers a health check in this time, or is gone.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next break starts with the shortest wait.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Config of the store that holds the zone's identity.
+const IDENTITY_CONFIG: &str = "graticule-zone-identity";
+/// Pause after the store could not write.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Longest wait when global says that another control plane has the name of this zone.
+const NAME_TAKEN_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Messages that wait for the transport.
 const SEND_QUEUE_LEN: usize = 64;
 /// Admin questions in work at once, per stream.
@@ -62,6 +74,8 @@ pub struct ZoneOptions {
     pub config_json: String,
     /// Version that is told to global.
     pub version: String,
+    /// The store survives, so that an identity in it tells this zone from another one of the same name.
+    pub keeps_identity: bool,
 }
 
 impl ZoneOptions {
@@ -76,6 +90,7 @@ impl ZoneOptions {
             backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(60) },
             config_json: r#"{"mode":"zone","environment":"universal","store":{"type":"memory"}}"#.into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            keeps_identity: true,
         }
     }
 }
@@ -118,6 +133,19 @@ pub struct ZoneClient {
     link: watch::Sender<Link>,
 }
 
+/// Why a connection ended.
+struct Ended {
+    error: String,
+    /// Another control plane has the name of this zone.
+    name_taken: bool,
+}
+
+impl From<String> for Ended {
+    fn from(error: String) -> Ended {
+        Ended { error, name_taken: false }
+    }
+}
+
 type Authed = InterceptedService<Channel, Headers>;
 
 impl ZoneClient {
@@ -136,6 +164,7 @@ impl ZoneClient {
     /// Runs until drained. Global's absence is no error: the zone works on.
     pub async fn run(&self, drain: Drain) {
         self.ensure_own_zone().await;
+        let identity = self.ensure_identity().await;
         let stores = &self.deps.stores;
         let follow_config = self.hub.follow(Plane::Config, &stores.config, &drain, &Nobody);
         let follow_status = self.hub.follow(Plane::Status, &stores.status, &drain, &Nobody);
@@ -143,7 +172,7 @@ impl ZoneClient {
             tokio::select! {
                 biased;
                 () = drain.signaled() => {}
-                () = self.stay_connected() => {}
+                () = self.stay_connected(identity) => {}
             }
         };
         futures::join!(follow_config, follow_status, connect);
@@ -174,18 +203,48 @@ impl ZoneClient {
         }
     }
 
-    async fn stay_connected(&self) {
+    /// The identity that all replicas of this zone share, made once.
+    async fn ensure_identity(&self) -> Option<String> {
+        let key = Key::new(Kind::Config, "", IDENTITY_CONFIG);
+        let store = &self.deps.stores.config;
+        if !self.options.keeps_identity {
+            return None;
+        }
+        loop {
+            if let Some(stored) = store.snapshot().get(&key) {
+                return stored.spec_as::<Config>().map(|config| config.config.clone());
+            }
+            let spec = Config { config: self.deps.random.uuid() };
+            let txn =
+                Txn::default().and_put(Resource::new(Meta::new("", IDENTITY_CONFIG), spec), Expect::Absent);
+            match store.commit(Txn { at: Some(self.deps.clock.now()), ..txn }).await {
+                Ok(_) | Err(CommitError::Exists(_)) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the zone has no identity yet");
+                    self.deps.clock.sleep(STORE_RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn stay_connected(&self, identity: Option<String>) {
         let mut sink = Sink::new(Side::Zone, true);
         let mut failures = 0;
         loop {
             let started = self.deps.clock.monotonic();
-            let error = match self.session(&mut sink).await {
+            let error = match self.session(&mut sink, identity.as_deref()).await {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
+            let Ended { error, name_taken } = error;
             let lived = self.deps.clock.monotonic().saturating_sub(started);
-            failures = if lived >= STABLE_AFTER { 1 } else { failures + 1 };
-            let wait = self.options.backoff.delay(failures, self.deps.random.fraction());
+            // One that only waited for an answer was none.
+            let was_connected = self.link.borrow().connected_since.is_some();
+            failures = if was_connected && lived >= STABLE_AFTER { 1 } else { failures + 1 };
+            let mut wait = self.options.backoff.delay(failures, self.deps.random.fraction());
+            if name_taken {
+                wait = wait.min(NAME_TAKEN_RETRY_MAX);
+            }
             tracing::warn!(error, zone = self.options.zone, retry_in = ?wait, "not connected to global");
             self.link.send_modify(|link| {
                 link.connected_since = None;
@@ -197,8 +256,13 @@ impl ZoneClient {
     }
 
     /// One connection, until any of its streams ends.
-    async fn session(&self, sink: &mut Sink) -> Result<std::convert::Infallible, String> {
-        let headers = Headers::new(&self.options).map_err(|error| error.to_string())?;
+    async fn session(
+        &self,
+        sink: &mut Sink,
+        identity: Option<&str>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let headers = Headers::new(&self.options, identity, &self.deps.instance_id)
+            .map_err(|error| error.to_string())?;
         let channel = self.dial().await?;
         let down = self.downward(self.sync_client(&channel, &headers), sink);
         let up = self.upward(self.sync_client(&channel, &headers));
@@ -221,7 +285,8 @@ impl ZoneClient {
             status = stats => ("StreamStats", status),
             status = clusters => ("StreamClusters", status),
         };
-        Err(format!("{name}: {:?}: {}{}", status.code(), status.message(), self.hint(status.code())))
+        let error = format!("{name}: {:?}: {}{}", status.code(), status.message(), self.hint(status.code()));
+        Err(Ended { error, name_taken: status.code() == Code::AlreadyExists })
     }
 
     /// What to do about an ended call.
@@ -361,7 +426,11 @@ impl ZoneClient {
 
     async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {
         loop {
-            let wait = match client.health_check(pb::ZoneHealthCheckRequest {}).await {
+            let answered = tokio::select! {
+                answered = client.health_check(pb::ZoneHealthCheckRequest {}) => answered,
+                () = self.deps.clock.sleep(HEALTH_TIMEOUT) => Err(Status::unavailable("no answer in time")),
+            };
+            let wait = match answered {
                 Ok(response) => {
                     let interval = response.into_inner().interval.unwrap_or_default();
                     let seconds = u64::try_from(interval.seconds).unwrap_or_default();
@@ -448,12 +517,17 @@ fn limited_admin(client: GlobalKdsServiceClient<Authed>, limit: usize) -> Global
 struct Headers {
     zone: MetadataValue<Ascii>,
     version: MetadataValue<Ascii>,
+    instance: Option<MetadataValue<Ascii>>,
+    identity: Option<MetadataValue<Ascii>>,
     authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Headers {
-    fn new(options: &ZoneOptions) -> std::io::Result<Headers> {
+    fn new(options: &ZoneOptions, identity: Option<&str>, instance: &str) -> std::io::Result<Headers> {
         let invalid = |what: &str| std::io::Error::other(format!("{what} cannot be sent as a header"));
+        let own = |text: Option<&str>, what: &str| {
+            text.map(|text| text.parse::<MetadataValue<Ascii>>().map_err(|_| invalid(what))).transpose()
+        };
         let authorization = match options.token.read()? {
             None => None,
             Some(token) => {
@@ -466,6 +540,8 @@ impl Headers {
         Ok(Headers {
             zone: options.zone.parse().map_err(|_| invalid("the zone name"))?,
             version: options.version.parse().map_err(|_| invalid("the version"))?,
+            instance: own(Some(instance).filter(|instance| !instance.is_empty()), "the instance id")?,
+            identity: own(identity, "the zone's identity")?,
             authorization,
         })
     }
@@ -480,6 +556,11 @@ impl tonic::service::Interceptor for Headers {
         metadata.insert("zone-version", MetadataValue::from_static("v3"));
         for feature in HEADER_FEATURES {
             metadata.append("features", MetadataValue::from_static(feature));
+        }
+        for (key, value) in [(INSTANCE_HEADER, &self.instance), (ZONE_IDENTITY_HEADER, &self.identity)] {
+            if let Some(value) = value {
+                metadata.insert(key, value.clone());
+            }
         }
         if let Some(authorization) = &self.authorization {
             metadata.insert("authorization", authorization.clone());

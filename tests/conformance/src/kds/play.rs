@@ -52,6 +52,8 @@ pub(super) struct Play<'a> {
     connections: BTreeMap<Link, ZoneConnection>,
     sinks: BTreeMap<Link, SinkSide>,
     sources: BTreeMap<Link, SourceSide>,
+    /// Connections that the reference broke and ours did not.
+    outlived: BTreeSet<Link>,
     checks: Vec<Check>,
     versions: Versions,
 }
@@ -83,6 +85,7 @@ impl<'a> Play<'a> {
             connections,
             sinks,
             sources,
+            outlived: BTreeSet::new(),
             checks: Vec::new(),
             versions: Versions::default(),
         })
@@ -214,6 +217,7 @@ impl<'a> Play<'a> {
         if self.role == Role::Zones {
             let headers = renamed(headers, &link.0);
             if !self.connections.contains_key(link) {
+                self.forget_outlived(&link.0);
                 self.connections.insert(link.clone(), ZoneConnection::open(self.site.kds).await?);
             }
             let connection = self.connections.get(link).context("no connection")?;
@@ -276,6 +280,7 @@ impl<'a> Play<'a> {
             let source = self.sources.get_mut(link).context("no stream in which resources go")?;
             let found = source.expect_refusal().await;
             self.check(index, "a refusal, where the reference ends the stream", found);
+            self.outlived.insert(link.clone());
             return Ok(());
         }
         let ended = |play: &Play<'_>| {
@@ -287,6 +292,16 @@ impl<'a> Play<'a> {
             wait::until("our side ends the stream", JOIN_LIMIT, || std::future::ready(ended(self))).await;
         self.check(index, "the stream is refused", waited.map(|_| Vec::new()));
         Ok(())
+    }
+
+    /// A zone has one connection: it connects again because the reference broke the last one.
+    fn forget_outlived(&mut self, zone: &str) {
+        for link in self.outlived.iter().filter(|link| link.0 == zone).cloned().collect::<Vec<_>>() {
+            self.leave(&link, Rpc::Down);
+            self.leave(&link, Rpc::Up);
+            self.connections.remove(&link);
+            self.outlived.remove(&link);
+        }
     }
 
     fn leave(&mut self, link: &Link, rpc: Rpc) {

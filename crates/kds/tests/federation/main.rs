@@ -1,174 +1,19 @@
-//! Global and two zones in one process, over real sockets and TLS.
+//! Global and zones in one process, over real sockets and TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
+
+mod names;
+mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use graticule_kds::net::{
-    AdminError, AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin,
-    Stores, ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
-};
+use graticule_kds::net::{AdminError, AdminQuery, AdminTarget, GlobalOptions};
 use graticule_model::kinds::zone::ZoneInsight;
-use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
-use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls};
-use graticule_runtime::{Backoff, Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
-use graticule_store::{Event, Expect, MemoryStore, Store, Txn, Write};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use graticule_model::{Key, Kind, Resource};
+use graticule_store::Event;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The token of zone `x` is `token-x`.
-struct Tokens;
-
-impl ZoneAuthenticator for Tokens {
-    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
-        if token == format!("token-{zone}") { Ok(()) } else { Err("issued for another zone".into()) }
-    }
-}
-
-struct Echo;
-
-#[async_trait]
-impl ProxyAdmin for Echo {
-    async fn ask(&self, target: AdminTarget, query: AdminQuery) -> Result<Vec<u8>, String> {
-        match query {
-            AdminQuery::ConfigDump { .. } => Ok(format!("{}/{}", target.mesh, target.name).into_bytes()),
-            _ => Err("no admin endpoint".into()),
-        }
-    }
-}
-
-fn mk_stores() -> Stores {
-    Stores {
-        config: Arc::new(MemoryStore::new(Timestamp::now)),
-        status: Arc::new(MemoryStore::new(Timestamp::now)),
-    }
-}
-
-fn mk(text: &str) -> Resource {
-    let value = yaml::parse_one(text).unwrap();
-    Resource::from_rest(Kind::from_name(value["type"].as_str().unwrap()).unwrap(), &value).unwrap()
-}
-
-fn mk_timeout(name: &str) -> Resource {
-    mk(&format!(
-        "{{type: MeshTimeout, mesh: default, name: {name}, spec: {{to: [{{targetRef: {{kind: Mesh}}, default: {{idleTimeout: 20s}}}}]}}}}"
-    ))
-}
-
-async fn put(store: &Arc<dyn Store>, resource: Resource) {
-    let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
-    store.commit(Txn { at: Some(Timestamp::now()), writes: vec![put] }).await.unwrap();
-}
-
-async fn delete(store: &Arc<dyn Store>, key: Key) {
-    let writes = vec![Write::Delete { key, expect: Expect::Present }];
-    store.commit(Txn { at: Some(Timestamp::now()), writes }).await.unwrap();
-}
-
-/// Waits until the store holds (or no longer holds) what `wanted` looks for.
-async fn until(store: &Arc<dyn Store>, what: &str, wanted: impl Fn(&[Arc<Resource>]) -> bool) {
-    let mut feed = store.watch(None);
-    let wait = async {
-        loop {
-            let all: Vec<Arc<Resource>> = store.snapshot().iter().cloned().collect();
-            if wanted(&all) {
-                return;
-            }
-            feed.next().await.expect("the store stays open");
-        }
-    };
-    if tokio::time::timeout(DEADLINE, wait).await.is_err() {
-        let names: Vec<String> =
-            store.snapshot().iter().map(|r| format!("{} {:?}", r.key(), r.meta.labels)).collect();
-        panic!("never happened: {what}; stored:\n{}", names.join("\n"));
-    }
-}
-
-fn has(kind: Kind, name: &str) -> impl Fn(&[Arc<Resource>]) -> bool {
-    move |all| all.iter().any(|r| r.kind() == kind && r.meta.name == name)
-}
-
-struct Global {
-    server: GlobalServer,
-    stores: Stores,
-    address: std::net::SocketAddr,
-    trust: ClientTrust,
-    stop: DrainSignal,
-    tasks: JoinSet<()>,
-    _files: Option<tempfile::TempDir>,
-}
-
-/// `at` a known address with known trust, or anew.
-async fn mk_global(
-    stores: Stores,
-    options: GlobalOptions,
-    files: Option<tempfile::TempDir>,
-    port: u16,
-) -> Global {
-    let clock = Clock::system();
-    let random = Random::system();
-    let files = files.unwrap_or_else(|| tempfile::tempdir().unwrap());
-    let cert = ServerCert::load_or_generate(
-        &CertOptions { cert_file: "", key_file: "", work_dir: files.path(), hostnames: &[] },
-        clock.now(),
-        &random,
-    )
-    .unwrap();
-    let limits = ListenLimits::default();
-    let acceptor = TcpAcceptor::bind(([127, 0, 0, 1], port).into(), "test", limits).await.unwrap();
-    let address = acceptor.local_addr();
-    let incoming = acceptor.tls(cert.config(&ServerTls::default()).unwrap());
-    let deps = GlobalDeps {
-        stores: stores.clone(),
-        authenticator: Arc::new(Tokens),
-        clock,
-        random,
-        instance_id: "global-1".into(),
-    };
-    let server = GlobalServer::new(options, deps);
-    let (stop, drain) = Drain::new();
-    let mut tasks = JoinSet::new();
-    let running = server.clone();
-    tasks.spawn(async move { running.run(incoming, drain).await.unwrap() });
-    let trust = ClientTrust::Pem(cert.chain_pem().into_bytes());
-    Global { server, stores, address, trust, stop, tasks, _files: Some(files) }
-}
-
-struct ZoneCp {
-    stores: Stores,
-    link: watch::Receiver<Link>,
-    stop: DrainSignal,
-    tasks: JoinSet<()>,
-}
-
-fn mk_zone(name: &str, global: &Global, stores: Stores, token: &str) -> ZoneCp {
-    let address = format!("grpcs://localhost:{}", global.address.port());
-    let mut options = ZoneOptions::new(name, Dial::tcp(&address, &global.trust).unwrap());
-    options.token = ZoneToken::Inline(token.into());
-    options.backoff = Backoff { base: Duration::from_millis(20), max: Duration::from_millis(200) };
-    let deps = ZoneDeps {
-        stores: stores.clone(),
-        clock: Clock::system(),
-        random: Random::system(),
-        instance_id: format!("{name}-1"),
-        admin: Some(Arc::new(Echo)),
-    };
-    let client = ZoneClient::new(options, deps);
-    let link = client.link();
-    let (stop, drain) = Drain::new();
-    let mut tasks = JoinSet::new();
-    tasks.spawn(async move { client.run(drain).await });
-    ZoneCp { stores, link, stop, tasks }
-}
-
-async fn linked(zone: &mut ZoneCp, what: &str, wanted: impl FnMut(&Link) -> bool) {
-    let waited = tokio::time::timeout(DEADLINE, zone.link.wait_for(wanted)).await.is_ok();
-    assert!(waited, "{what}: {:?}", zone.link.borrow());
-}
+use support::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zones_and_global_stay_in_step() {
@@ -313,14 +158,6 @@ async fn a_restarted_global_is_found_again_and_sends_differences() {
     let names: Vec<String> =
         moved.stores.config.snapshot().list(Kind::MeshTimeout, None).map(|r| r.meta.name.clone()).collect();
     assert_eq!(names, ["own", "while-away"]);
-}
-
-fn insight_totals(stores: &Stores, zone: &str) -> (u64, u64) {
-    let insight = stores.status.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
-    let spec = insight.as_ref().and_then(|insight| insight.spec_as::<ZoneInsight>());
-    let last = spec.and_then(|insight| insight.subscriptions.last());
-    let total = last.and_then(|s| s.status.as_ref()).map(|status| status.total);
-    total.map_or((0, 0), |total| (total.responses_sent, total.responses_acknowledged))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,227 @@
+//! Who may open streams: zones with a good token, one control plane for each name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use graticule_model::kinds::config::Config;
+use graticule_model::kinds::zone::{Zone, ZoneInsight};
+use graticule_model::{Key, Kind, Meta, Resource, labels, name};
+use graticule_runtime::Peer;
+use graticule_store::{CommitError, Expect, Txn, Write};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
+
+use super::Shared;
+use crate::core::{Claimant, INSTANCE_HEADER, StreamKind, Verdict, ZONE_IDENTITY_HEADER};
+use crate::net::registry::{Asking, OpenStream};
+
+/// Longest Zone token that is looked at, in bytes.
+const TOKEN_LEN_MAX: usize = 8 * 1024;
+/// Longest identity or instance that is looked at, in bytes.
+const CLAIM_LEN_MAX: usize = 256;
+/// Beginning of the names of the Configs that keep the identities of zones.
+const IDENTITY_PREFIX: &str = "graticule-zone-identity.";
+
+/// A zone that proved who it is.
+pub(super) struct Visitor {
+    pub(super) zone: String,
+    pub(super) token_provided: bool,
+    pub(super) claimant: Claimant,
+}
+
+impl Shared {
+    /// Checks the headers of a call, before any message of it is read (federation.md §1.3).
+    pub(super) fn admit<T>(
+        &self,
+        request: &Request<T>,
+        absent: fn(String) -> Status,
+    ) -> Result<Visitor, Status> {
+        let headers = request.metadata();
+        let zone = headers.get("client-id").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if zone.is_empty() {
+            return Err(absent("\"client-id\" is not present in metadata".into()));
+        }
+        if !name::is_dns1035_label(zone) {
+            return Err(Status::invalid_argument("\"client-id\" is not a zone name (an RFC 1035 label)"));
+        }
+        let visitor = |token_provided| {
+            let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_string());
+            let claimant = Claimant {
+                identity: claim(headers, ZONE_IDENTITY_HEADER)?,
+                instance: claim(headers, INSTANCE_HEADER)?.unwrap_or_default(),
+                address: address.unwrap_or_default(),
+            };
+            Ok(Visitor { zone: zone.to_owned(), token_provided, claimant })
+        };
+        let Some(header) = headers.get("authorization") else {
+            if self.options.allow_zones_without_token {
+                return visitor(false);
+            }
+            return Err(self.refuse(zone, "a zone token is required, none was presented"));
+        };
+        let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
+        let result = match token {
+            Some(token) if token.len() <= TOKEN_LEN_MAX => {
+                self.deps.authenticator.authenticate(zone, token.trim())
+            }
+            _ => Err("the authorization header is not \"Bearer <zone token>\"".into()),
+        };
+        result.map_err(|reason| self.refuse(zone, &reason)).and_then(|()| visitor(true))
+    }
+
+    /// The zone is told the reason as well: it is about its own token, and its operator has to act.
+    fn refuse(&self, zone: &str, reason: &str) -> Status {
+        if self.refusals.lock().is_news(zone, reason, self.deps.clock.monotonic()) {
+            tracing::warn!(
+                zone,
+                reason,
+                "zone refused; make a token with `grat generate zone-token --zone {zone}`"
+            );
+        }
+        Status::unauthenticated(format!("authentication failed: {reason}"))
+    }
+
+    /// Opens a stream for the control plane that holds the zone's name. Another one waits until the holder had to notice
+    /// that its connection is dead, and is refused when it is alive.
+    ///
+    /// # Errors
+    /// Somebody else holds the name.
+    pub(super) async fn open_stream(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        kind: StreamKind,
+    ) -> Result<OpenStream, Status> {
+        let clock = &self.deps.clock;
+        let (zone, claimant) = (visitor.zone.as_str(), &visitor.claimant);
+        let patience = 2 * self.options.keep_alive + Duration::from_secs(1);
+        let give_up = clock.monotonic() + patience;
+        loop {
+            let mut released = std::pin::pin!(self.registry.released());
+            released.as_mut().enable();
+            let elsewhere = self.connected_elsewhere(zone);
+            let asking = Asking {
+                zone,
+                kind,
+                claimant,
+                bound: self.bound_identity(zone),
+                elsewhere: elsewhere.as_deref(),
+                at: clock.now(),
+                now: clock.monotonic(),
+            };
+            let now = asking.now;
+            let reason = match self.registry.open(&asking, clock) {
+                Ok(stream) => {
+                    self.registry.settle_conflict(zone, claimant);
+                    self.bind(zone, asking.bound.as_deref(), claimant).await?;
+                    return Ok(stream);
+                }
+                Err(Verdict::Held { .. }) if now < give_up => {
+                    tokio::select! {
+                        () = released => {}
+                        () = clock.sleep(give_up - now) => {}
+                    }
+                    continue;
+                }
+                Err(Verdict::Held { by }) => format!(
+                    "{by} is connected as zone \"{zone}\"; give one of the two another multizone.zone.name, or stop the \
+                     one that should not run"
+                ),
+                Err(Verdict::Reserved { remaining }) => format!(
+                    "the name \"{zone}\" belongs to a control plane that left less than {:?} ago; if this one takes its \
+                     place it gets the name in {} s",
+                    self.options.name_reserved_for,
+                    remaining.as_secs() + 1,
+                ),
+                Err(Verdict::Admitted) => continue,
+            };
+            return Err(self.refuse_name(visitor, reason));
+        }
+    }
+
+    fn refuse_name(&self, visitor: &Visitor, reason: String) -> Status {
+        let Visitor { zone, claimant, .. } = visitor;
+        if self.refusals.lock().is_news(zone, &reason, self.deps.clock.monotonic()) {
+            tracing::warn!(
+                zone,
+                address = claimant.address,
+                instance = claimant.instance,
+                reason,
+                "zone refused"
+            );
+        }
+        self.registry.note_conflict(zone, claimant, &reason, self.deps.clock.now());
+        Status::already_exists(reason)
+    }
+
+    /// Another replica of global that serves the zone now, by what it tells about it.
+    fn connected_elsewhere(&self, zone: &str) -> Option<String> {
+        let insight = self.deps.stores.status.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
+        let subscriptions = &insight.spec_as::<ZoneInsight>()?.subscriptions;
+        let open =
+            subscriptions.iter().filter(|one| one.connect_time.is_some() && one.disconnect_time.is_none());
+        let mut replicas = open.map(|one| &one.global_instance_id);
+        replicas.find(|replica| **replica != self.deps.instance_id && !replica.is_empty()).cloned()
+    }
+
+    /// The identity that the name belonged to last.
+    fn bound_identity(&self, zone: &str) -> Option<String> {
+        let bound = self.deps.stores.config.snapshot().get(&identity_key(zone))?;
+        bound.spec_as::<Config>().map(|config| config.config.clone())
+    }
+
+    /// Every replica of global, and this one after a restart, knows whose name it is.
+    async fn bind(&self, zone: &str, bound: Option<&str>, claimant: &Claimant) -> Result<(), Status> {
+        let key = identity_key(zone);
+        let write = match &claimant.identity {
+            identity if identity.as_deref() == bound => return Ok(()),
+            Some(identity) => {
+                let mut meta = Meta::new("", &key.name);
+                meta.owner = Some(Key::new(Kind::Zone, "", zone));
+                let resource = Box::new(Resource::new(meta, Config { config: identity.clone() }));
+                Write::Put { resource, expect: Expect::Any, touch: false }
+            }
+            None => Write::Delete { key, expect: Expect::Any },
+        };
+        let txn = Txn { at: Some(self.deps.clock.now()), writes: vec![write] };
+        match self.deps.stores.config.commit(txn).await {
+            Ok(_) | Err(CommitError::NotFound(_)) => Ok(()),
+            Err(error) => Err(Status::unavailable(format!("the zone's identity cannot be stored: {error}"))),
+        }
+    }
+
+    pub(super) async fn ensure_zone(&self, zone: &str) -> Result<(), Status> {
+        let store = &self.deps.stores.config;
+        let mut resource = Resource::new(Meta::new("", zone), Zone { enabled: Some(true) });
+        if store.snapshot().get(&resource.key()).is_some() {
+            return Ok(());
+        }
+        for (key, value) in [(labels::DISPLAY_NAME, zone), (labels::ORIGIN, labels::Origin::Global.as_str())]
+        {
+            resource.meta.labels.insert(key.into(), value.into());
+        }
+        let put = Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false };
+        match store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await {
+            Ok(_) => {
+                tracing::info!(zone, "zone registered");
+                Ok(())
+            }
+            Err(CommitError::Exists(_)) => Ok(()),
+            Err(error) => Err(Status::unavailable(format!("the Zone cannot be stored: {error}"))),
+        }
+    }
+}
+
+fn identity_key(zone: &str) -> Key {
+    Key::new(Kind::Config, "", format!("{IDENTITY_PREFIX}{zone}"))
+}
+
+/// What a header of ours says; absent in a stock zone.
+fn claim(headers: &MetadataMap, key: &str) -> Result<Option<String>, Status> {
+    let Some(value) = headers.get(key) else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if !text.is_empty() && text.len() <= CLAIM_LEN_MAX => Ok(Some(text.to_owned())),
+        _ => Err(Status::invalid_argument(format!(
+            "{key}: not a printable text of up to {CLAIM_LEN_MAX} bytes"
+        ))),
+    }
+}

@@ -1,0 +1,235 @@
+//! Control planes of a federation in one process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use graticule_kds::net::{
+    AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin, Stores,
+    ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+};
+use graticule_model::kinds::zone::ZoneInsight;
+use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
+use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls};
+use graticule_runtime::{Backoff, Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
+use graticule_store::{Expect, MemoryStore, Store, Txn, Write};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The token of zone `x` is `token-x`.
+pub(crate) struct Tokens;
+
+impl ZoneAuthenticator for Tokens {
+    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
+        if token == format!("token-{zone}") { Ok(()) } else { Err("issued for another zone".into()) }
+    }
+}
+
+pub(crate) struct Echo;
+
+#[async_trait]
+impl ProxyAdmin for Echo {
+    async fn ask(&self, target: AdminTarget, query: AdminQuery) -> Result<Vec<u8>, String> {
+        match query {
+            AdminQuery::ConfigDump { .. } => Ok(format!("{}/{}", target.mesh, target.name).into_bytes()),
+            _ => Err("no admin endpoint".into()),
+        }
+    }
+}
+
+pub(crate) fn mk_stores() -> Stores {
+    Stores {
+        config: Arc::new(MemoryStore::new(Timestamp::now)),
+        status: Arc::new(MemoryStore::new(Timestamp::now)),
+    }
+}
+
+pub(crate) fn mk(text: &str) -> Resource {
+    let value = yaml::parse_one(text).unwrap();
+    Resource::from_rest(Kind::from_name(value["type"].as_str().unwrap()).unwrap(), &value).unwrap()
+}
+
+pub(crate) fn mk_timeout(name: &str) -> Resource {
+    mk(&format!(
+        "{{type: MeshTimeout, mesh: default, name: {name}, spec: {{to: [{{targetRef: {{kind: Mesh}}, default: {{idleTimeout: 20s}}}}]}}}}"
+    ))
+}
+
+pub(crate) async fn put(store: &Arc<dyn Store>, resource: Resource) {
+    let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
+    store.commit(Txn { at: Some(Timestamp::now()), writes: vec![put] }).await.unwrap();
+}
+
+pub(crate) async fn delete(store: &Arc<dyn Store>, key: Key) {
+    let writes = vec![Write::Delete { key, expect: Expect::Present }];
+    store.commit(Txn { at: Some(Timestamp::now()), writes }).await.unwrap();
+}
+
+/// Waits until the store holds (or no longer holds) what `wanted` looks for.
+pub(crate) async fn until(store: &Arc<dyn Store>, what: &str, wanted: impl Fn(&[Arc<Resource>]) -> bool) {
+    let mut feed = store.watch(None);
+    let wait = async {
+        loop {
+            let all: Vec<Arc<Resource>> = store.snapshot().iter().cloned().collect();
+            if wanted(&all) {
+                return;
+            }
+            feed.next().await.expect("the store stays open");
+        }
+    };
+    if tokio::time::timeout(DEADLINE, wait).await.is_err() {
+        let names: Vec<String> =
+            store.snapshot().iter().map(|r| format!("{} {:?}", r.key(), r.meta.labels)).collect();
+        panic!("never happened: {what}; stored:\n{}", names.join("\n"));
+    }
+}
+
+pub(crate) fn has(kind: Kind, name: &str) -> impl Fn(&[Arc<Resource>]) -> bool {
+    move |all| all.iter().any(|r| r.kind() == kind && r.meta.name == name)
+}
+
+pub(crate) struct Global {
+    pub(crate) server: GlobalServer,
+    pub(crate) stores: Stores,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) trust: ClientTrust,
+    pub(crate) stop: DrainSignal,
+    pub(crate) tasks: JoinSet<()>,
+    pub(crate) _files: Option<tempfile::TempDir>,
+}
+
+/// `at` a known address with known trust, or anew.
+pub(crate) async fn mk_global(
+    stores: Stores,
+    options: GlobalOptions,
+    files: Option<tempfile::TempDir>,
+    port: u16,
+) -> Global {
+    let clock = Clock::system();
+    let random = Random::system();
+    let files = files.unwrap_or_else(|| tempfile::tempdir().unwrap());
+    let cert = ServerCert::load_or_generate(
+        &CertOptions { cert_file: "", key_file: "", work_dir: files.path(), hostnames: &[] },
+        clock.now(),
+        &random,
+    )
+    .unwrap();
+    let limits = ListenLimits::default();
+    let acceptor = TcpAcceptor::bind(([127, 0, 0, 1], port).into(), "test", limits).await.unwrap();
+    let address = acceptor.local_addr();
+    let incoming = acceptor.tls(cert.config(&ServerTls::default()).unwrap());
+    let deps = GlobalDeps {
+        stores: stores.clone(),
+        authenticator: Arc::new(Tokens),
+        clock,
+        random,
+        instance_id: "global-1".into(),
+    };
+    let server = GlobalServer::new(options, deps);
+    let (stop, drain) = Drain::new();
+    let mut tasks = JoinSet::new();
+    let running = server.clone();
+    tasks.spawn(async move { running.run(incoming, drain).await.unwrap() });
+    let trust = ClientTrust::Pem(cert.chain_pem().into_bytes());
+    Global { server, stores, address, trust, stop, tasks, _files: Some(files) }
+}
+
+pub(crate) struct ZoneCp {
+    pub(crate) stores: Stores,
+    pub(crate) link: watch::Receiver<Link>,
+    pub(crate) stop: DrainSignal,
+    pub(crate) tasks: JoinSet<()>,
+}
+
+pub(crate) fn mk_zone(name: &str, global: &Global, stores: Stores, token: &str) -> ZoneCp {
+    let (port, instance) = (global.address.port(), format!("{name}-1"));
+    mk_zone_with(name, global, port, stores, &instance, |options| {
+        options.token = ZoneToken::Inline(token.into());
+    })
+}
+
+pub(crate) fn mk_zone_with(
+    name: &str,
+    global: &Global,
+    port: u16,
+    stores: Stores,
+    instance: &str,
+    change: impl FnOnce(&mut ZoneOptions),
+) -> ZoneCp {
+    let address = format!("grpcs://localhost:{port}");
+    let mut options = ZoneOptions::new(name, Dial::tcp(&address, &global.trust).unwrap());
+    options.token = ZoneToken::Inline(format!("token-{name}"));
+    options.backoff = Backoff { base: Duration::from_millis(20), max: Duration::from_millis(200) };
+    change(&mut options);
+    let deps = ZoneDeps {
+        stores: stores.clone(),
+        clock: Clock::system(),
+        random: Random::system(),
+        instance_id: instance.into(),
+        admin: Some(Arc::new(Echo)),
+    };
+    let client = ZoneClient::new(options, deps);
+    let link = client.link();
+    let (stop, drain) = Drain::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { client.run(drain).await });
+    ZoneCp { stores, link, stop, tasks }
+}
+
+pub(crate) async fn linked(zone: &mut ZoneCp, what: &str, wanted: impl FnMut(&Link) -> bool) {
+    let waited = tokio::time::timeout(DEADLINE, zone.link.wait_for(wanted)).await.is_ok();
+    assert!(waited, "{what}: {:?}", zone.link.borrow());
+}
+
+pub(crate) fn insight_totals(stores: &Stores, zone: &str) -> (u64, u64) {
+    let insight = stores.status.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
+    let spec = insight.as_ref().and_then(|insight| insight.spec_as::<ZoneInsight>());
+    let last = spec.and_then(|insight| insight.subscriptions.last());
+    let total = last.and_then(|s| s.status.as_ref()).map(|status| status.total);
+    total.map_or((0, 0), |total| (total.responses_sent, total.responses_acknowledged))
+}
+
+/// Forwards connections to a control plane until it is told to fall silent: then both sides keep an open connection on
+/// which nothing arrives any more.
+pub(crate) struct Relay {
+    pub(crate) port: u16,
+    silent: watch::Sender<bool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Relay {
+    pub(crate) async fn to(port: u16) -> Relay {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let (silent, _) = watch::channel(false);
+        let told = silent.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let mut silence = told.subscribe();
+                open.spawn(async move {
+                    let (mut near, mut far) = (near, far);
+                    let silence = async { silence.wait_for(|silent| *silent).await.is_ok() };
+                    let silenced = tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => false,
+                        silenced = silence => silenced,
+                    };
+                    if silenced {
+                        std::future::pending::<()>().await;
+                    }
+                });
+            }
+        });
+        Relay { port: own, silent, _tasks: tasks }
+    }
+
+    /// What is connected now, and what connects later, hears nothing any more.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 use graticule_runtime::Drain;
 use graticule_runtime::listen::Incoming;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, Precondition, ServerState};
 use tokio::sync::oneshot;
 
@@ -225,17 +225,27 @@ fn members(raft: &RaftHandle) -> Vec<MemberStatus> {
 /// Does a change here if this member leads, or hands it to the leader.
 async fn change(shared: &Shared, change: Change) -> Result<(), ClusterError> {
     let deadline = shared.clock.monotonic() + shared.options.write_timeout;
+    let mut was_tried = false;
     loop {
         let raft = running(shared)?.raft;
         let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
         let outcome = if leads { apply(&raft, &change).await } else { forward(shared, &change).await };
         match outcome {
             Ok(()) => return Ok(()),
+            // The attempt before this one may have done it, or finished what somebody else began.
+            Err(Refused::Because(ClusterError::NoMember(_)))
+                if was_tried && matches!(change, Change::Remove(_)) =>
+            {
+                return Ok(());
+            }
             Err(Refused::Because(error)) => return Err(error),
             Err(Refused::NotLeader) if shared.clock.monotonic() > deadline => {
                 return Err(ClusterError::NoLeader);
             }
-            Err(Refused::NotLeader) => shared.clock.sleep(shared.options.heartbeat).await,
+            Err(Refused::NotLeader) => {
+                was_tried = true;
+                shared.clock.sleep(shared.options.heartbeat).await;
+            }
         }
     }
 }
@@ -333,11 +343,13 @@ async fn add(raft: &RaftHandle, id: MemberId, member: &Member) -> Result<(), Ref
         Some(known) if known.member != *member => agree(raft, ChangeMembers::SetNodes(one)).await?,
         Some(_) => {}
     }
+    let adds = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
     if known.is_some_and(|known| known.votes) {
-        return Ok(());
+        // It votes for good once no change is left half-way.
+        return if is_between(raft) { agree(raft, adds).await } else { Ok(()) };
     }
     caught_up(raft, id).await?;
-    agree(raft, ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    agree(raft, adds).await
 }
 
 /// Waits until a member that learns has almost everything.
@@ -380,18 +392,31 @@ async fn remove(raft: &RaftHandle, id: MemberId) -> Result<(), Refused> {
     agree(raft, ChangeMembers::RemoveVoters(one)).await
 }
 
+/// Whether the last change of the voters is left half-way.
+fn is_between(raft: &RaftHandle) -> bool {
+    raft.metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1
+}
+
 /// Proposes a change and waits until it is committed.
+///
+/// A change of the voters is two entries: one in which the old and the new ones must both agree, and one that leaves
+/// the old ones behind. What another change left between the two is finished first. So a change always begins at
+/// members of whom this leader is one and stays one at the first entry, without which openraft takes no second one.
 async fn agree(raft: &RaftHandle, members: ChangeMembers<MemberId, Member>) -> Result<(), Refused> {
-    let late = || ClusterError::Failed("no majority has agreed in time; it may still happen".into());
     let known = raft.metrics().borrow_watched().membership_config.clone();
     // A leader that was removed leads for a moment more; openraft takes no changes of the members from it.
     if !known.membership().voter_ids().any(|id| id == raft_id(raft)) {
         return Err(Refused::NotLeader);
     }
+    let is_between = known.membership().get_joint_config().len() > 1;
+    let members = if is_between { ChangeMembers::AddVoterIds(BTreeSet::new()) } else { members };
     let known = Precondition::LastMembershipLogId { last_membership_log_id: *known.log_id() };
+    let late = || ClusterError::Failed("no majority has agreed in time; it may still happen".into());
     let changed = raft.change_membership_if(members, false, [known]);
     let changed = tokio::time::timeout(CHANGE_TIMEOUT, changed).await;
     match changed.map_err(|_| late())? {
+        // The caller looks again at what there is now.
+        Ok(_) if is_between => Err(Refused::NotLeader),
         Ok(_) => Ok(()),
         Err(error) => Err(refused(error)),
     }
@@ -401,7 +426,9 @@ fn refused(error: RaftError<Types, ClientWriteError<Types>>) -> Refused {
     match error {
         // Somebody else changed the members meanwhile: looked at again, like after a change of the leader.
         RaftError::APIError(
-            ClientWriteError::ForwardToLeader(_) | ClientWriteError::PreconditionFailed(_),
+            ClientWriteError::ForwardToLeader(_)
+            | ClientWriteError::PreconditionFailed(_)
+            | ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)),
         ) => Refused::NotLeader,
         error => ClusterError::Failed(error.to_string()).into(),
     }

@@ -267,7 +267,8 @@ impl RaftStore {
                 return Err(self.unavailable());
             };
             if !log.has_room(bytes.len() as u64) {
-                return Err(CommitError::Unavailable("the disk is full; reads go on".into()));
+                attempt.reason = "the disk is full; reads go on".into();
+                return Err(attempt.failed());
             }
             let was_sent = std::mem::replace(&mut attempt.sent, true);
             let written = tokio::select! {

@@ -75,14 +75,27 @@ pub fn apply(before: &Snapshot, txn: Txn, now: Timestamp) -> Result<Applied, Com
     Ok(Applied { snapshot: before.with(&batch), batch: Arc::new(batch) })
 }
 
+/// The revision that a store at `current` gets when everything is replaced.
+///
+/// # Errors
+/// It is expected to be at another one, or there is none left.
+pub fn revision_of_replacement(
+    current: Revision,
+    replacement: &Replacement,
+) -> Result<Revision, CommitError> {
+    if let Some(expected) = replacement.expect.filter(|expected| *expected != current) {
+        return Err(CommitError::Moved { expected, current });
+    }
+    let above = current.max(replacement.above);
+    let next = above.0.checked_add(1).map(Revision);
+    next.ok_or_else(|| CommitError::Invalid(format!("there is no revision above {above}")))
+}
+
 /// What [`Store::replace_all`](crate::Store::replace_all) makes of `before`. Every resource must be one that a
 /// transaction could have stored: well formed, no two with one key, every owner there.
 pub fn replace(before: &Snapshot, replacement: Replacement) -> Result<Snapshot, CommitError> {
-    let Replacement { resources, expect, above } = replacement;
-    let current = before.revision();
-    if let Some(expected) = expect.filter(|expected| *expected != current) {
-        return Err(CommitError::Moved { expected, current });
-    }
+    let revision = revision_of_replacement(before.revision(), &replacement)?;
+    let resources = replacement.resources;
     let count = resources.len();
     for resource in &resources {
         well_formed(resource)?;
@@ -90,10 +103,7 @@ pub fn replace(before: &Snapshot, replacement: Replacement) -> Result<Snapshot, 
             return Err(CommitError::Invalid(format!("{}: its kind has no mesh", resource.key())));
         }
     }
-    let Some(revision) = current.max(above).0.checked_add(1) else {
-        return Err(CommitError::Invalid(format!("there is no revision above {}", current.max(above))));
-    };
-    let after = Snapshot::restore(Revision(revision), resources);
+    let after = Snapshot::restore(revision, resources);
     if after.len() != count {
         let twice = count - after.len();
         return Err(CommitError::Invalid(format!(

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,18 +15,21 @@ use graticule_model::kinds::mesh::Mesh;
 use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_runtime::listen::{Incoming, Io};
 use graticule_runtime::{Clock, Connection, Drain, Peer, Random};
-use graticule_store::{CommitError, Committed, Event, Expect, Snapshot, Store as _, Txn};
+use graticule_store::{CommitError, Committed, Event, Expect, Snapshot, Store as _, Txn, Write};
 use graticule_store_raft::{Connector, Deps, Form, LogOptions, Member, MemoryDisk, Options, RaftStore};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::Disk;
-use super::oracle::{OP, Op, Oracle, TERM, term_key};
+use super::oracle::{EXPECT, OP, Op, Oracle, TERM, expect_label, term_key};
 
 const PORT: u16 = 5690;
+/// Writers at each member; they meet on the same resources.
+const WRITERS: u64 = 2;
 /// Pause of a writer between two writes, on average.
-const PAUSE: Duration = Duration::from_millis(80);
+const PAUSE: Duration = Duration::from_millis(120);
 /// Pause of those who look after a member.
 const LOOK: Duration = Duration::from_millis(150);
 /// Delay of a disk in order.
@@ -43,6 +48,8 @@ pub(super) struct Board {
     pub(super) removed: BTreeSet<u64>,
     /// Places whose member should close in good order.
     pub(super) closing: BTreeSet<usize>,
+    /// Share of answers between members that get lost with their connection, after the request was taken.
+    pub(super) answers_lost: f64,
 }
 
 /// Where a member runs; clones are the same place.
@@ -130,7 +137,9 @@ impl Site {
         tasks.spawn(async move { served.serve(incoming, Drain::never()).await });
         let user = User { site: self.clone(), store: store.clone(), random };
         tasks.spawn(user.clone().watch());
-        tasks.spawn(user.clone().write());
+        for _ in 0..WRITERS {
+            tasks.spawn(user.clone().write());
+        }
         tasks.spawn(user.clone().write_as_leader());
         tasks.spawn(user.clone().read());
         tasks.spawn(user.clone().operate());
@@ -148,6 +157,17 @@ impl Site {
         }
     }
 
+    fn connector(&self, random: &Random) -> Connector {
+        let (board, random) = (self.board.clone(), random.clone());
+        Arc::new(move |member: Member| {
+            let (board, random) = (board.clone(), random.clone());
+            Box::pin(async move {
+                let stream = TcpStream::connect(member.address).await?;
+                Ok(Box::new(Flaky { stream, board, random }) as Box<dyn Io>)
+            })
+        })
+    }
+
     /// A disk that fails just now is no reason to give up.
     async fn open(&self, clock: &Clock, random: &Random) -> anyhow::Result<RaftStore> {
         loop {
@@ -157,7 +177,7 @@ impl Site {
                 disk: Arc::new(disk),
                 clock: clock.clone(),
                 random: random.clone(),
-                connector: Some(connector()),
+                connector: Some(self.connector(random)),
             };
             match RaftStore::open(self.options(), deps).await {
                 Ok(store) => return Ok(store),
@@ -168,13 +188,46 @@ impl Site {
     }
 }
 
-fn connector() -> Connector {
-    Arc::new(|member: Member| {
-        Box::pin(async move {
-            let stream = TcpStream::connect(member.address).await?;
-            Ok(Box::new(stream) as Box<dyn Io>)
-        })
-    })
+/// A connection that may end when an answer comes.
+struct Flaky {
+    stream: TcpStream,
+    board: Arc<Mutex<Board>>,
+    random: Random,
+}
+
+impl AsyncRead for Flaky {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        let lost = self.board.lock().answers_lost;
+        if lost > 0.0 && buffer.filled().len() > before && self.random.fraction() < lost {
+            buffer.set_filled(before);
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Flaky {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }
 
 async fn incoming() -> io::Result<Incoming> {
@@ -190,6 +243,18 @@ async fn incoming() -> io::Result<Incoming> {
     Ok(accepted.boxed())
 }
 
+trait Touch {
+    /// A put that counts as a change even if the content is the same.
+    fn and_touch(self, resource: Resource, expect: Expect) -> Self;
+}
+
+impl Touch for Txn {
+    fn and_touch(mut self, resource: Resource, expect: Expect) -> Txn {
+        self.writes.push(Write::Put { resource: Box::new(resource), expect, touch: true });
+        self
+    }
+}
+
 /// Those who use one member.
 #[derive(Clone)]
 struct User {
@@ -203,9 +268,10 @@ impl User {
         tokio::time::sleep(mean.mul_f64(0.5 + self.random.fraction())).await;
     }
 
-    fn mk_mesh(&self, key: Key, op: Op) -> Resource {
+    fn mk_mesh(&self, key: Key, op: Op, expect: Expect) -> Resource {
         let mut meta = Meta::new("", key.name);
         meta.labels.insert(OP.into(), op.to_string());
+        meta.labels.insert(EXPECT.into(), expect_label(expect));
         let ballast = self.random.u64() % BALLAST_LEN_MAX;
         meta.labels.insert("ballast".into(), "x".repeat(usize::try_from(ballast).unwrap_or_default()));
         Resource::new(meta, Mesh::default())
@@ -222,7 +288,8 @@ impl User {
         }
     }
 
-    /// Writes on and on, some of it on condition of what it read.
+    /// Writes on and on, some of it on condition of what it read. Most of it shows when it is applied a second time:
+    /// it makes a new version of what it puts even if that has the same content, or puts what others deleted.
     async fn write(self) {
         while !self.site.oracle.lock().is_stopped() {
             self.pause(PAUSE).await;
@@ -231,12 +298,22 @@ impl User {
             let owner = if self.random.fraction() < 0.3 { "all".into() } else { self.site.place.to_string() };
             let key = Key::new(Kind::Mesh, "", format!("of-{owner}-{}", op % 3));
             let stored = self.store.snapshot().get(&key);
-            let expect = match stored {
+            let expect = match &stored {
                 Some(stored) if self.random.fraction() < 0.5 => Expect::Version(stored.meta.version),
-                None if self.random.fraction() < 0.5 => Expect::Absent,
+                None if self.random.fraction() < 0.7 => Expect::Absent,
                 _ => Expect::Any,
             };
-            let txn = Txn::default().and_put(self.mk_mesh(key, op), expect);
+            let txn = if stored.is_some() && self.random.fraction() < 0.15 {
+                // What is gone has no label: another resource says who did it.
+                let sign = Key::new(Kind::Mesh, "", format!("of-{owner}-gone"));
+                Txn::default()
+                    .and_delete(key, expect)
+                    .and_touch(self.mk_mesh(sign, op, Expect::Any), Expect::Any)
+            } else if self.random.fraction() < 0.8 {
+                Txn::default().and_touch(self.mk_mesh(key, op, expect), expect)
+            } else {
+                Txn::default().and_put(self.mk_mesh(key, op, expect), expect)
+            };
             let outcome = self.store.commit(txn).await;
             self.tell(op, after, outcome);
         }
@@ -249,9 +326,9 @@ impl User {
             let Some(term) = self.store.leadership().borrow().own_term() else { continue };
             self.site.oracle.lock().leads(self.site.place, term);
             let (op, after) = self.site.oracle.lock().begin();
-            let mut mesh = self.mk_mesh(term_key(), op);
+            let mut mesh = self.mk_mesh(term_key(), op, Expect::Any);
             mesh.meta.labels.insert(TERM.into(), term.to_string());
-            let outcome = self.store.commit_as(term, Txn::put(mesh)).await;
+            let outcome = self.store.commit_as(term, Txn::default().and_touch(mesh, Expect::Any)).await;
             self.tell(op, after, outcome);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use graticule_model::{Key, Kind, Resource};
-use graticule_store::{ChangeBatch, Health, Revision, Snapshot};
+use graticule_store::{ChangeBatch, Expect, Health, Revision, Snapshot};
 use graticule_store_raft::MemberStatus;
 
 use super::Report;
@@ -17,6 +17,29 @@ pub(super) type Op = u64;
 pub(super) const OP: &str = "op";
 /// Label that holds the term of a leader that wrote.
 pub(super) const TERM: &str = "term";
+
+/// Label that holds the precondition of the write.
+pub(super) const EXPECT: &str = "expect";
+
+/// The value of [`EXPECT`].
+pub(super) fn expect_label(expect: Expect) -> String {
+    match expect {
+        Expect::Any => "any".into(),
+        Expect::Absent => "absent".into(),
+        Expect::Present => "present".into(),
+        Expect::Version(version) => version.to_string(),
+    }
+}
+
+/// Whether a write took place on what it expected.
+fn held(expect: &str, old: Option<&Resource>) -> bool {
+    match expect {
+        "any" => true,
+        "absent" => old.is_none(),
+        "present" => old.is_some(),
+        version => old.is_some_and(|old| old.meta.version.to_string() == version),
+    }
+}
 
 /// The resource that leaders write.
 pub(super) fn term_key() -> Key {
@@ -161,6 +184,12 @@ impl Oracle {
             hash.add_resource(new);
             if let Some(op) = label(new, OP) {
                 self.saw_op(op, revision);
+            }
+            if let Some(expect) = new.meta.label(EXPECT)
+                && !held(expect, change.old.as_deref())
+            {
+                let name = &change.key.name;
+                self.violated(format!("revision {revision}: {name} was written on expecting {expect:?}"));
             }
             let old = change.old.as_deref().and_then(|old| label(old, TERM)).unwrap_or_default();
             if change.key == term_key() && label(new, TERM).is_some_and(|term| term < old) {

@@ -15,6 +15,8 @@ const PAUSE_MAX_MS: u64 = 2000;
 const LATENCY_MAX_MS: [u64; 4] = [20, 20, 150, 600];
 /// Shares of messages that are lost.
 const LOSS: [f64; 4] = [0.0, 0.0, 0.005, 0.03];
+/// Shares of answers that are lost together with their connections.
+const ANSWERS_LOST: [f64; 4] = [0.0, 0.02, 0.1, 0.3];
 /// Delays of disks, in ms.
 const DISK_DELAY_MS: [u64; 4] = [1, 10, 150, 800];
 
@@ -55,7 +57,7 @@ impl Schedule {
         let member = self.pick(self.members);
         let other = self.pick_other(member);
         let disk = sites[member].disk.lock().clone();
-        match self.pick(20) {
+        match self.pick(22) {
             0 => sim.partition(name(member), name(other)),
             1 => sim.partition_oneway(name(member), name(other)),
             2 => self.split(sim, &[member]),
@@ -78,6 +80,10 @@ impl Schedule {
             }
             16 => sim.set_fail_rate(LOSS[self.pick(LOSS.len())]),
             17 | 18 => self.change_members(sites, member),
+            19 | 20 => {
+                let lost = ANSWERS_LOST[self.pick(ANSWERS_LOST.len())];
+                sites[member].board.lock().answers_lost = lost;
+            }
             _ => self.replace(sim, sites, oracle, member),
         }
         Duration::from_millis(self.random.u64() % PAUSE_MAX_MS)
@@ -174,6 +180,7 @@ impl Schedule {
             let mut board = site.board.lock();
             board.closing.remove(&site.place);
             board.wanted.insert(site.place);
+            board.answers_lost = 0.0;
         }
         for member in std::mem::take(&mut self.down) {
             sim.bounce(name(member));

@@ -110,6 +110,8 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Ended {
         Ok(stream) => stream,
         Err(failure) => return failure.into(),
     };
+    // When another generation comes, everything is read again, and another session begins.
+    let keys = shared.keys.of(&shared.replica.position().generation);
     let mut collector = Collector { sealer: shared.options.sealer.clone(), ..Collector::default() };
     loop {
         let message = tokio::select! {
@@ -124,7 +126,7 @@ async fn follow(shared: &Shared, failures: &mut u32) -> Ended {
             Ok(None) => return Failure::Missed("etcd ended the watch".into()).into(),
             Err(error) => return Failure::from(error).into(),
         };
-        if let Some(ended) = on_response(shared, &mut collector, &response) {
+        if let Some(ended) = on_response(shared, &keys, &mut collector, &response) {
             return ended;
         }
         if response.created() {
@@ -161,7 +163,12 @@ async fn is_same_history(shared: &Shared, created: &WatchResponse) -> Result<(),
     Ok(())
 }
 
-fn on_response(shared: &Shared, collector: &mut Collector, response: &WatchResponse) -> Option<Ended> {
+fn on_response(
+    shared: &Shared,
+    keys: &Keys,
+    collector: &mut Collector,
+    response: &WatchResponse,
+) -> Option<Ended> {
     if response.compact_revision() > 0 {
         return Some(Ended::Gap(format!("etcd compacted its history up to {}", response.compact_revision())));
     }
@@ -171,12 +178,12 @@ fn on_response(shared: &Shared, collector: &mut Collector, response: &WatchRespo
     for event in response.events() {
         let Some(kv) = event.kv() else { continue };
         let value = (event.event_type() == EventType::Put).then(|| kv.value());
-        let place = shared.keys.place(kv.key());
+        let place = keys.place(kv.key());
         if place == Place::Leader {
             shared.leader_moved.send_modify(|count| *count += 1);
             continue;
         }
-        let complete = match collector.take(&shared.keys, kv.mod_revision(), place, value) {
+        let complete = match collector.take(keys, kv.mod_revision(), place, value) {
             Ok(Some(complete)) => complete,
             Ok(None) => continue,
             Err(error) => return Some(Ended::Contents(error)),

@@ -2,10 +2,11 @@
 
 use graticule_model::{Key, Kind};
 
-/// The names of the keys of one store.
+/// The names of the keys of one store, and of its resources in one generation of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Keys {
     prefix: String,
+    generation: String,
 }
 
 /// What a key is.
@@ -30,7 +31,12 @@ pub(crate) enum Place {
 
 impl Keys {
     pub(crate) fn new(prefix: &str) -> Keys {
-        Keys { prefix: prefix.to_owned() }
+        Keys { prefix: prefix.to_owned(), generation: String::new() }
+    }
+
+    /// The same with the resources of another generation; the first one, which every store begins with, has no name.
+    pub(crate) fn of(&self, generation: &str) -> Keys {
+        Keys { prefix: self.prefix.clone(), generation: generation.to_owned() }
     }
 
     /// What all keys begin with.
@@ -46,9 +52,22 @@ impl Keys {
         format!("{}/leader", self.prefix)
     }
 
-    /// What the keys of all resources begin with.
+    /// Which generation is being prepared.
+    pub(crate) fn staging(&self) -> String {
+        format!("{}/staging", self.prefix)
+    }
+
+    /// What the keys of the resources of this generation begin with.
     pub(crate) fn resources(&self) -> String {
-        format!("{}/r/", self.prefix)
+        match self.generation.as_str() {
+            "" => format!("{}/r/", self.prefix),
+            generation => format!("{}/g/{generation}/", self.prefix),
+        }
+    }
+
+    /// The ranges of keys, the second one not included, that hold resources of any generation.
+    pub(crate) fn generations(&self) -> [(String, String); 2] {
+        ["r", "g"].map(|part| (format!("{}/{part}/", self.prefix), format!("{}/{part}0", self.prefix)))
     }
 
     pub(crate) fn resource(&self, key: &Key) -> String {
@@ -66,13 +85,20 @@ impl Keys {
             "leader" => return Place::Leader,
             _ => {}
         }
-        let parts: Vec<&str> = rest.strip_prefix("r/").into_iter().flat_map(|rest| rest.split('/')).collect();
+        let rest = text.and_then(|text| text.strip_prefix(&self.resources()));
+        let parts: Vec<&str> = rest.into_iter().flat_map(|rest| rest.split('/')).collect();
         let &[kind, mesh, name] = parts.as_slice() else { return Place::Other };
         match Kind::from_name(kind) {
             Ok(kind) => Place::Resource(Key { kind, mesh: unescape(mesh), name: unescape(name) }),
             Err(_) => Place::UnknownKind { kind: kind.to_owned(), name: unescape(name) },
         }
     }
+}
+
+/// The first key behind those that begin with `prefix`, which ends with a slash.
+pub(crate) fn after(prefix: &str) -> String {
+    // '0' is the character after '/'.
+    format!("{}0", prefix.trim_end_matches('/'))
 }
 
 fn escape(part: &str) -> String {
@@ -103,5 +129,18 @@ mod tests {
             assert_eq!(keys.place(other.as_bytes()), Place::Other, "{other}");
         }
         assert_eq!(keys.place(&[0xff]), Place::Other);
+    }
+
+    #[test]
+    fn generations_are_apart() {
+        let first = Keys::new("/s");
+        let [second, third] = ["2f", "3a"].map(|generation| first.of(generation));
+        let key = Key::new(Kind::Mesh, "", "a");
+        assert_eq!(second.resource(&key), "/s/g/2f/Mesh//a");
+        for (keys, other) in [(&first, &second), (&second, &first), (&second, &third)] {
+            let name = keys.resource(&key);
+            assert_eq!(keys.place(name.as_bytes()), Place::Resource(key.clone()));
+            assert_eq!(other.place(name.as_bytes()), Place::Other);
+        }
     }
 }

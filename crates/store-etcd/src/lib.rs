@@ -5,6 +5,9 @@
 //! if another replica was faster, it is computed again on what that replica wrote. A watch brings what others wrote.
 //! Hence all replicas see the same batches in the same order, and reads never leave the process.
 //!
+//! Everything is replaced at once ([`Store::replace_all`](graticule_store::Store::replace_all)) by another generation of
+//! keys, which is prepared beside the one that counts until the head names it.
+//!
 //! The leader holds a key that is bound to a lease; its term is the revision of etcd that created the key, and what
 //! the leader writes is guarded by that key too.
 //!
@@ -31,6 +34,8 @@ mod keys;
 mod load;
 mod options;
 mod probe;
+mod read;
+mod replace;
 mod replica;
 mod request;
 mod store;

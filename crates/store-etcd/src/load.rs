@@ -8,7 +8,7 @@ use graticule_store::seal::Sealer;
 use graticule_store::wire as stored;
 
 use crate::failure::{ContentsError, Failure, is_answer_too_large, is_compacted};
-use crate::keys::Keys;
+use crate::keys::{Keys, after};
 use crate::options::PAGE_LEN;
 use crate::request::Requests;
 use crate::wire::{FORMAT, Head};
@@ -84,7 +84,8 @@ async fn attempt_load(requests: &Requests, keys: &Keys, sealer: &Sealer) -> Resu
         Some(kv) => Some((kv.mod_revision(), decode_head(&keys.head(), kv.value())?)),
         None => None,
     };
-    let resources = read_resources(requests, keys, sealer, at).await?;
+    let keys = keys.of(head.as_ref().map_or("", |(_, head)| &head.generation));
+    let resources = read_resources(requests, &keys, sealer, at).await?;
     if head.is_none() && !resources.is_empty() {
         let reason = format!("there are resources, and no key {}", keys.head());
         return Err(ContentsError::Damaged(reason).into());
@@ -99,8 +100,7 @@ async fn read_resources(
     at: i64,
 ) -> Result<Vec<Resource>, Interrupted> {
     let first = keys.resources();
-    // '0' is the character after '/'.
-    let end = format!("{}0", first.trim_end_matches('/'));
+    let end = after(&first);
     let mut from = first;
     let mut page_len = PAGE_LEN;
     let mut resources = Vec::new();

@@ -34,6 +34,7 @@ struct State {
     /// Revision of etcd up to which everything was seen.
     seen: i64,
     store: String,
+    generation: String,
     /// How often everything was read again.
     resets: u64,
 }
@@ -47,6 +48,8 @@ pub(crate) struct Position {
     pub(crate) head: i64,
     /// The store; empty = nothing was ever written.
     pub(crate) store: String,
+    /// Generation of its resources.
+    pub(crate) generation: String,
     /// Changes when transactions may have been missed.
     pub(crate) resets: u64,
 }
@@ -63,11 +66,11 @@ pub(crate) struct Delta {
 impl Replica {
     /// A copy of what was read.
     pub(crate) fn new(loaded: Loaded, history_len: usize) -> Replica {
-        let (head, store, revision) = describe(&loaded);
+        let Described { head, store, generation, revision } = describe(&loaded);
         let snapshot = Snapshot::restore(revision, loaded.resources.into_iter().map(Arc::new));
         Replica {
             history: History::new(snapshot.clone(), history_len),
-            state: Mutex::new(State { snapshot, head, seen: loaded.at, store, resets: 0 }),
+            state: Mutex::new(State { snapshot, head, seen: loaded.at, store, generation, resets: 0 }),
             head: watch::channel(head).0,
             waiting: Mutex::new(HashMap::new()),
         }
@@ -87,6 +90,7 @@ impl Replica {
             snapshot: state.snapshot.clone(),
             head: state.head,
             store: state.store.clone(),
+            generation: state.generation.clone(),
             resets: state.resets,
         }
     }
@@ -128,6 +132,9 @@ impl Replica {
         if !state.store.is_empty() && state.store != head.store {
             return Err(ContentsError::WentBack("another store took the place of this one in etcd".into()));
         }
+        if state.generation != head.generation {
+            return Err(ContentsError::Damaged("everything was replaced".into()));
+        }
         let revision = Revision(head.revision);
         if revision.0 != state.snapshot.revision().0 + 1 {
             let reason = format!("revision {revision} follows revision {}", state.snapshot.revision());
@@ -154,10 +161,15 @@ impl Replica {
     /// Everything was read again, because part of the history is gone. Readers resynchronise once, if anything is new;
     /// what is not new stays the same object. Tells whether anything is.
     pub(crate) fn replace(&self, loaded: Loaded) -> Result<bool, ContentsError> {
-        let (head, store, revision) = describe(&loaded);
+        let Described { head, store, generation, revision } = describe(&loaded);
         let proposal = loaded.head.as_ref().map(|(_, head)| head.proposal.clone()).unwrap_or_default();
         let mut state = self.state.lock();
         let known = state.snapshot.revision();
+        if loaded.at < state.head {
+            // This replica wrote while everything was read: the copy is newer, and has no gap. (That etcd itself went
+            // back shows when the watch begins.)
+            return Ok(false);
+        }
         if !state.store.is_empty() && state.store != store {
             return Err(ContentsError::WentBack("another store took the place of this one in etcd".into()));
         }
@@ -176,7 +188,7 @@ impl Replica {
         });
         state.snapshot = Snapshot::restore(revision, kept);
         state.head = head;
-        state.store = store;
+        (state.store, state.generation) = (store, generation);
         state.resets += 1;
         if let Ok(id) = ProposalId::try_from(proposal.as_ref())
             && let Some(outcome) = self.waiting.lock().get_mut(&id)
@@ -216,10 +228,21 @@ impl Drop for Waiting<'_> {
     }
 }
 
-fn describe(loaded: &Loaded) -> (i64, String, Revision) {
-    match &loaded.head {
-        Some((at, head)) => (*at, head.store.clone(), Revision(head.revision)),
-        None => (0, String::new(), Revision(0)),
+struct Described {
+    head: i64,
+    store: String,
+    generation: String,
+    revision: Revision,
+}
+
+fn describe(loaded: &Loaded) -> Described {
+    let nothing = Head::default();
+    let (head, said) = loaded.head.as_ref().map_or((0, &nothing), |(at, head)| (*at, head));
+    Described {
+        head,
+        store: said.store.clone(),
+        generation: said.generation.clone(),
+        revision: Revision(said.revision),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use graticule_runtime::{Clock, Random};
 use graticule_store::{
-    CommitError, Committed, Feed, Health, Leader, Leadership, Revision, Snapshot, Store, Txn,
+    CommitError, Committed, Feed, Health, Leader, Leadership, Replacement, Revision, Snapshot, Store, Txn,
 };
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, Semaphore, watch};
@@ -19,7 +19,7 @@ use crate::load::{LoadError, load};
 use crate::options::{Options, WRITES_MAX};
 use crate::replica::Replica;
 use crate::request::Requests;
-use crate::{access, elect, follow, probe};
+use crate::{access, elect, follow, probe, read, replace};
 
 /// Time that a closing store has to give up its lease.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     /// Writes of this replica come one after the other: of two at once, etcd would take only one.
     pub(crate) turn: Mutex<()>,
     pub(crate) writes: Semaphore,
+    /// Everything is replaced once at a time.
+    pub(crate) replacing: Mutex<()>,
     pub(crate) closing: CancellationToken,
 }
 
@@ -145,6 +147,7 @@ impl EtcdStore {
             stuck: Notify::new(),
             turn: Mutex::new(()),
             writes: Semaphore::new(WRITES_MAX),
+            replacing: Mutex::new(()),
             closing: CancellationToken::new(),
         });
         let mut link = shared.link.subscribe();
@@ -160,6 +163,12 @@ impl EtcdStore {
         tokio::select! {
             _ = link.wait_for(|link| link.is_ok()) => {}
             () = clock.sleep(timeout) => {}
+        }
+        if let Ok(true) = replace::is_prepared(&store.shared).await {
+            tracing::warn!(
+                "a restore is under way, or was left half-way: then nothing was changed, and what it left in etcd goes \
+                 with the next restore"
+            );
         }
         Ok(store)
     }
@@ -240,6 +249,15 @@ impl Store for EtcdStore {
             return Err(CommitError::Fenced(term));
         }
         self.shared.write(txn, Some(term)).await
+    }
+
+    async fn replace_all(&self, replacement: Replacement) -> Result<Revision, CommitError> {
+        // Large, because of everything that may go wrong.
+        Box::pin(self.shared.replace_all(replacement)).await
+    }
+
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        read::barrier(&self.shared).await
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

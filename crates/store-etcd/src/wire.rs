@@ -4,8 +4,13 @@ use bytes::Bytes;
 use graticule_store::wire::Time;
 
 /// The newest form of keys and values. A head with a higher number was written by a newer version of the program,
-/// and this version leaves the store alone.
-pub const FORMAT: u32 = 1;
+/// and this version leaves the store alone. 1: the resources have one place. 2: the head names their generation.
+pub const FORMAT: u32 = 2;
+
+/// The oldest form that says everything; older versions can read the store for as long as possible.
+pub(crate) fn format_of(generation: &str) -> u32 {
+    if generation.is_empty() { 1 } else { 2 }
+}
 
 /// The value of the key `head`. Fields are only ever added.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -28,4 +33,8 @@ pub struct Head {
     /// The store, drawn at random when its first transaction was written: another one never takes its place.
     #[prost(string, tag = "6")]
     pub store: String,
+    /// Which generation of resources counts; empty = the first one. Another one takes its place when everything is
+    /// replaced at once.
+    #[prost(string, tag = "7")]
+    pub generation: String,
 }

@@ -14,10 +14,10 @@ use crate::options::TXN_OPS_MAX;
 use crate::replica::{Position, ProposalId, Waiting};
 use crate::request::Guarded;
 use crate::store::Shared;
-use crate::wire::{FORMAT, Head};
+use crate::wire::{Head, format_of};
 
 /// Bytes that an operation takes in a request beside its key and value, at most.
-const OPERATION_OVERHEAD: usize = 32;
+pub(crate) const OPERATION_OVERHEAD: usize = 32;
 
 /// How far a write has come.
 #[derive(Default)]
@@ -160,7 +160,7 @@ impl Shared {
     }
 
     /// Waits until the copy is where etcd was, at least.
-    async fn caught_up(&self, head: i64, position: &Position) {
+    pub(crate) async fn caught_up(&self, head: i64, position: &Position) {
         if head <= position.head {
             return;
         }
@@ -182,14 +182,16 @@ impl Shared {
             store => store.to_owned(),
         };
         let head = Head {
-            format: FORMAT,
+            format: format_of(&position.generation),
             revision: applied.batch.revision.0,
             committed_at: Some(codec::encode_time(applied.batch.committed_at)),
             changes: u32::try_from(applied.batch.changes.len()).unwrap_or(u32::MAX),
             proposal: Bytes::copy_from_slice(&id),
             store: store.clone(),
+            generation: position.generation.clone(),
         };
-        let (operations, len) = operations(&self.keys, &self.options.sealer, &head, &applied);
+        let keys = self.keys.of(&position.generation);
+        let (operations, len) = operations(&keys, &self.options.sealer, &head, &applied);
         let len_max = self.options.request_len_max;
         if len > len_max {
             return Err(NotWritten::Refused(too_large(len, len_max)));
@@ -261,7 +263,7 @@ fn operations(keys: &Keys, sealer: &Sealer, head: &Head, applied: &Applied) -> (
 /// etcd limits the operations of a transaction, and counts those of transactions within it anew, less those beside
 /// them: with `count` transactions of `each` operations, `count + each` must not exceed the limit. All of it happens at
 /// one revision. None = it does not fit.
-fn nest(operations: Vec<TxnOp>, ops_max: usize) -> Option<Vec<TxnOp>> {
+pub(crate) fn nest(operations: Vec<TxnOp>, ops_max: usize) -> Option<Vec<TxnOp>> {
     if operations.len() <= ops_max {
         return Some(operations);
     }

@@ -322,17 +322,20 @@ impl RaftStore {
         let (shared, bytes) = (self.shared.clone(), bytes.clone());
         // Of its own, so that the connection can be used again when the answer comes another way.
         let call = self.tasks.spawn(async move {
-            tokio::select! {
+            let mut is_repeated = false;
+            let forwarded = tokio::select! {
                 biased;
-                forwarded = leader.forward(bytes, shared.options.write_timeout) => forwarded,
+                forwarded = leader.forward(bytes, shared.options.write_timeout, &mut is_repeated) => forwarded,
                 () = shared.closing.cancelled() => Err(io::Error::other("the store is closed")),
-            }
+            };
+            (forwarded, is_repeated)
         });
-        let forwarded = tokio::select! {
+        let (forwarded, is_repeated) = tokio::select! {
             biased;
             answered = &mut *answer => return Some(answered.unwrap_or_else(|_| Err(attempt.failed()))),
-            forwarded = call => forwarded.unwrap_or_else(|error| Err(io::Error::other(error))),
+            ended = call => ended.unwrap_or_else(|error| (Err(io::Error::other(error)), true)),
         };
+        let was_sent = was_sent || is_repeated;
         let reason = match forwarded {
             // It comes to this member, too, or a snapshot that has it.
             Ok(ForwardAnswer::Applied) => {

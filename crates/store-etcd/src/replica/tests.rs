@@ -122,12 +122,43 @@ async fn etcd_that_went_back_is_not_followed() {
         ("an older revision", loaded(20, Some((7, head(1))), vec![mesh("a", 1)])),
         ("nothing", loaded(20, None, Vec::new())),
         ("another store", loaded(20, Some((9, Head { store: "t".into(), ..head(3) })), Vec::new())),
-        ("an older etcd", loaded(5, Some((4, head(3))), Vec::new())),
     ] {
         let error = replica.replace(contents).expect_err(what);
         assert!(matches!(error, ContentsError::WentBack(_)), "{what}: {error}");
         assert_eq!(replica.snapshot().revision(), Revision(2), "{what}");
     }
+}
+
+/// Everything is read page by page; what this replica writes meanwhile is newer than what was read.
+#[tokio::test]
+async fn what_was_read_before_an_own_write_is_left_out() {
+    let replica = empty();
+    replica.follow(7, &head(1), vec![put("a", 1)]).expect("fits");
+    let read = loaded(10, Some((7, head(1))), vec![mesh("a", 1)]);
+    let from = replica.position();
+    let applied =
+        transaction::apply(&from.snapshot, Txn::put(mesh("b", 1)), Timestamp::UNIX_EPOCH).expect("fine");
+    replica.advance(&from, 12, "s", &applied);
+    let mut feed = replica.feed(Some(Revision(2)));
+    assert_eq!(replica.replace(read), Ok(false));
+    assert_eq!((replica.position().head, replica.seen()), (12, 12));
+    assert!(replica.snapshot().contains(&key("b")));
+    // The watch goes on behind what was written.
+    replica.follow(13, &head(3), vec![put("c", 1)]).expect("fits");
+    assert!(matches!(next(&mut feed).await, Event::Batch(batch) if batch.revision == Revision(3)));
+}
+
+#[tokio::test]
+async fn another_generation_is_read_as_a_whole() {
+    let replica = empty();
+    replica.follow(7, &head(1), vec![put("a", 1)]).expect("fits");
+    let replaced = Head { generation: "g".into(), ..head(5) };
+    let error = replica.follow(9, &replaced, Vec::new()).expect_err("not by the watch");
+    assert!(matches!(error, ContentsError::Damaged(_)), "{error}");
+    assert_eq!(replica.replace(loaded(9, Some((9, replaced.clone())), vec![mesh("b", 1)])), Ok(true));
+    let position = replica.position();
+    assert_eq!((position.generation.as_str(), position.snapshot.revision()), ("g", Revision(5)));
+    replica.follow(10, &Head { revision: 6, ..replaced }, vec![put("c", 1)]).expect("fits");
 }
 
 #[test]

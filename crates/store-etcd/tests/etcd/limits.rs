@@ -110,7 +110,10 @@ async fn what_a_newer_version_wrote_is_refused() {
     eventually("a running replica stands still and says why", || says(store.health())).await;
     assert_eq!(number(&store, "m"), Some(1));
     let error = try_open(options.clone()).await.err().expect("refused").to_string();
-    assert!(error.contains("format 2") && error.contains("run the newer version"), "{error}");
+    assert!(
+        error.contains(&format!("format {}", FORMAT + 1)) && error.contains("run the newer version"),
+        "{error}"
+    );
 
     client.put(key("head"), old, None).await.expect("put");
     let mut unknown = encode_resource(&mesh("w", 1), &Sealer::NONE);

@@ -5,6 +5,7 @@ mod harness;
 mod leaders;
 mod limits;
 mod measure;
+mod replace;
 mod secured;
 
 use std::sync::Arc;
@@ -28,4 +29,16 @@ async fn conformance() {
 async fn conformance_of_replicas() {
     let Some(etcd) = Etcd::start().await else { return };
     conformance::replicas(async |history_len| pair(&etcd, history_len).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conformance_of_replacing() {
+    let Some(etcd) = Etcd::start().await else { return };
+    // Several requests, one of which is not enough.
+    let filler_len = 10_000;
+    conformance::replaces(filler_len, async |history_len| {
+        let options = Options { history_len, ..options(etcd.endpoint()) };
+        Arc::new(open(options).await) as Arc<dyn Store>
+    })
+    .await;
 }

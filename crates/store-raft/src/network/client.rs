@@ -110,21 +110,29 @@ impl Peer {
 
     /// One call. After an error nothing is known about its effect, unless it is `NotConnected`: then there is none.
     async fn call(&self, call: Call, limit: Duration) -> io::Result<Answer> {
+        self.call_again(call, limit, &mut false).await
+    }
+
+    /// As [`call`](Self::call), which may send twice: `is_repeated` says whether an earlier request may have been taken,
+    /// also when an answer comes.
+    async fn call_again(&self, call: Call, limit: Duration, is_repeated: &mut bool) -> io::Result<Answer> {
         let request = rpc::frame(&rpc::Request { call: Some(call) })?;
         let kept = self.idle.lock().pop();
-        let was_sent = kept.is_some();
         if let Some(mut io) = kept {
             match timeout(limit, exchange(&mut io, &request)).await {
                 Ok(Ok(answer)) => return self.answered(io, answer),
                 // Probably the other member was restarted; calls may be repeated.
-                Ok(Err(_)) => self.idle.lock().clear(),
+                Ok(Err(_)) => {
+                    *is_repeated = true;
+                    self.idle.lock().clear();
+                }
                 Err(_) => {
                     self.idle.lock().clear();
                     return Err(io::ErrorKind::TimedOut.into());
                 }
             }
         }
-        let mut io = self.connect(limit).await.map_err(|error| match was_sent {
+        let mut io = self.connect(limit).await.map_err(|error| match *is_repeated {
             true => io::Error::new(io::ErrorKind::ConnectionAborted, error),
             false => error,
         })?;
@@ -145,10 +153,16 @@ impl Peer {
         }
     }
 
-    /// Hands a proposal to the leader.
-    pub(crate) async fn forward(&self, proposal: Bytes, limit: Duration) -> io::Result<ForwardAnswer> {
+    /// Hands a proposal to the leader. The answer is about the last time that it was sent; `is_repeated` says whether an
+    /// earlier one may have been taken.
+    pub(crate) async fn forward(
+        &self,
+        proposal: Bytes,
+        limit: Duration,
+        is_repeated: &mut bool,
+    ) -> io::Result<ForwardAnswer> {
         let _permit = self.forwards.acquire().await.map_err(io::Error::other)?;
-        match self.call(Call::Forward(proposal), limit).await? {
+        match self.call_again(Call::Forward(proposal), limit, is_repeated).await? {
             Answer::Forward(answer) => {
                 let answer = ForwardAnswer::try_from(answer).map_err(|_| unexpected())?;
                 if answer == ForwardAnswer::Removed {

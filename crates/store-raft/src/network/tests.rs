@@ -201,3 +201,50 @@ async fn a_stranger_writes_nothing() {
     assert_eq!(answer, Answer::Forward(rpc::ForwardAnswer::Removed.into()), "7 is no member");
     served.works().await;
 }
+
+/// A connection that is kept may break after the request was taken; what the second request is told says nothing about
+/// the first one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_after_a_lost_one_is_told_apart() {
+    use rpc::ForwardAnswer::{Applied, NotLeader};
+    let (near, mut far) = tokio::sync::mpsc::channel(4);
+    let network = super::Network {
+        connector: Some(Arc::new(move |_| {
+            let near = near.clone();
+            Box::pin(async move {
+                let (io, other) = tokio::io::duplex(64 << 10);
+                near.try_send(other).map_err(std::io::Error::other)?;
+                Ok(Box::new(io) as Box<dyn graticule_runtime::listen::Io>)
+            })
+        })),
+        from: 1,
+        cluster: Arc::default(),
+        members: Arc::default(),
+        is_removed: Arc::default(),
+        inline: false,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        // Each connection: what each call is answered; none = the connection ends instead.
+        for answers in [vec![Some(Applied), None], vec![Some(NotLeader)]] {
+            let mut io: DuplexStream = far.recv().await.expect("connects");
+            let mut answers = answers.into_iter();
+            while let Ok(Some(request)) = rpc::receive::<rpc::Request>(&mut io, rpc::MESSAGE_LEN_MAX).await {
+                let answer = match request.call {
+                    Some(Call::Hello(_)) => Answer::Welcome(true),
+                    _ => match answers.next().flatten() {
+                        Some(answer) => Answer::Forward(answer.into()),
+                        None => break,
+                    },
+                };
+                rpc::send(&mut io, &rpc::Response { answer: Some(answer) }).await.expect("sent");
+            }
+        }
+    });
+    let peer = network.peer(2, crate::Member::default());
+    for (wanted, wants_repeated) in [(Applied, false), (NotLeader, true)] {
+        let mut is_repeated = false;
+        let answer = peer.forward(Bytes::from_static(b"x"), DEADLINE, &mut is_repeated).await;
+        assert_eq!((answer.expect("answered"), is_repeated), (wanted, wants_repeated));
+    }
+}

@@ -39,6 +39,7 @@ mod tls;
 mod version;
 mod views;
 mod watch;
+mod zone;
 
 use screen::Screen;
 use session::Session;
@@ -79,6 +80,9 @@ enum Command {
     /// The replicas of a control plane on the embedded store.
     #[command(subcommand)]
     Cluster(cluster::Command),
+    /// The connections between global and zones.
+    #[command(subcommand)]
+    Zone(zone::Command),
     /// Writes resources out, for another control plane.
     Export(export::Arguments),
     /// Applies what `grat export` wrote.
@@ -135,6 +139,7 @@ async fn run(session: &Session, command: Command) -> anyhow::Result<()> {
         Command::Generate(command) => generate::run(session, command).await,
         Command::Revoke(command) => revoke::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
+        Command::Zone(command) => zone::run(session, command).await,
         Command::Export(arguments) => export::run(session, &arguments).await,
         Command::Import(arguments) => export::import(session, &arguments).await,
         Command::Backup(arguments) => backup::backup(session, &arguments).await,
@@ -196,6 +201,10 @@ mod tests {
             ("grat cluster remove cp-3", true),
             ("grat cluster transfer --to cp-2", true),
             ("grat cluster recover --yes", true),
+            ("grat zone status", true),
+            ("grat zone status east -o json", true),
+            ("grat zone accept-deletions", false),
+            ("grat zone accept-deletions east --yes", true),
             ("grat generate tls-certificate --type server", false),
         ] {
             let parsed = Arguments::try_parse_from(line.split_whitespace());

@@ -10,7 +10,8 @@ use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{AdminBroker, GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
+use graticule_kds::core::DeletionProtection;
+use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
@@ -46,7 +47,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     };
     objects.start(&store, &spawner).await;
 
-    let broker = serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
+    let zones = serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
 
     let api = Api::new(
         Options {
@@ -73,8 +74,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             mesh_setup: mesh_setup(),
             backups: opened.backups(),
             inspector: Arc::new(NoInspector),
-            admin: Arc::new(EnvoysOfZones { broker, soft }),
+            admin: Arc::new(EnvoysOfZones { broker: zones.admin(), soft }),
             cluster,
+            federation: Arc::new(Zones(zones)),
         },
     );
     let addresses =
@@ -86,6 +88,19 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let outcome = supervisor.run(command::SHUTDOWN_GRACE).await;
     opened.close().await;
     outcome.map_err(Into::into)
+}
+
+/// What the API tells about zones.
+struct Zones(GlobalServer);
+
+impl graticule_api::Federation for Zones {
+    fn status(&self, zone: &str) -> Option<serde_json::Value> {
+        serde_json::to_value(self.0.peer_report(zone)?).ok()
+    }
+
+    fn accept_deletions(&self, zone: &str) -> Option<usize> {
+        self.0.accept_deletions(zone)
+    }
 }
 
 /// Zone tokens are checked with the keys of the store.
@@ -112,7 +127,7 @@ async fn serve_zones(
     random: &Random,
     instance: &str,
     supervisor: &Supervisor,
-) -> Result<AdminBroker> {
+) -> Result<GlobalServer> {
     let kds = &settings.multizone.global.kds;
     let validator = &settings.dp_server.authn.zone_proxy.zone_token.validator;
     let keys = TokenKeys::with_configured(store.clone(), zone_token_keys(settings)?, validator.use_secrets);
@@ -121,6 +136,10 @@ async fn serve_zones(
             message_len_max: kds.max_msg_size,
             trust_exchange: settings.federation.trust_exchange.into(),
             allow_zones_without_token: settings.compat.allow_zones_without_token,
+            protection: DeletionProtection {
+                share: settings.federation.deletion_protection.share,
+                number: settings.federation.deletion_protection.number,
+            },
             health_interval: kds.health_interval.to_std(),
             version: version::KUMA_COMPATIBLE.into(),
             ..GlobalOptions::default()
@@ -144,7 +163,7 @@ async fn serve_zones(
     } else {
         acceptor.plain()
     };
-    let (drain, broker) = (supervisor.drain(), server.admin());
-    supervisor.spawner().essential("federation", async move { server.run(incoming, drain).await });
-    Ok(broker)
+    let (drain, running) = (supervisor.drain(), server.clone());
+    supervisor.spawner().essential("federation", async move { running.run(incoming, drain).await });
+    Ok(server)
 }

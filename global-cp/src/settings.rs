@@ -5,7 +5,7 @@ use graticule_api::{Access, ApiServer};
 use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
-use graticule_control_plane::settings::{Compat, Environment, GlobalMode, SITE_SETTINGS};
+use graticule_control_plane::settings::{Compat, DeletionProtection, Environment, GlobalMode, SITE_SETTINGS};
 use graticule_identity::tokens::StaticKey;
 use graticule_kds::core::TrustExchange;
 use graticule_model::GoDuration;
@@ -139,6 +139,7 @@ impl Default for Kds {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Federation {
     pub(crate) trust_exchange: TrustExchangeSetting,
+    pub(crate) deletion_protection: DeletionProtection,
 }
 
 /// `federation.trustExchange`.
@@ -234,6 +235,7 @@ pub(crate) fn program() -> Program<Settings> {
         Diagnostics::SETTINGS,
         AuditSettings::SETTINGS,
         Compat::SETTINGS,
+        DeletionProtection::SETTINGS,
         OWN,
     ];
     Program { name: "global-cp", about: ABOUT, schema: schema(&tables, Role::Global), check }
@@ -258,6 +260,7 @@ fn check(settings: &Settings) -> Vec<String> {
         findings.server(&server, general);
     }
     findings.outcome(zone_token_keys(settings));
+    settings.federation.deletion_protection.check().into_iter().for_each(|line| findings.add(line));
     findings.into_lines()
 }
 

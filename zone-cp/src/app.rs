@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use graticule_api::{Api, Backups, Cluster, Deps, Options, Rules};
+use graticule_api::{Api, Backups, Cluster, Deps, Federation, NoFederation, Options, Rules};
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::leading::{while_following, while_leading};
@@ -13,7 +13,8 @@ use graticule_control_plane::serve::{
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
-use graticule_kds::net::{Dial, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
+use graticule_kds::core::DeletionProtection;
+use graticule_kds::net::{Dial, FederationLink, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;
 use graticule_runtime::tls::ClientTrust;
@@ -46,6 +47,24 @@ struct Parts {
     /// Other replicas may serve this zone, too.
     has_replicas: bool,
     cluster: Arc<dyn Cluster>,
+    link: FederationLink,
+}
+
+/// What the API tells about the connection to global.
+struct Global {
+    zone: String,
+    link: FederationLink,
+    stores: Stores,
+}
+
+impl Federation for Global {
+    fn status(&self, zone: &str) -> Option<serde_json::Value> {
+        serde_json::to_value((zone == self.zone).then(|| self.link.report(zone, &self.stores))?).ok()
+    }
+
+    fn accept_deletions(&self, zone: &str) -> Option<usize> {
+        if zone == self.zone { self.link.accept_deletions() } else { None }
+    }
 }
 
 /// Starts everything, runs until a signal.
@@ -73,6 +92,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         mode: if is_federated { Mode::FederatedZone } else { Mode::StandaloneZone },
         has_replicas,
         cluster,
+        link: FederationLink::default(),
         store,
         soft: stores::memory(&clock),
         envoys,
@@ -177,6 +197,10 @@ impl Parts {
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
             // A store that is lost with the process cannot tell who the zone was.
+            protection: DeletionProtection {
+                share: self.settings.federation.deletion_protection.share,
+                number: self.settings.federation.deletion_protection.number,
+            },
             keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)
         };
@@ -185,9 +209,18 @@ impl Parts {
             clock: self.clock.clone(),
             random: self.random.clone(),
             instance_id: self.instance.clone(),
+            link: self.link.clone(),
             admin: Some(Arc::new(AskedByGlobal(self.envoys.clone()))),
         };
         Ok((options, deps))
+    }
+
+    fn link_to_global(&self) -> Arc<dyn Federation> {
+        if self.mode == Mode::StandaloneZone {
+            return NoFederation::shared();
+        }
+        let stores = Stores { config: self.store.clone(), status: self.soft.clone() };
+        Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores })
     }
 
     fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {
@@ -369,6 +402,7 @@ impl Parts {
                 inspector: Arc::new(EngineInspector(engine.clone())),
                 admin: self.envoys.clone(),
                 cluster: self.cluster.clone(),
+                federation: self.link_to_global(),
             },
         );
         let addresses =

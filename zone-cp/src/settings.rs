@@ -7,7 +7,7 @@ use graticule_api::{Access, ApiServer};
 use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
-use graticule_control_plane::settings::{Compat, Environment, SITE_SETTINGS, ZoneMode};
+use graticule_control_plane::settings::{Compat, DeletionProtection, Environment, SITE_SETTINGS, ZoneMode};
 use graticule_identity::tokens::StaticKey;
 use graticule_model::{GoDuration, name};
 use graticule_runtime::audit::AuditSettings;
@@ -36,8 +36,16 @@ pub(crate) struct Settings {
     pub(crate) mesh_service: MeshService,
     pub(crate) ipam: Ipam,
     pub(crate) cross_zone: CrossZone,
+    pub(crate) federation: Federation,
     pub(crate) audit: AuditSettings,
     pub(crate) compat: Compat,
+}
+
+/// `federation`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct Federation {
+    pub(crate) deletion_protection: DeletionProtection,
 }
 
 /// `multizone`.
@@ -316,6 +324,7 @@ pub(crate) fn program() -> Program<Settings> {
         Diagnostics::SETTINGS,
         AuditSettings::SETTINGS,
         Compat::SETTINGS,
+        DeletionProtection::SETTINGS,
         graticule_xds::Options::SETTINGS,
         OWN,
     ];
@@ -359,6 +368,7 @@ fn check(settings: &Settings) -> Vec<String> {
 
 /// What the connection to global needs.
 fn federation(settings: &Settings, findings: &mut Findings) {
+    settings.federation.deletion_protection.check().into_iter().for_each(|line| findings.add(line));
     let zone = &settings.multizone.zone;
     if zone.global_address.is_empty() {
         return;

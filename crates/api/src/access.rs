@@ -50,6 +50,11 @@ pub(crate) fn cluster(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.admin_resources, user, "the cluster")
 }
 
+/// Decisions about what is held back.
+pub(crate) fn federation(options: &Options, user: &User) -> Result<(), Error> {
+    require(&options.access.r#static.admin_resources, user, "federation")
+}
+
 /// Configuration of a proxy: `_config`, `xds`.
 pub(crate) fn config_dump(options: &Options, user: &User) -> Result<(), Error> {
     require(&options.access.r#static.view_config_dump, user, PROXY_INFO)

@@ -31,6 +31,7 @@ pub mod cluster;
 mod cors;
 pub mod envoy_admin;
 mod error;
+pub mod federation;
 mod gui;
 mod hostnames;
 mod insights;
@@ -54,6 +55,7 @@ pub use auth::User;
 pub use backup::Backups;
 pub use cluster::{Cluster, NoCluster};
 pub use envoy_admin::{EnvoyAdmin, NoEnvoyAdmin};
+pub use federation::{Federation, NoFederation};
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
 pub use options::{Access, ApiServer, Options, PublicKey, Rules};
@@ -93,6 +95,8 @@ pub struct Deps {
     pub backups: Backups,
     /// The replicas of this control plane.
     pub cluster: Arc<dyn Cluster>,
+    /// The connections between global and zones.
+    pub federation: Arc<dyn Federation>,
 }
 
 /// What the index says about this process (rest-api.md §6.1).
@@ -144,6 +148,7 @@ pub(crate) struct Context {
     backups: Backups,
     backup_limits: backup::Limits,
     cluster: Arc<dyn Cluster>,
+    federation: Arc<dyn Federation>,
     /// One permit per request that is being answered.
     requests: Semaphore,
 }
@@ -152,7 +157,7 @@ impl Context {
     fn new(options: Options, deps: Deps) -> Context {
         let Deps { store, soft, mode, zone, clock, random, instance, config, .. } = deps;
         let (mesh_setup, inspector, admin) = (deps.mesh_setup, deps.inspector, deps.admin);
-        let (backups, cluster) = (deps.backups, deps.cluster);
+        let (backups, cluster, federation) = (deps.backups, deps.cluster, deps.federation);
         let token_keys = TokenKeys::with_configured(
             store.clone(),
             options.user_token_keys.clone(),
@@ -177,6 +182,7 @@ impl Context {
             backups,
             backup_limits: backup::Limits::new(),
             cluster,
+            federation,
             requests,
         }
     }
@@ -331,6 +337,8 @@ async fn perform(
         Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Cluster(part) => return cluster::answer(context, call, method, part, body).await,
+        Target::ZoneStatus { zone } => federation::status(context, call, &zone)?,
+        Target::AcceptDeletions { zone } => return federation::accept_deletions(context, call, &zone),
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::DryRun { kind, mesh, name } => {
             return write::dry_run(context, call, kind, mesh.as_deref(), &name, body).await;

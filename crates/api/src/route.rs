@@ -46,6 +46,14 @@ pub(crate) enum Target {
         name: String,
         form: Form,
     },
+    /// The connection between global and a zone.
+    ZoneStatus {
+        zone: String,
+    },
+    /// Gives up copies that the other side no longer has.
+    AcceptDeletions {
+        zone: String,
+    },
     /// A kind of the past: there are none.
     ServiceInsights {
         mesh: Option<String>,
@@ -158,6 +166,7 @@ impl Target {
         match self {
             Target::Tokens(_)
             | Target::Restore
+            | Target::AcceptDeletions { .. }
             | Target::Cluster(ClusterPart::Members | ClusterPart::Transfer | ClusterPart::Recover) => "POST",
             Target::Cluster(ClusterPart::Member(_)) => "DELETE",
             Target::DryRun { .. } => "PUT",
@@ -202,6 +211,12 @@ fn dry_run(segments: &[&str]) -> Option<Route> {
 }
 
 fn system(segments: &[&str]) -> Option<Route> {
+    if let ["zones", zone, word @ ("_status" | "_accept-deletions")] = *segments {
+        let zone = zone.to_owned();
+        let target =
+            if word == "_status" { Target::ZoneStatus { zone } } else { Target::AcceptDeletions { zone } };
+        return Some(Route { target, template: format!("/zones/{{name}}/{word}") });
+    }
     let target = match *segments {
         ["who-am-i"] => Target::WhoAmI,
         ["config"] => Target::Config,
@@ -380,6 +395,9 @@ mod tests {
             ("/schemas/Mesh.json", Some(Target::Schema("Mesh.json".into()))),
             ("/_backup", Some(Target::Backup)),
             ("/_restore", Some(Target::Restore)),
+            ("/zones/z/_status", Some(Target::ZoneStatus { zone: "z".into() })),
+            ("/zones/z/_accept-deletions", Some(Target::AcceptDeletions { zone: "z".into() })),
+            ("/zones/z/_nope", None),
             ("/_restore/x", None),
             ("/configs", None),
             ("/nope", None),

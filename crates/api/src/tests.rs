@@ -78,6 +78,7 @@ fn mk_server(mode: Mode, change: impl FnOnce(&mut Options)) -> Server {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: crate::NoCluster::shared(),
+        federation: crate::NoFederation::shared(),
     };
     store.commit_now(Txn::put(Resource::new(Meta::new("", "default"), Mesh::default()))).unwrap();
     Server { router: Api::new(options, deps), store, soft }
@@ -409,6 +410,7 @@ async fn a_mesh_brings_its_policies_and_key() {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: crate::NoCluster::shared(),
+        federation: crate::NoFederation::shared(),
     };
     let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let server = Server { router: Api::new(Options::default(), deps), store: store.clone(), soft };

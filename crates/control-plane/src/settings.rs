@@ -47,6 +47,45 @@ pub const SITE_SETTINGS: &[Setting] = &[
     setting("environment", "ENVIRONMENT", "where the program runs; this version: universal"),
 ];
 
+/// `federation.deletionProtection`: how much the other side may delete at once.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DeletionProtection {
+    /// Deletions are held back from this share of a kind on, 0 to 1.
+    pub share: f64,
+    /// … and from this number on; 0: never.
+    pub number: usize,
+}
+
+impl Default for DeletionProtection {
+    fn default() -> Self {
+        DeletionProtection { share: 0.5, number: 10 }
+    }
+}
+
+impl DeletionProtection {
+    /// Table.
+    pub const SETTINGS: &[Setting] = &[
+        setting(
+            "federation.deletionProtection.share",
+            "FEDERATION_DELETION_PROTECTION_SHARE",
+            "deletions by the other side of a federation are held back when they concern at least this share of the \
+             copies of a kind (0 to 1) …",
+        ),
+        setting(
+            "federation.deletionProtection.number",
+            "FEDERATION_DELETION_PROTECTION_NUMBER",
+            "… and at least this number of them at once; 0: nothing is ever held back",
+        ),
+    ];
+
+    /// What is wrong with it.
+    pub fn check(&self) -> Option<String> {
+        let is_share = (0.0..=1.0).contains(&self.share);
+        (!is_share).then(|| "federation.deletionProtection.share: must be from 0 to 1".to_owned())
+    }
+}
+
 /// `compat`: single points of safety that can be turned off for stock Kuma peers and habits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

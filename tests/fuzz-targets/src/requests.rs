@@ -74,6 +74,7 @@ async fn answer(mode: Mode, request: Request<Body>) {
         mesh_setup: MeshSetup::default(),
         backups: Backups::default(),
         cluster: graticule_api::NoCluster::shared(),
+        federation: graticule_api::NoFederation::shared(),
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
     };

@@ -43,6 +43,7 @@ fn schemas() -> Value {
     out.insert("PolicyKinds".into(), policy_kinds());
     out.insert("GlobalInsight".into(), global_insight());
     out.insert("Cluster".into(), cluster());
+    out.insert("ZoneStatus".into(), zone_status());
     out.insert("Layout".into(), layout());
     out.insert("ProxyPolicies".into(), proxy_policies());
     Value::Object(out)
@@ -249,6 +250,67 @@ fn cluster() -> Value {
                     "health": text("`ready`, or the reason why not."),
                 },
             }},
+        },
+    })
+}
+
+fn zone_status() -> Value {
+    let number = |description: &str| json!({"type": "integer", "minimum": 0, "description": description});
+    let time =
+        |description: &str| json!({"type": "string", "format": "date-time", "description": description});
+    let direction = json!({"enum": ["sent", "received"], "description": "Seen from who answers."});
+    let quarantined = json!({"type": "object", "properties": {
+        "kind": text("Kind; empty for what is no single resource."),
+        "mesh": text("Mesh."),
+        "name": text("Name on the wire."),
+        "direction": direction,
+        "reason": text("Why it does not cross."),
+        "since": time("Since when."),
+    }});
+    json!({
+        "type": "object",
+        "required": ["zone", "reporter", "online", "revision", "kinds", "quarantine", "quarantineTotal", "protection"],
+        "properties": {
+            "zone": text("The zone."),
+            "reporter": {"enum": ["global", "zone"], "description": "Who answers."},
+            "online": flag("Whether they are connected."),
+            "synced": flag("In a zone: every kind was brought up to date over this connection."),
+            "connectedSince": time("Since when they are connected."),
+            "lastError": text("In a zone: why the last connection ended."),
+            "instances": {"type": "array", "items": {"type": "object", "properties": {
+                "zoneInstance": text("Process of the zone."),
+                "globalInstance": text("Replica of global that serves it."),
+            }}},
+            "revision": {"type": "object", "properties": {
+                "current": number("Revision of the store of who answers."),
+                "acknowledged": number("Revision that the other side has all of."),
+                "lag": number("Difference."),
+            }},
+            "kinds": {"type": "array", "items": {"type": "object", "properties": {
+                "kind": text("Kind."),
+                "direction": direction,
+                "inSync": number("As they are at their source."),
+                "pending": number("On their way."),
+                "quarantined": number("Refused."),
+                "heldBack": number("Deletions that wait for a decision."),
+            }}},
+            "quarantine": {"type": "array", "maxItems": 500, "items": quarantined},
+            "quarantineTotal": number("How many there are."),
+            "protection": {"type": "object", "properties": {
+                "state": {"enum": ["clear", "holding", "otherGlobal"], "description": "Whether deletions are held back."},
+                "advice": text("What to do."),
+                "heldBack": number("How many are held back here."),
+                "heldBackByPeer": number("How many the other side holds back."),
+                "resources": {"type": "array", "maxItems": 500, "items": quarantined},
+            }},
+            "conflict": {"type": "object", "description": "Another control plane with this zone's name, which was refused.",
+                "properties": {
+                    "address": text("Its address."),
+                    "instance": text("Its process."),
+                    "reason": text("What it was told."),
+                    "since": time("First refusal."),
+                    "last": time("Newest refusal."),
+                }},
         },
     })
 }

@@ -34,6 +34,8 @@ const PATHS: &[&str] = &[
     "/_cluster/members/{member}",
     "/_cluster/transfer",
     "/_cluster/recover",
+    "/zones/{name}/_status",
+    "/zones/{name}/_accept-deletions",
     "/service-insights",
     "/meshes/{mesh}/service-insights",
     "/meshes/{mesh}/service-insights/{name}",

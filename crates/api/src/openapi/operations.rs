@@ -189,6 +189,7 @@ pub(super) fn describe(target: &Target, path: &str) -> Vec<Operation> {
         Target::PolicyDataplanes { kind, shape, .. } => vec![policy_dataplanes(*kind, *shape)],
         Target::Tokens(tokens) => vec![token(*tokens)],
         Target::Cluster(part) => vec![cluster(part)],
+        Target::ZoneStatus { .. } | Target::AcceptDeletions { .. } => vec![federation(target)],
         Target::ServiceInsight { .. } => service_insight(),
         other => vec![system(other, path)],
     }
@@ -441,6 +442,23 @@ fn token(tokens: Tokens) -> Operation {
     operation
 }
 
+fn federation(target: &Target) -> Operation {
+    if let Target::ZoneStatus { .. } = target {
+        let summary =
+            "The connection between global and a zone: at global that of any zone, in a zone that of itself.";
+        return Operation::get(SYSTEM, "getZoneStatus", summary, reference("ZoneStatus"))
+            .errors(&["403", "404"]);
+    }
+    let summary = "Gives up the copies that are kept although the other side no longer has them.";
+    let answer = json!({"type": "object", "properties": {
+        "givenUp": {"type": "integer", "minimum": 0, "description": "How many copies that concerns."},
+    }});
+    let mut operation = Operation::get(SYSTEM, "acceptZoneDeletions", summary, answer);
+    operation.method = Method::POST;
+    operation.errors = &["403", "404", "409", "415"];
+    operation
+}
+
 fn cluster(part: &ClusterPart) -> Operation {
     let (id, summary, method, body) = match part {
         ClusterPart::Status => {
@@ -606,6 +624,8 @@ fn system(target: &Target, path: &str) -> Operation {
         | Target::PolicyDataplanes { .. }
         | Target::Tokens(_)
         | Target::Cluster(_)
+        | Target::ZoneStatus { .. }
+        | Target::AcceptDeletions { .. }
         | Target::ServiceInsight { .. } => {
             // Described by `describe`.
             get("", "", Value::Null)

@@ -41,6 +41,7 @@ fn mk_site(mode: Mode, cluster: &str, backups: Backups) -> Site {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: crate::NoCluster::shared(),
+        federation: crate::NoFederation::shared(),
         backups,
     };
     Site { router: Api::new(Options::default(), deps), store, hand }

@@ -42,6 +42,7 @@ fn mk_asked(change: impl FnOnce(&mut Options)) -> Server {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(Told),
         cluster: crate::NoCluster::shared(),
+        federation: crate::NoFederation::shared(),
     };
     let mut options = Options::default();
     change(&mut options);

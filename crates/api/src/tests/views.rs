@@ -182,6 +182,7 @@ async fn answers_of_a_policy_engine() {
         inspector: Arc::new(OnePolicy),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: crate::NoCluster::shared(),
+        federation: crate::NoFederation::shared(),
     };
     let server = Server { router: Api::new(Options::default(), deps), ..plain };
     let get =

@@ -48,6 +48,7 @@ fn mk_server(change: impl FnOnce(&mut Options)) -> Server {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: graticule_api::NoCluster::shared(),
+        federation: graticule_api::NoFederation::shared(),
     };
     let mut options = Options::default();
     change(&mut options);

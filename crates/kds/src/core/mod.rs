@@ -6,8 +6,10 @@
 mod catalog;
 mod claim;
 mod filter;
+mod protection;
 mod proxy_name;
 mod public_key;
+mod report;
 mod rewrite;
 mod sink;
 mod source;
@@ -16,9 +18,11 @@ mod status;
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
 pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
+pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
-pub use sink::{Held, Intake, Rejection, Side, Sink};
-pub use source::{Peer, Received, Refused, Source};
+pub use report::{Conflict, Dated, Flow, Instance, PeerReport, PeerState};
+pub use sink::{GlobalSeen, Held, Intake, Rejection, Side, Sink};
+pub use source::{KindCounts, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
 
 use graticule_model::Kind;
@@ -34,6 +38,9 @@ pub const HEADER_FEATURES: [&str; 2] = ["zone-ping-health", "hash-suffix"];
 
 /// Header of a zone of ours: the identity that it keeps in its store. Kuma peers ignore it.
 pub const ZONE_IDENTITY_HEADER: &str = "graticule-zone-identity";
+
+/// Member of the node metadata of requests: how many removals of the kind the sender holds back. Kuma peers ignore it.
+const HELD_BACK_MEMBER: &str = "graticule-held-back";
 
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";

@@ -5,18 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::kinds::mesh_trust::MeshTrust;
 use graticule_model::{Key, Kind, Resource, Status};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use graticule_proto::google::protobuf::Any;
+use graticule_proto::google::protobuf::value::Kind as ValueKind;
+use graticule_proto::google::protobuf::{Any, Struct, Value};
 use graticule_proto::google::rpc;
 use graticule_proto::graticule::kds::v1 as pb;
 use graticule_store::{Expect, Write};
 use prost::Message;
 
 use super::filter::is_hashed;
-use super::{kinds_for_global, kinds_for_zones, rewrite};
+use super::protection::{DeletionProtection, Removals};
+use super::{HELD_BACK_MEMBER, kinds_for_global, kinds_for_zones, rewrite};
 use crate::wire::{self, Encoded, Version};
 
 /// Rejections that one acknowledgement lists; the rest is counted.
@@ -65,6 +69,26 @@ pub struct Intake {
     /// Wire name → own and received version of what was taken.
     taken: Vec<(String, Version, Version)>,
     removed: Vec<String>,
+    /// Removals that wait for a decision.
+    held_back: Vec<String>,
+    global: Option<GlobalSeen>,
+}
+
+/// Whether the global that a zone is connected to is the one whose copies it holds, by the id of its federation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum GlobalSeen {
+    /// It has not said yet.
+    #[default]
+    Unknown,
+    /// It is, or the zone holds no copies of any.
+    Known,
+    /// It is another one, or one that was made anew.
+    Other {
+        /// The id of the federation that the zone belongs to.
+        own: String,
+        /// What this global says; empty: it has none.
+        offered: String,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +99,13 @@ struct KindState {
     /// what is stored, so that damage to a copy shows and is repaired at the next connection.
     received: HashMap<String, (Version, Version)>,
     quarantine: BTreeMap<String, String>,
+    /// The first response of the stream is due.
+    first: bool,
+    /// Wire names of copies whose removal waits for a decision.
+    held_back: BTreeSet<String>,
+    /// Wire names of copies that an operator gave up.
+    given_up: BTreeSet<String>,
+    removals: Removals,
 }
 
 /// One peer's receiving side. Lives longer than a stream: it remembers received versions.
@@ -82,6 +113,13 @@ struct KindState {
 pub struct Sink {
     side: Side,
     present_versions: bool,
+    protection: DeletionProtection,
+    /// The peer is not the one that the copies came from: what it does not have is held back.
+    estranged: bool,
+    global: GlobalSeen,
+    /// The id of another federation that an operator agreed to.
+    agreed: Option<String>,
+    now: Duration,
     kinds: BTreeMap<Kind, KindState>,
 }
 
@@ -93,7 +131,98 @@ impl Sink {
             Side::Global { .. } => kinds_for_global().collect(),
         };
         let kinds = kinds.into_iter().map(|kind| (kind, KindState::default())).collect();
-        Sink { side, present_versions, kinds }
+        Sink {
+            side,
+            present_versions,
+            protection: DeletionProtection::default(),
+            estranged: false,
+            global: GlobalSeen::Unknown,
+            agreed: None,
+            now: Duration::ZERO,
+            kinds,
+        }
+    }
+
+    /// Protects copies against mass deletion in this way.
+    pub fn protect(&mut self, protection: DeletionProtection) {
+        self.protection = protection;
+    }
+
+    /// Whether the peer is not the one that the copies came from (a zone with another identity).
+    pub fn set_estranged(&mut self, estranged: bool) {
+        self.estranged = estranged;
+    }
+
+    /// Monotonic time of what comes next.
+    pub fn set_time(&mut self, now: Duration) {
+        self.now = now;
+    }
+
+    /// Which global a zone is connected to.
+    pub fn global(&self) -> &GlobalSeen {
+        &self.global
+    }
+
+    /// Every kind was answered since the stream began.
+    pub fn is_synced(&self) -> bool {
+        self.kinds.values().all(|state| !state.first)
+    }
+
+    /// A zone takes nothing before it knows that this is its global; the response waits.
+    pub fn must_wait(&self, response: &DeltaDiscoveryResponse) -> bool {
+        self.side == Side::Zone
+            && self.protection.number > 0
+            && self.global != GlobalSeen::Known
+            && response.type_url != Kind::Config.name()
+    }
+
+    /// The global says nothing about its federation: it counts as the known one.
+    pub fn assume_known(&mut self) {
+        if self.global == GlobalSeen::Unknown {
+            self.global = GlobalSeen::Known;
+        }
+    }
+
+    /// Copies whose removal waits for a decision, by kind and wire name.
+    pub fn held_back(&self) -> impl Iterator<Item = (Kind, &str)> {
+        self.kinds.iter().flat_map(|(kind, state)| state.held_back.iter().map(|name| (*kind, name.as_str())))
+    }
+
+    /// An operator gives up what is held back, and agrees to the global that the zone is connected to; takes effect with
+    /// the next stream. Tells how many copies that concerns, as far as it is known.
+    pub fn accept_deletions(&mut self) -> usize {
+        if let GlobalSeen::Other { offered, .. } = &self.global {
+            self.agreed = Some(offered.clone());
+        }
+        self.estranged = false;
+        let mut given_up = 0;
+        for state in self.kinds.values_mut() {
+            given_up += state.held_back.len();
+            state.given_up.append(&mut state.held_back);
+        }
+        given_up
+    }
+
+    /// How many copies of each kind are held of this peer.
+    pub fn holds(&self, held: &dyn Held) -> impl Iterator<Item = (Kind, usize)> {
+        let of = |kind| held.list(kind).iter().filter(|copy| self.side.owns(copy)).count();
+        self.kinds.keys().map(move |kind| (*kind, of(*kind)))
+    }
+
+    /// Copies that are not as they were taken: something else than this sink wrote, or lost, them. The next stream
+    /// repairs them.
+    pub fn damaged(&self, held: &dyn Held) -> Vec<Key> {
+        let mut damaged = Vec::new();
+        for (kind, state) in &self.kinds {
+            for (name, (own, _)) in &state.received {
+                let Some(key) = wire::key_of(*kind, name) else { continue };
+                let stored = held.get(&key).filter(|stored| self.side.owns(stored));
+                if stored.and_then(|stored| self.side.own_version(&stored)).as_ref() != Some(own) {
+                    damaged.push(key);
+                }
+            }
+        }
+        damaged
     }
 
     /// What is refused now, by kind and wire name, with its reason.
@@ -106,15 +235,25 @@ impl Sink {
     /// The requests that start a stream, one per kind.
     pub fn start(&mut self, node: &Node, held: &dyn Held) -> Vec<DeltaDiscoveryRequest> {
         let (side, present) = (self.side.clone(), self.present_versions);
+        self.global = match self.own_federation(held) {
+            Some(_) => GlobalSeen::Unknown,
+            // Nothing to lose, whoever it is.
+            None => GlobalSeen::Known,
+        };
         let mut requests = Vec::with_capacity(self.kinds.len());
         for (&kind, state) in &mut self.kinds {
             state.quarantine.clear();
+            state.first = true;
             let mut versions = HashMap::new();
             if present {
                 let copies = held.list(kind);
                 for copy in copies.iter().filter(|copy| side.owns(copy)) {
                     let Some(own) = side.own_version(copy) else { continue };
                     let name = wire::wire_name(&copy.meta);
+                    if state.held_back.contains(&name) {
+                        // Not presented: a peer that has it again sends it.
+                        continue;
+                    }
                     let version = match state.received.get(&name) {
                         Some((at_receipt, received)) if *at_receipt == own => received.clone(),
                         _ => own,
@@ -124,14 +263,18 @@ impl Sink {
             }
             // Whoever told what it holds gets differences, removals among them; else absence means removal.
             state.complete = !present;
+            let mut node = node.clone();
+            tell_held_back(&mut node, state.held_back.len());
             requests.push(DeltaDiscoveryRequest {
-                node: Some(node.clone()),
+                node: Some(node),
                 type_url: kind.name().into(),
                 resource_names_subscribe: vec!["*".into()],
                 initial_resource_versions: versions,
                 ..Default::default()
             });
         }
+        // The federation's id comes first, because everything else waits for it.
+        requests.sort_by_key(|request| request.type_url != Kind::Config.name());
         requests
     }
 
@@ -149,6 +292,14 @@ impl Sink {
             return intake;
         };
         intake.kind = Some(kind);
+        if kind == Kind::Config && self.side == Side::Zone && self.protection.number > 0 {
+            let global = self.judge_global(response, held);
+            let is_other = matches!(global, GlobalSeen::Other { .. });
+            intake.global = Some(global);
+            if is_other {
+                return intake;
+            }
+        }
         let mut mentioned = BTreeSet::new();
         let mut writes: BTreeMap<Key, Write> = BTreeMap::new();
         for item in &response.resources {
@@ -184,7 +335,19 @@ impl Sink {
                 Err(rejection) => intake.rejections.push(rejection),
             }
         }
-        for copy in self.removals(kind, state, response, &mentioned, held) {
+        let name_of = |copy: &Arc<Resource>| wire::wire_name(&copy.meta);
+        let (mut removals, others): (Vec<_>, Vec<_>) = self
+            .removals(kind, state, response, &mentioned, held)
+            .into_iter()
+            .partition(|copy| state.given_up.contains(&name_of(copy)));
+        let fresh: Vec<_> =
+            others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy))).collect();
+        if self.holds_back(kind, state, fresh.len(), held) {
+            intake.held_back = fresh.iter().map(name_of).collect();
+        } else {
+            removals.extend(fresh);
+        }
+        for copy in removals {
             let key = copy.key();
             intake.removed.push(wire::wire_name(&copy.meta));
             writes.insert(key.clone(), Write::Delete { key, expect: Expect::Version(copy.meta.version) });
@@ -193,8 +356,61 @@ impl Sink {
         intake
     }
 
-    /// The one place that decides what a response deletes. Follows the reference: a peer that says that it
-    /// has nothing left is believed.
+    /// The federation that a zone's copies are of.
+    fn own_federation(&self, held: &dyn Held) -> Option<String> {
+        let stored = held.get(&Key::new(Kind::Config, "", CLUSTER_ID))?;
+        if self.side == Side::Zone && self.side.owns(&stored) { id_of(&stored) } else { None }
+    }
+
+    /// Whether this is the global whose copies the zone holds. The federation's id says so: global keeps it, and every
+    /// backup and every zone has it.
+    fn judge_global(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> GlobalSeen {
+        let key = Key::new(Kind::Config, "", CLUSTER_ID);
+        let Some(own) = self.own_federation(held) else { return GlobalSeen::Known };
+        let offered = response
+            .resources
+            .iter()
+            .filter_map(|item| wire::decode(Kind::Config, item).ok())
+            .filter(|config| config.meta.name == CLUSTER_ID)
+            .find_map(|config| id_of(&config));
+        let is_removed = response
+            .removed_resources
+            .iter()
+            .any(|name| wire::key_of(Kind::Config, name).as_ref() == Some(&key));
+        // Nobody mentions what was presented and is still right; whoever presented nothing hears everything.
+        let unsaid = !is_removed && self.present_versions;
+        match offered {
+            Some(offered) if offered != own && self.agreed.as_ref() != Some(&offered) => {
+                GlobalSeen::Other { own, offered }
+            }
+            None if !unsaid && self.agreed.as_deref() != Some("") => {
+                GlobalSeen::Other { own, offered: String::new() }
+            }
+            _ => GlobalSeen::Known,
+        }
+    }
+
+    /// Whether so much goes at once that it waits for a decision.
+    fn holds_back(&self, kind: Kind, state: &KindState, removed: usize, held: &dyn Held) -> bool {
+        if removed == 0 || !self.protection.concerns(kind) {
+            return false;
+        }
+        if self.estranged && state.first {
+            return true;
+        }
+        if self.agreed.is_some() && state.first {
+            // Another federation was agreed to, with all that it does not have.
+            return false;
+        }
+        let waits = |name: &str| state.given_up.contains(name) || state.held_back.contains(name);
+        let copies = held.list(kind);
+        let counted =
+            copies.iter().filter(|copy| self.side.owns(copy) && !waits(&wire::wire_name(&copy.meta)));
+        self.protection.holds(kind, removed, counted.count(), &state.removals, self.now)
+    }
+
+    /// What a response asks to delete. Follows the reference: a peer that says that it has nothing left is believed,
+    /// unless [`Sink::holds_back`] finds it too much at once.
     fn removals(
         &self,
         kind: Kind,
@@ -269,12 +485,25 @@ impl Sink {
         intake.rejections.extend(failed);
         if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
             state.complete = false;
+            if !matches!(intake.global, Some(GlobalSeen::Other { .. })) {
+                state.first = false;
+            }
+            state.removals.note(intake.removed.len(), self.now);
             for name in &intake.removed {
                 state.received.remove(name);
                 state.quarantine.remove(name);
+                state.given_up.remove(name);
+                state.held_back.remove(name);
+            }
+            for name in intake.held_back {
+                // The peer does not have it: what is there is no longer compared with the peer's.
+                state.received.remove(&name);
+                state.held_back.insert(name);
             }
             for (name, own, received) in intake.taken {
                 state.quarantine.remove(&name);
+                state.held_back.remove(&name);
+                state.given_up.remove(&name);
                 state.received.insert(name, (own, received));
             }
             for rejection in &intake.rejections {
@@ -282,8 +511,18 @@ impl Sink {
                 state.quarantine.insert(rejection.name.clone(), rejection.reason.clone());
             }
         }
+        if let Some(global) = intake.global {
+            self.global = global;
+        }
+        if self.is_synced() {
+            self.agreed = None;
+        }
+        let waiting =
+            intake.kind.and_then(|kind| self.kinds.get(&kind)).map_or(0, |state| state.held_back.len());
+        let mut own = Node { id: node.id.clone(), ..Default::default() };
+        tell_held_back(&mut own, waiting);
         let mut reply = DeltaDiscoveryRequest {
-            node: Some(Node { id: node.id.clone(), ..Default::default() }),
+            node: Some(own),
             type_url: intake.type_url,
             response_nonce: intake.nonce,
             ..Default::default()
@@ -294,6 +533,20 @@ impl Sink {
         }
         reply
     }
+}
+
+fn id_of(resource: &Resource) -> Option<String> {
+    resource.spec_as::<Config>().map(|config| config.config.clone())
+}
+
+/// Lets a peer of ours know that removals wait here.
+fn tell_held_back(node: &mut Node, number: usize) {
+    if number == 0 {
+        return;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
+    let value = Value { kind: Some(ValueKind::NumberValue(number as f64)) };
+    node.metadata.get_or_insert_with(Struct::default).fields.insert(HELD_BACK_MEMBER.into(), value);
 }
 
 struct Taken {

@@ -6,9 +6,10 @@ use graticule_model::Kind;
 use graticule_proto::discovery::{ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::graticule::kds::v1::Rejections;
+use graticule_store::Revision;
 use prost::Message;
 
-use super::Catalog;
+use super::{Catalog, HELD_BACK_MEMBER};
 use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
@@ -77,6 +78,27 @@ struct TypeState {
     all_dirty: bool,
     in_flight: Vec<String>,
     rejected: BTreeMap<String, String>,
+    /// Revision that the peer has once it takes what is in flight.
+    sent: Revision,
+    /// Revision that the peer has.
+    acknowledged: Revision,
+    /// Removals that the peer holds back.
+    held_back: usize,
+}
+
+/// How far one kind is on one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindCounts {
+    /// The kind.
+    pub kind: Kind,
+    /// What the peer has as it is here.
+    pub in_sync: usize,
+    /// What is on its way, or waits until the peer has answered.
+    pub pending: usize,
+    /// What the peer refused.
+    pub quarantined: usize,
+    /// Removals that the peer holds back.
+    pub held_back: usize,
 }
 
 /// One stream's sending side.
@@ -89,6 +111,8 @@ pub struct Source {
     zone: Option<String>,
     nonce: u64,
     position: u64,
+    /// Revision of the store at `position`.
+    revision: Revision,
     types: BTreeMap<String, TypeState>,
     faults: BTreeMap<String, String>,
 }
@@ -105,6 +129,7 @@ impl Source {
             zone: zone.map(str::to_owned),
             nonce: 0,
             position: catalog.head(),
+            revision: catalog.revision(),
             types: BTreeMap::new(),
             faults: BTreeMap::new(),
         }
@@ -123,6 +148,43 @@ impl Source {
         })
     }
 
+    /// How far each kind is.
+    pub fn counts(&self) -> impl Iterator<Item = KindCounts> {
+        self.types.values().filter_map(|state| {
+            let kind = state.kind?;
+            let pending = state.dirty.len() + state.in_flight.len();
+            let settled = state.known.len().saturating_sub(state.in_flight.len() + state.rejected.len());
+            Some(KindCounts {
+                kind,
+                in_sync: settled,
+                pending,
+                quarantined: state.rejected.len(),
+                held_back: state.held_back,
+            })
+        })
+    }
+
+    /// The newest revision that the peer has all of, what it refused left aside.
+    pub fn acknowledged(&self) -> Revision {
+        let of = |state: &TypeState| match state.phase {
+            Phase::Armed if state.dirty.is_empty() && !state.all_dirty => self.revision,
+            _ => state.acknowledged,
+        };
+        self.types.values().map(of).min().unwrap_or_default()
+    }
+
+    /// Position of the catalog up to which the peer has everything; `None` while something is on its way.
+    pub fn settled_at(&self) -> Option<u64> {
+        let is_settled =
+            |state: &TypeState| state.phase == Phase::Armed && state.dirty.is_empty() && !state.all_dirty;
+        (!self.types.is_empty() && self.types.values().all(is_settled)).then_some(self.position)
+    }
+
+    /// Something was sent and not answered.
+    pub fn is_waiting(&self) -> bool {
+        self.types.values().any(|state| state.phase == Phase::Waiting)
+    }
+
     /// What cannot be sent on this stream, by type or wire name, with the reason.
     pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
         self.faults.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
@@ -134,6 +196,7 @@ impl Source {
     /// The stream (and nothing else) must end.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Received, Refused> {
         let Some(node) = request.node else { return Err(Refused::NoNode(request.type_url)) };
+        let waiting = held_back(&node);
         if self.peer.is_none() {
             let features = features_of(&node);
             self.peer = Some(Peer {
@@ -141,7 +204,7 @@ impl Source {
                 producer_policies: features.contains("producer-policy-flow"),
                 multi_zone_generators: features.contains("hg-mz-selector"),
             });
-            self.node = Some(node);
+            self.node = Some(node.clone());
         }
         let too_many = self.types.len() >= TYPES_MAX;
         let Some(state) = self.types.get_mut(&request.type_url) else {
@@ -159,13 +222,18 @@ impl Source {
                 all_dirty: true,
                 in_flight: Vec::new(),
                 rejected: BTreeMap::new(),
+                sent: Revision::default(),
+                acknowledged: Revision::default(),
+                held_back: held_back(&node),
             };
             self.types.insert(request.type_url, state);
             return Ok(Received::Subscribed(kind));
         };
+        state.held_back = waiting;
         // Nonces are not compared: with one response in flight, any request answers it.
         if state.phase == Phase::Waiting {
             state.phase = Phase::Armed;
+            state.acknowledged = state.sent;
         }
         let in_flight = std::mem::take(&mut state.in_flight);
         let Some(error) = request.error_detail else {
@@ -225,6 +293,9 @@ impl Source {
             }
             self.nonce += 1;
             state.phase = Phase::Waiting;
+            if state.dirty.is_empty() {
+                state.sent = self.revision;
+            }
             state.in_flight = resources.iter().map(|resource| resource.name.clone()).collect();
             out.push((
                 state.kind,
@@ -262,6 +333,7 @@ impl Source {
             None => by_kind.into_values().for_each(|state| state.all_dirty = true),
         }
         self.position = catalog.head();
+        self.revision = catalog.revision();
     }
 }
 
@@ -339,6 +411,20 @@ fn rank(kind: Option<Kind>) -> u8 {
         Some(Kind::MeshZoneAddress | Kind::HostnameGenerator) => 6,
         Some(Kind::DataplaneInsight) => 8,
         _ => 7,
+    }
+}
+
+/// Removals that the peer says it holds back.
+fn held_back(node: &Node) -> usize {
+    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(HELD_BACK_MEMBER));
+    match said.and_then(|value| value.kind.as_ref()) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked; a number for people"
+        )]
+        Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e9 => *number as usize,
+        _ => 0,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
+use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
@@ -23,8 +24,11 @@ use tonic::{Request, Response, Status, Streaming};
 use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
 use super::hub::{Hub, Nobody, Observer, Stores};
 use super::registry::{Registry, ZoneReport};
-use super::{MESSAGE_LEN_MAX, describe};
-use crate::core::{Catalog, Direction, Plane, RESERVED_FOR, Source, StreamKind, TrustExchange};
+use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, describe};
+use crate::core::{
+    Catalog, DeletionProtection, Direction, Held as _, Instance, PeerReport, Plane, RESERVED_FOR, Side, Sink,
+    Source, StreamKind, TrustExchange,
+};
 
 mod admission;
 mod refusals;
@@ -33,6 +37,8 @@ mod streams;
 use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
 
+/// Default of [`GlobalOptions::stuck_after`].
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Pause after the store could not write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -63,6 +69,12 @@ pub struct GlobalOptions {
     pub allow_zones_without_token: bool,
     /// What zones are told to wait between health checks.
     pub health_interval: Duration,
+    /// A zone that acknowledges nothing for this time, although something was sent, has to connect again.
+    pub stuck_after: Duration,
+    /// How often the copies of a zone are compared with what it sent.
+    pub audit_interval: Duration,
+    /// When a zone's deletions are held back.
+    pub protection: DeletionProtection,
     /// HTTP/2 pings on a connection of a zone, and the time for their answer: a dead connection is noticed within twice
     /// this time.
     pub keep_alive: Duration,
@@ -82,6 +94,9 @@ impl Default for GlobalOptions {
             trust_exchange: TrustExchange::Automatic,
             allow_zones_without_token: false,
             health_interval: Duration::from_secs(10),
+            stuck_after: STUCK_AFTER,
+            audit_interval: AUDIT_INTERVAL,
+            protection: DeletionProtection::default(),
             keep_alive: Duration::from_secs(5),
             name_reserved_for: RESERVED_FOR,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -139,6 +154,7 @@ impl GlobalServer {
                 options.subscriptions_max,
                 deps.clock.monotonic(),
                 options.name_reserved_for,
+                options.protection,
             )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
@@ -162,6 +178,48 @@ impl GlobalServer {
     /// What cannot be sent to any zone, with the reason.
     pub fn faults(&self) -> Vec<(Key, String)> {
         self.0.hub.catalog().faults().map(|(key, reason)| (key.clone(), reason.to_owned())).collect()
+    }
+
+    /// All that is known about the connection of a zone; `None` = there is no such zone.
+    pub fn peer_report(&self, zone: &str) -> Option<PeerReport> {
+        let shared = &self.0;
+        let stores = shared.deps.stores.held();
+        let key = |kind| Key::new(kind, "", zone);
+        stores.get(&key(Kind::Zone))?;
+        let stored = stores.get(&key(Kind::ZoneInsight));
+        let insight = shared.registry.insight(zone).or_else(|| stored?.spec_as::<ZoneInsight>().cloned());
+        let insight = insight.unwrap_or_default();
+        let open = || insight.subscriptions.iter().filter(|one| one.disconnect_time.is_none());
+        let ZoneReport { peer, conflict } = shared.registry.report(zone).unwrap_or_default();
+        let sink = Sink::new(Side::Global { zone: zone.into() }, true);
+        let head = shared.hub.catalog().head();
+        let (quarantine, quarantine_total) = peer.quarantine();
+        Some(PeerReport {
+            zone: zone.into(),
+            reporter: "global",
+            online: insight.is_online(),
+            synced: None,
+            connected_since: open().filter_map(|one| one.connect_time).min(),
+            last_error: None,
+            instances: open()
+                .map(|one| Instance {
+                    zone_instance: one.zone_instance_id.clone(),
+                    global_instance: one.global_instance_id.clone(),
+                })
+                .collect(),
+            revision: peer.revisions(shared.deps.stores.config.snapshot().revision(), head),
+            kinds: peer.kinds(sink.holds(&stores)),
+            quarantine,
+            quarantine_total,
+            protection: peer.protection(zone),
+            conflict,
+        })
+    }
+
+    /// An operator gives up what is held back of a zone: it goes when the zone has connected again, which it is told to
+    /// do. Tells how many copies that concerns; `None`: the zone is not connected to this replica.
+    pub fn accept_deletions(&self, zone: &str) -> Option<usize> {
+        self.0.registry.accept_deletions(zone)
     }
 
     /// Zones with an open connection to this instance.
@@ -230,6 +288,12 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// When the copies of a zone are compared next; not those of all zones at once. Monotonic.
+    fn next_audit(&self) -> Duration {
+        let spread = 0.5 + self.deps.random.fraction() / 2.0;
+        self.deps.clock.monotonic() + self.options.audit_interval.mul_f64(spread)
     }
 
     /// A replica that has not caught up would take a zone back in time.
@@ -323,7 +387,8 @@ impl KdsSyncService for GlobalServer {
         let drain = shared.drain.clone();
         let requests = request.into_inner();
         let ready = VecDeque::new();
-        let state = Downward { shared, stream, subscription, source, requests, ready, changes, drain };
+        let heard = shared.deps.clock.monotonic();
+        let state = Downward { shared, stream, subscription, source, requests, ready, changes, heard, drain };
         Ok(Response::new(driven(state)))
     }
 
@@ -336,11 +401,17 @@ impl KdsSyncService for GlobalServer {
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
         let mut sink = shared.registry.take_sink(&visitor.zone);
+        sink.set_estranged(shared.is_estranged(&visitor.zone));
+        if shared.registry.take_decision(&visitor.zone) {
+            let given_up = sink.accept_deletions();
+            tracing::info!(zone = visitor.zone, given_up, "an operator gave up what a zone no longer has");
+        }
         let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
         let ready = sink.start(&node, &shared.deps.stores.held()).into();
         let drain = shared.drain.clone();
         let responses = request.into_inner();
-        let state = Upward { shared, stream, node, sink: Some(sink), ready, responses, drain };
+        let audit_at = shared.next_audit();
+        let state = Upward { shared, stream, node, sink: Some(sink), ready, responses, audit_at, drain };
         Ok(Response::new(driven(state)))
     }
 }

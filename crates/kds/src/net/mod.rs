@@ -20,11 +20,14 @@ pub use admin::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat, 
 pub use connect::{Connector, Dial, DialError, ZoneToken};
 pub use global::{GlobalDeps, GlobalError, GlobalOptions, GlobalServer, ZoneAuthenticator};
 pub use hub::Stores;
-pub use registry::{Conflict, ZoneReport};
-pub use zone::{Link, ZoneClient, ZoneDeps, ZoneOptions};
+pub use registry::ZoneReport;
+pub use zone::{FederationLink, Link, ZoneClient, ZoneDeps, ZoneOptions};
 
 /// Largest message in bytes, both ways (`multizone.{global,zone}.kds.maxMsgSize`).
 pub const MESSAGE_LEN_MAX: usize = 10 * 1024 * 1024;
+
+/// How often copies are compared with what the peer sent.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Time that an admin request may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);

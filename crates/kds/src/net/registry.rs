@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use graticule_model::Timestamp;
 use graticule_model::kinds::zone::{KdsStats, ZoneInsight};
-use graticule_model::{Kind, Timestamp};
 use graticule_proto::discovery::Node;
 use graticule_runtime::Clock;
 use parking_lot::Mutex;
@@ -13,34 +13,18 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
-use crate::core::{Claimant, Holding, Side, Sink, StreamKind, Tenure, Verdict, ZoneStatus};
+use crate::core::{
+    Claimant, Conflict, DeletionProtection, Holding, PeerState, Side, Sink, StreamKind, Tenure, Verdict,
+    ZoneStatus,
+};
 
-/// What is wrong between global and one zone.
+/// What is known about a zone beyond its insight.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ZoneReport {
-    /// What the zone refused: kind, wire name, reason.
-    pub refused_by_zone: Vec<(Kind, String, String)>,
-    /// What global refused of the zone's: kind, wire name, reason.
-    pub refused_by_global: Vec<(Kind, String, String)>,
-    /// What cannot be sent to it: wire name or kind, reason.
-    pub unsendable: Vec<(String, String)>,
+    /// What its streams told.
+    pub peer: PeerState,
     /// Another control plane that was refused because it calls itself like this zone.
     pub conflict: Option<Conflict>,
-}
-
-/// A control plane that wanted the name of another one's zone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// The refused one's address.
-    pub address: String,
-    /// The refused process, where it said so.
-    pub instance: String,
-    /// What it was told.
-    pub reason: String,
-    /// First refusal.
-    pub since: Timestamp,
-    /// Newest refusal.
-    pub last: Timestamp,
 }
 
 pub(super) struct Registry {
@@ -53,6 +37,7 @@ pub(super) struct Registry {
     /// Monotonic: how long names have been watched.
     since: Duration,
     reserved_for: Duration,
+    protection: DeletionProtection,
 }
 
 #[derive(Default)]
@@ -69,6 +54,8 @@ struct Entry {
     /// At rest between streams.
     sink: Option<Sink>,
     report: ZoneReport,
+    /// An operator gave up what is held back.
+    accepted: bool,
 }
 
 struct Stream {
@@ -108,6 +95,7 @@ impl Registry {
         subscriptions_max: usize,
         since: Duration,
         reserved_for: Duration,
+        protection: DeletionProtection,
     ) -> Registry {
         Registry {
             instance_id: instance_id.into(),
@@ -117,6 +105,7 @@ impl Registry {
             released: Notify::new(),
             since,
             reserved_for,
+            protection,
         }
     }
 
@@ -151,6 +140,7 @@ impl Registry {
             tenure: Tenure::new(self.since, self.reserved_for),
             sink: None,
             report: ZoneReport::default(),
+            accepted: false,
         });
         if entry.streams.is_empty() {
             // Another replica may have given the name to somebody else.
@@ -284,10 +274,37 @@ impl Registry {
         }
     }
 
+    /// An operator gives up what is held back of a zone. The zone reconnects, and then it goes. `None`: it never connected
+    /// here.
+    pub(super) fn accept_deletions(&self, zone: &str) -> Option<usize> {
+        let mut zones = self.zones.lock();
+        let entry = zones.by_name.get_mut(zone)?;
+        entry.accepted = true;
+        if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal) {
+            stream.superseded.cancel();
+        }
+        Some(entry.report.peer.held_back.len())
+    }
+
+    /// Whether an operator decided since the last call.
+    pub(super) fn take_decision(&self, zone: &str) -> bool {
+        let mut zones = self.zones.lock();
+        zones.by_name.get_mut(zone).is_some_and(|entry| std::mem::take(&mut entry.accepted))
+    }
+
+    /// The insight, as it is now.
+    pub(super) fn insight(&self, zone: &str) -> Option<ZoneInsight> {
+        self.zones.lock().by_name.get(zone).map(|entry| entry.status.insight().clone())
+    }
+
     /// The zone's sink, with what it remembers; a fresh one when an older stream still holds it.
     pub(super) fn take_sink(&self, zone: &str) -> Sink {
         let kept = self.zones.lock().by_name.get_mut(zone).and_then(|entry| entry.sink.take());
-        kept.unwrap_or_else(|| Sink::new(Side::Global { zone: zone.into() }, true))
+        kept.unwrap_or_else(|| {
+            let mut sink = Sink::new(Side::Global { zone: zone.into() }, true);
+            sink.protect(self.protection);
+            sink
+        })
     }
 
     pub(super) fn keep_sink(&self, zone: &str, sink: Sink) {

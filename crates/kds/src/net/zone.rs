@@ -1,7 +1,8 @@
 //! The zone's side: dials global, keeps both directions in step, comes back after every break.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,7 +18,7 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use pb::global_kds_service_client::GlobalKdsServiceClient;
 use pb::kds_sync_service_client::KdsSyncServiceClient;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -28,10 +29,10 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
 use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
-use super::{ADMIN_TIMEOUT, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
+use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
 use crate::core::{
-    Catalog, Direction, HEADER_FEATURES, INSTANCE_HEADER, Plane, Side, Sink, Source, ZONE_IDENTITY_HEADER,
-    kinds_for_zones,
+    Catalog, DeletionProtection, Direction, HEADER_FEATURES, INSTANCE_HEADER, PeerReport, PeerState, Plane,
+    Side, Sink, Source, ZONE_IDENTITY_HEADER, kinds_for_zones,
 };
 
 /// Global refuses more frequent pings than every 15 s.
@@ -44,6 +45,10 @@ const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next break starts with the shortest wait.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Responses that wait until the zone knows whether this is its global; a peer has one in flight for each kind.
+const PARKED_MAX: usize = 64;
+/// A global that names no federation in this time counts as the known one.
+const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(2);
 /// Config of the store that holds the zone's identity.
 const IDENTITY_CONFIG: &str = "graticule-zone-identity";
 /// Pause after the store could not write.
@@ -74,6 +79,10 @@ pub struct ZoneOptions {
     pub config_json: String,
     /// Version that is told to global.
     pub version: String,
+    /// When global's deletions are held back.
+    pub protection: DeletionProtection,
+    /// How often copies are compared with what global sent.
+    pub audit_interval: Duration,
     /// The store survives, so that an identity in it tells this zone from another one of the same name.
     pub keeps_identity: bool,
 }
@@ -90,6 +99,8 @@ impl ZoneOptions {
             backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(60) },
             config_json: r#"{"mode":"zone","environment":"universal","store":{"type":"memory"}}"#.into(),
             version: env!("CARGO_PKG_VERSION").into(),
+            protection: DeletionProtection::default(),
+            audit_interval: AUDIT_INTERVAL,
             keeps_identity: true,
         }
     }
@@ -106,6 +117,8 @@ pub struct ZoneDeps {
     pub random: Random,
     /// Names this process.
     pub instance_id: String,
+    /// Where the state of the connection is told.
+    pub link: FederationLink,
     /// Answers global's questions about proxies; without it they are not offered.
     pub admin: Option<Arc<dyn ProxyAdmin>>,
 }
@@ -119,18 +132,80 @@ pub struct Link {
     pub synced: bool,
     /// Why the last connection ended or could not be made.
     pub last_error: Option<String>,
-    /// What was refused of global's: kind, wire name, reason.
-    pub refused: Vec<(Kind, String, String)>,
-    /// What global refused of ours: kind, wire name, reason.
-    pub refused_by_global: Vec<(Kind, String, String)>,
+    /// What its streams told.
+    pub peer: PeerState,
+}
+
+/// The zone's connection to global, for those who ask about it. Cheap to clone; outlives the terms of leaders.
+#[derive(Clone, Default)]
+pub struct FederationLink(Arc<LinkShared>);
+
+#[derive(Default)]
+struct LinkShared {
+    link: watch::Sender<Link>,
+    /// What the zone offers; present while this replica leads.
+    hub: parking_lot::Mutex<Option<Arc<Hub>>>,
+    /// An operator gave up what is held back.
+    decided: AtomicBool,
+    decision: Notify,
+}
+
+impl FederationLink {
+    /// All that is known about the connection of this zone.
+    pub fn report(&self, zone: &str, stores: &Stores) -> PeerReport {
+        let link = self.0.link.borrow().clone();
+        let hub = self.0.hub.lock().clone();
+        let elsewhere =
+            || "another replica of this zone leads: it is the one that is connected to global".to_owned();
+        let (quarantine, quarantine_total) = link.peer.quarantine();
+        let held = stores.held();
+        let head = hub.as_ref().map_or(0, |hub| hub.catalog().head());
+        PeerReport {
+            zone: zone.into(),
+            reporter: "zone",
+            online: link.connected_since.is_some(),
+            synced: Some(link.synced),
+            connected_since: link.connected_since,
+            last_error: if hub.is_some() { link.last_error } else { Some(elsewhere()) },
+            instances: Vec::new(),
+            revision: link.peer.revisions(stores.config.snapshot().revision(), head),
+            kinds: link.peer.kinds(Sink::new(Side::Zone, true).holds(&held)),
+            quarantine,
+            quarantine_total,
+            protection: link.peer.protection(zone),
+            conflict: None,
+        }
+    }
+
+    /// An operator gives up what is held back, and agrees to the global that the zone is connected to: the zone connects
+    /// again, and then it goes. Tells how many copies were held back; `None`: another replica is connected.
+    pub fn accept_deletions(&self) -> Option<usize> {
+        self.0.hub.lock().as_ref()?;
+        self.0.decided.store(true, Ordering::Release);
+        self.0.decision.notify_one();
+        Some(self.0.link.borrow().peer.held_back.len())
+    }
+
+    fn take_decision(&self) -> bool {
+        self.0.decided.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// This replica leads, until dropped.
+struct Leading<'a>(&'a FederationLink);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        *self.0.0.hub.lock() = None;
+        self.0.0.link.send_replace(Link::default());
+    }
 }
 
 /// The zone's side of federation.
 pub struct ZoneClient {
     options: ZoneOptions,
     deps: ZoneDeps,
-    hub: Hub,
-    link: watch::Sender<Link>,
+    hub: Arc<Hub>,
 }
 
 /// Why a connection ended.
@@ -153,16 +228,22 @@ impl ZoneClient {
     pub fn new(options: ZoneOptions, deps: ZoneDeps) -> ZoneClient {
         let direction = Direction::ToGlobal { zone: options.zone.clone() };
         let hub = Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone()));
-        ZoneClient { options, deps, hub, link: watch::Sender::new(Link::default()) }
+        ZoneClient { options, deps, hub: Arc::new(hub) }
+    }
+
+    fn state(&self) -> &watch::Sender<Link> {
+        &self.deps.link.0.link
     }
 
     /// Tells the state of the connection.
     pub fn link(&self) -> watch::Receiver<Link> {
-        self.link.subscribe()
+        self.deps.link.0.link.subscribe()
     }
 
     /// Runs until drained. Global's absence is no error: the zone works on.
     pub async fn run(&self, drain: Drain) {
+        *self.deps.link.0.hub.lock() = Some(self.hub.clone());
+        let _leading = Leading(&self.deps.link);
         self.ensure_own_zone().await;
         let identity = self.ensure_identity().await;
         let stores = &self.deps.stores;
@@ -229,6 +310,7 @@ impl ZoneClient {
 
     async fn stay_connected(&self, identity: Option<String>) {
         let mut sink = Sink::new(Side::Zone, true);
+        sink.protect(self.options.protection);
         let mut failures = 0;
         loop {
             let started = self.deps.clock.monotonic();
@@ -239,14 +321,14 @@ impl ZoneClient {
             let Ended { error, name_taken } = error;
             let lived = self.deps.clock.monotonic().saturating_sub(started);
             // One that only waited for an answer was none.
-            let was_connected = self.link.borrow().connected_since.is_some();
+            let was_connected = self.state().borrow().connected_since.is_some();
             failures = if was_connected && lived >= STABLE_AFTER { 1 } else { failures + 1 };
             let mut wait = self.options.backoff.delay(failures, self.deps.random.fraction());
             if name_taken {
                 wait = wait.min(NAME_TAKEN_RETRY_MAX);
             }
             tracing::warn!(error, zone = self.options.zone, retry_in = ?wait, "not connected to global");
-            self.link.send_modify(|link| {
+            self.state().send_modify(|link| {
                 link.connected_since = None;
                 link.synced = false;
                 link.last_error = Some(error);
@@ -339,6 +421,10 @@ impl ZoneClient {
         let options = &self.options;
         let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
         let stores = &self.deps.stores;
+        if self.deps.link.take_decision() {
+            let given_up = sink.accept_deletions();
+            tracing::info!(given_up, "an operator gave up what global no longer has");
+        }
         let first = sink.start(&node, &stores.held());
         let (replies, queue) = mpsc::channel(SEND_QUEUE_LEN);
         let requests = stream::iter(first).chain(ReceiverStream::new(queue));
@@ -347,14 +433,56 @@ impl ZoneClient {
             Err(status) => return status,
         };
         let mut missing: BTreeSet<&str> = kinds_for_zones().map(Kind::name).collect();
-        self.link.send_modify(|link| link.connected_since = Some(self.deps.clock.now()));
+        self.state().send_modify(|link| link.connected_since = Some(self.deps.clock.now()));
+        let clock = &self.deps.clock;
+        let mut parked = VecDeque::new();
+        let mut silence_ends: Option<Duration> = None;
+        let mut audit_at = self.next_audit();
         loop {
-            let response = match responses.message().await {
-                Ok(Some(response)) => response,
-                Ok(None) => return Status::unavailable("ended by global"),
-                Err(status) => return status,
+            let waiting = parked.front().is_some_and(|response| sink.must_wait(response));
+            let next = if waiting { None } else { parked.pop_front() };
+            let response = match next {
+                Some(response) => response,
+                None => tokio::select! {
+                    biased;
+                    () = self.deps.link.0.decision.notified() => {
+                        return Status::cancelled("an operator decided about what is held back: connecting again");
+                    }
+                    response = responses.message() => match response {
+                        Ok(Some(response)) => response,
+                        Ok(None) => return Status::unavailable("ended by global"),
+                        Err(status) => return status,
+                    },
+                    () = clock.sleep(silence_ends.unwrap_or_default().saturating_sub(clock.monotonic())),
+                        if silence_ends.is_some() =>
+                    {
+                        silence_ends = None;
+                        sink.assume_known();
+                        continue;
+                    }
+                    () = clock.sleep(audit_at.saturating_sub(clock.monotonic())) => {
+                        audit_at = self.next_audit();
+                        let damaged = sink.damaged(&stores.held());
+                        if let Some(first) = damaged.first() {
+                            let damaged = damaged.len();
+                            tracing::warn!(damaged, %first, "copies of global's were damaged; they are fetched again");
+                            return Status::cancelled("copies need repair: connecting again");
+                        }
+                        continue;
+                    }
+                },
             };
-            let reply = match intake::apply(stores, &self.deps.clock, sink, &response, &node).await {
+            if sink.must_wait(&response) {
+                if parked.len() == PARKED_MAX {
+                    return Status::resource_exhausted(
+                        "global sends more and more that the zone does not take",
+                    );
+                }
+                silence_ends = silence_ends.or(Some(clock.monotonic() + FEDERATION_ID_TIMEOUT));
+                parked.push_back(response);
+                continue;
+            }
+            let reply = match intake::apply(stores, clock, sink, &response, &node).await {
                 Ok(reply) => reply,
                 Err(status) => return status,
             };
@@ -366,18 +494,36 @@ impl ZoneClient {
                 );
             }
             missing.remove(response.type_url.as_str());
-            let refused: Vec<(Kind, String, String)> =
-                sink.quarantine().map(|(kind, name, why)| (kind, name.into(), why.into())).collect();
-            self.link.send_if_modified(|link| {
-                let changed = link.synced != missing.is_empty() || link.refused != refused;
-                link.synced = missing.is_empty();
-                link.refused = refused;
-                changed
-            });
+            self.tell_downward(sink, missing.is_empty());
             if replies.send(reply).await.is_err() {
                 return Status::unavailable("the connection is closed");
             }
         }
+    }
+
+    /// Puts down what the stream from global comes to.
+    fn tell_downward(&self, sink: &Sink, synced: bool) {
+        let now = self.deps.clock.now();
+        let reason = "global no longer has it; it is kept until somebody decides";
+        self.state().send_if_modified(|link| {
+            let mut changed = link.synced != synced;
+            link.synced = synced;
+            changed |= link.peer.refused_here.update(sink.quarantine(), now);
+            let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
+            let news = link.peer.held_back.update(held_back, now) | (link.peer.global != *sink.global());
+            link.peer.global = sink.global().clone();
+            let protection = link.peer.protection(&self.options.zone);
+            if news && !protection.advice.is_empty() && protection.held_back_by_peer == 0 {
+                tracing::warn!(kept = protection.held_back, "{}", protection.advice);
+            }
+            changed | news
+        });
+    }
+
+    /// When copies are compared next. Monotonic.
+    fn next_audit(&self) -> Duration {
+        let spread = 0.5 + self.deps.random.fraction() / 2.0;
+        self.deps.clock.monotonic() + self.options.audit_interval.mul_f64(spread)
     }
 
     async fn upward(&self, mut client: KdsSyncServiceClient<Authed>) -> Status {
@@ -391,6 +537,7 @@ impl ZoneClient {
         let mut source = Source::new(&self.options.zone, None, limit, &self.hub.catalog());
         loop {
             let ready = source.poll(&self.hub.catalog());
+            self.tell_upward(&source);
             for (_, response) in ready {
                 if responses.send(response).await.is_err() {
                     return Status::unavailable("the connection is closed");
@@ -408,13 +555,7 @@ impl ZoneClient {
                         if let Some(reason) = nacked {
                             tracing::warn!(kind, reason, "global refused resources");
                         }
-                        let refused: Vec<(Kind, String, String)> =
-                            source.rejected().map(|(kind, name, why)| (kind, name.into(), why.into())).collect();
-                        self.link.send_if_modified(|link| {
-                            let changed = link.refused_by_global != refused;
-                            link.refused_by_global = refused;
-                            changed
-                        });
+                        self.tell_upward(&source);
                     }
                     Ok(None) => return Status::unavailable("ended by global"),
                     Err(status) => return status,
@@ -422,6 +563,23 @@ impl ZoneClient {
                 Ok(()) = changes.changed() => {}
             }
         }
+    }
+
+    /// Puts down how far global is.
+    fn tell_upward(&self, source: &Source) {
+        let now = self.deps.clock.now();
+        self.state().send_if_modified(|link| {
+            let peer = &mut link.peer;
+            let before = (peer.acknowledged, peer.settled_at);
+            let changed = peer.refused_by_peer.update(source.rejected(), now);
+            peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+            let sent: Vec<_> = source.counts().collect();
+            let moved = peer.sent != sent;
+            peer.sent = sent;
+            peer.acknowledged = source.acknowledged();
+            peer.settled_at = source.settled_at();
+            changed || moved || before != (peer.acknowledged, peer.settled_at)
+        });
     }
 
     async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {

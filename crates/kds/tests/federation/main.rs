@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod names;
+mod protection;
 mod support;
 
 use std::sync::Arc;
@@ -150,14 +151,6 @@ async fn a_restarted_global_is_found_again_and_sends_differences() {
     let stats = insight_totals(&again.stores, "east");
     assert!(stats.0 >= 1, "responses were counted: {stats:?}");
     zone.stop.drain();
-
-    // The reference's rule, kept in one place (`Sink::removals`): an empty global empties its zones.
-    let empty = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
-    let mut moved = mk_zone("east", &empty, zone.stores.clone(), "token-east");
-    linked(&mut moved, "synced with the empty one", |link| link.synced).await;
-    let names: Vec<String> =
-        moved.stores.config.snapshot().list(Kind::MeshTimeout, None).map(|r| r.meta.name.clone()).collect();
-    assert_eq!(names, ["own", "while-away"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_kds::net::{
-    AdminQuery, AdminTarget, Dial, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin, Stores,
-    ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+    AdminQuery, AdminTarget, Dial, FederationLink, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin,
+    Stores, ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
 };
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
@@ -140,6 +140,7 @@ pub(crate) async fn mk_global(
 pub(crate) struct ZoneCp {
     pub(crate) stores: Stores,
     pub(crate) link: watch::Receiver<Link>,
+    pub(crate) federation: FederationLink,
     pub(crate) stop: DrainSignal,
     pub(crate) tasks: JoinSet<()>,
 }
@@ -169,14 +170,16 @@ pub(crate) fn mk_zone_with(
         clock: Clock::system(),
         random: Random::system(),
         instance_id: instance.into(),
+        link: FederationLink::default(),
         admin: Some(Arc::new(Echo)),
     };
+    let federation = deps.link.clone();
     let client = ZoneClient::new(options, deps);
     let link = client.link();
     let (stop, drain) = Drain::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { client.run(drain).await });
-    ZoneCp { stores, link, stop, tasks }
+    ZoneCp { stores, link, federation, stop, tasks }
 }
 
 pub(crate) async fn linked(zone: &mut ZoneCp, what: &str, wanted: impl FnMut(&Link) -> bool) {
@@ -232,4 +235,15 @@ impl Relay {
     pub(crate) fn fall_silent(&self) {
         self.silent.send_replace(true);
     }
+}
+
+/// Waits until something that nobody tells about holds.
+pub(crate) async fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
+        while !holds() {
+            pause.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "never happened: {what}");
 }

@@ -61,6 +61,7 @@ pub(crate) fn start(suite: &str, dir: &Path, case: &Case) -> Result<Router> {
         inspector: Arc::new(NoInspector),
         admin: Arc::new(NoEnvoyAdmin),
         cluster: graticule_api::NoCluster::shared(),
+        federation: graticule_api::NoFederation::shared(),
     };
     Ok(Api::new(options, deps))
 }

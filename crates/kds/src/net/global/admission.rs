@@ -22,6 +22,9 @@ const CLAIM_LEN_MAX: usize = 256;
 /// Beginning of the names of the Configs that keep the identities of zones.
 const IDENTITY_PREFIX: &str = "graticule-zone-identity.";
 
+/// End of a stored identity that took a name over, while copies of the one before it are there.
+const UNCONFIRMED: &str = " unconfirmed";
+
 /// A zone that proved who it is.
 pub(super) struct Visitor {
     pub(super) zone: String,
@@ -165,23 +168,54 @@ impl Shared {
 
     /// The identity that the name belonged to last.
     fn bound_identity(&self, zone: &str) -> Option<String> {
+        let (identity, _) = self.binding(zone)?;
+        Some(identity)
+    }
+
+    /// The identity, and whether its copies are still those of an earlier one.
+    fn binding(&self, zone: &str) -> Option<(String, bool)> {
         let bound = self.deps.stores.config.snapshot().get(&identity_key(zone))?;
-        bound.spec_as::<Config>().map(|config| config.config.clone())
+        let text = &bound.spec_as::<Config>()?.config;
+        Some(match text.strip_suffix(UNCONFIRMED) {
+            Some(identity) => (identity.to_owned(), true),
+            None => (text.clone(), false),
+        })
+    }
+
+    /// Whether the copies of this zone came from a control plane with another identity.
+    pub(super) fn is_estranged(&self, zone: &str) -> bool {
+        self.binding(zone).is_some_and(|(_, is_unconfirmed)| is_unconfirmed)
+    }
+
+    /// The zone has all that its copies say, or an operator decided.
+    pub(super) async fn confirm(&self, zone: &str) -> Result<(), Status> {
+        match self.binding(zone) {
+            Some((identity, true)) => self.write_binding(zone, identity).await,
+            _ => Ok(()),
+        }
     }
 
     /// Every replica of global, and this one after a restart, knows whose name it is.
     async fn bind(&self, zone: &str, bound: Option<&str>, claimant: &Claimant) -> Result<(), Status> {
-        let key = identity_key(zone);
-        let write = match &claimant.identity {
-            identity if identity.as_deref() == bound => return Ok(()),
-            Some(identity) => {
-                let mut meta = Meta::new("", &key.name);
-                meta.owner = Some(Key::new(Kind::Zone, "", zone));
-                let resource = Box::new(Resource::new(meta, Config { config: identity.clone() }));
-                Write::Put { resource, expect: Expect::Any, touch: false }
+        match (&claimant.identity, bound) {
+            (Some(identity), Some(bound)) if identity == bound => Ok(()),
+            (None, None) => Ok(()),
+            (Some(identity), None) => self.write_binding(zone, identity.clone()).await,
+            (Some(identity), Some(_)) => self.write_binding(zone, format!("{identity}{UNCONFIRMED}")).await,
+            (None, Some(_)) => {
+                self.write_config(Write::Delete { key: identity_key(zone), expect: Expect::Any }).await
             }
-            None => Write::Delete { key, expect: Expect::Any },
-        };
+        }
+    }
+
+    async fn write_binding(&self, zone: &str, text: String) -> Result<(), Status> {
+        let mut meta = Meta::new("", identity_key(zone).name);
+        meta.owner = Some(Key::new(Kind::Zone, "", zone));
+        let resource = Box::new(Resource::new(meta, Config { config: text }));
+        self.write_config(Write::Put { resource, expect: Expect::Any, touch: false }).await
+    }
+
+    async fn write_config(&self, write: Write) -> Result<(), Status> {
         let txn = Txn { at: Some(self.deps.clock.now()), writes: vec![write] };
         match self.deps.stores.config.commit(txn).await {
             Ok(_) | Err(CommitError::NotFound(_)) => Ok(()),

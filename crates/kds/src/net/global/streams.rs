@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
 use graticule_model::Kind;
@@ -56,6 +57,8 @@ pub(super) struct Downward {
     pub(super) requests: Streaming<DeltaDiscoveryRequest>,
     pub(super) ready: VecDeque<DeltaDiscoveryResponse>,
     pub(super) changes: watch::Receiver<()>,
+    /// When the zone last said something, or something was sent to it; monotonic.
+    pub(super) heard: Duration,
     pub(super) drain: CancellationToken,
 }
 
@@ -65,11 +68,17 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
             if self.ready.is_empty() {
                 let ready = self.source.poll(&self.shared.hub.catalog());
                 self.ready.extend(ready.into_iter().map(|(_, response)| response));
+                self.tell();
             }
             if let Some(response) = self.ready.pop_front() {
+                self.heard = self.shared.deps.clock.monotonic();
                 self.count(&response.type_url, |stats| stats.responses_sent += 1);
                 return Ok(response);
             }
+            let clock = &self.shared.deps.clock;
+            let is_waiting = self.source.is_waiting();
+            let patience = self.heard + self.shared.options.stuck_after;
+            let stuck = clock.sleep(patience.saturating_sub(clock.monotonic()));
             tokio::select! {
                 biased;
                 () = self.stream.superseded.cancelled() => return Err(superseded()),
@@ -79,13 +88,39 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
                     None => return Err(Status::cancelled("ended by the zone")),
                 },
                 Ok(()) = self.changes.changed() => {}
+                () = stuck, if is_waiting => return Err(self.stuck()),
             }
         }
     }
 }
 
 impl Downward {
+    /// The zone's lag does not shrink: a new connection brings it into step.
+    fn stuck(&self) -> Status {
+        let after = self.shared.options.stuck_after;
+        tracing::warn!(
+            zone = self.stream.zone,
+            ?after,
+            "a zone acknowledges nothing; its stream is started anew"
+        );
+        Status::unavailable(format!("nothing was acknowledged for {after:?}: connect again"))
+    }
+
+    /// Puts down how far the zone is.
+    fn tell(&self) {
+        let (source, now) = (&self.source, self.shared.deps.clock.now());
+        self.shared.registry.set_report(&self.stream.zone, |report| {
+            let peer = &mut report.peer;
+            peer.refused_by_peer.update(source.rejected(), now);
+            peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+            peer.sent = source.counts().collect();
+            peer.acknowledged = source.acknowledged();
+            peer.settled_at = source.settled_at();
+        });
+    }
+
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
+        self.heard = self.shared.deps.clock.monotonic();
         let type_url = request.type_url.clone();
         let is_first = self.source.node().is_none();
         let received = self
@@ -104,13 +139,7 @@ impl Downward {
                 self.count(&type_url, |stats| stats.responses_rejected += 1);
             }
         }
-        let refused =
-            self.source.rejected().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
-        let unsendable = self.source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
-        self.shared.registry.set_report(zone, |report| {
-            report.refused_by_zone = refused;
-            report.unsendable = unsendable;
-        });
+        self.tell();
         Ok(())
     }
 
@@ -136,6 +165,8 @@ pub(super) struct Upward {
     pub(super) sink: Option<Sink>,
     pub(super) ready: VecDeque<DeltaDiscoveryRequest>,
     pub(super) responses: Streaming<DeltaDiscoveryResponse>,
+    /// When copies are compared next; monotonic.
+    pub(super) audit_at: Duration,
     pub(super) drain: CancellationToken,
 }
 
@@ -144,11 +175,16 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         if let Some(request) = self.ready.pop_front() {
             return Ok(request);
         }
-        let response = tokio::select! {
-            biased;
-            () = self.stream.superseded.cancelled() => return Err(superseded()),
-            () = self.drain.cancelled() => return Err(unavailable()),
-            response = self.responses.message() => response?,
+        let clock = self.shared.deps.clock.clone();
+        let response = loop {
+            let audit = clock.sleep(self.audit_at.saturating_sub(clock.monotonic()));
+            tokio::select! {
+                biased;
+                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                () = self.drain.cancelled() => return Err(unavailable()),
+                response = self.responses.message() => break response?,
+                () = audit => self.audit()?,
+            }
         };
         // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
         let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
@@ -170,10 +206,37 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 "refused resources of a zone"
             );
         }
-        let refused =
-            sink.quarantine().map(|(kind, name, why)| (kind, name.to_owned(), why.to_owned())).collect();
-        shared.registry.set_report(zone, |report| report.refused_by_global = refused);
+        let now = shared.deps.clock.now();
+        shared.registry.set_report(zone, |report| {
+            report.peer.refused_here.update(sink.quarantine(), now);
+            let reason = "the zone no longer has it; it is kept until somebody decides";
+            let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
+            if report.peer.held_back.update(held_back, now) && !report.peer.held_back.is_empty() {
+                tracing::warn!(
+                    zone,
+                    kept = report.peer.held_back.len(),
+                    "a zone wants to delete much at once; the copies are kept: grat zone status {zone}"
+                );
+            }
+        });
+        if sink.is_synced() && sink.held_back().next().is_none() {
+            shared.confirm(zone).await?;
+        }
         Ok(reply)
+    }
+}
+
+impl Upward {
+    /// Looks for copies that something else changed; the zone sends them again over a new stream.
+    fn audit(&mut self) -> Result<(), Status> {
+        let shared = &self.shared;
+        self.audit_at = shared.next_audit();
+        let Some(sink) = &self.sink else { return Ok(()) };
+        let damaged = sink.damaged(&shared.deps.stores.held());
+        let Some(first) = damaged.first() else { return Ok(()) };
+        let zone = &self.stream.zone;
+        tracing::warn!(zone, damaged = damaged.len(), %first, "copies of a zone were damaged; they are fetched again");
+        Err(Status::unavailable("copies need repair: connect again"))
     }
 }
 

@@ -1,0 +1,266 @@
+//! `grat zone`: the connections between global and zones.
+
+use anyhow::{Result, ensure};
+use clap::{Args, Subcommand};
+use graticule_model::Kind;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::age;
+use crate::client::{Client, list_path, segment};
+use crate::output::{self, Output};
+use crate::session::{Session, counted};
+use crate::table::Table;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows how zones do: connection, lag, what does not cross and why, what is held back.
+    Status(Status),
+    /// Gives up copies that are kept although the other side no longer has them; ask the side that keeps them.
+    AcceptDeletions {
+        /// The zone.
+        zone: String,
+        /// Yes, delete them.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// The zone; without it, all that the control plane knows: at global every zone, in a zone itself.
+    zone: Option<String>,
+    /// How to show it: table, yaml or json.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// Asks and shows, or decides.
+pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
+    let client = session.checked_client().await?;
+    match command {
+        Command::Status(Status { zone: Some(zone), output }) => {
+            let status = one(&client, &zone).await?;
+            session.screen.print(&match output {
+                Output::Yaml | Output::Json => output::document(&status, output)?,
+                Output::Name => format!("{zone}\n"),
+                Output::Table | Output::Wide => details(&status, session.now),
+            })
+        }
+        Command::Status(Status { zone: None, output }) => {
+            let mut all = Vec::new();
+            for zone in client.list(&list_path(Kind::Zone, None), &[]).await? {
+                let name = zone["name"].as_str().unwrap_or_default();
+                // One may be deleted since it was listed.
+                all.extend(client.find(&path_of(name)).await?);
+            }
+            session.screen.print(&match output {
+                Output::Yaml | Output::Json => output::document(&Value::Array(all), output)?,
+                Output::Name => all.iter().map(|status| format!("{}\n", text(&status["zone"]))).collect(),
+                Output::Table | Output::Wide => overview(&all, session.now).render(),
+            })
+        }
+        Command::AcceptDeletions { zone, yes } => {
+            let status = one(&client, &zone).await?;
+            let protection = &status["protection"];
+            ensure!(
+                protection["state"] == "otherGlobal" || protection["heldBack"].as_u64().unwrap_or(0) > 0,
+                "nothing is held back here for zone {zone}"
+            );
+            if !yes {
+                session.screen.print(&held_back(&status).render())?;
+                session.screen.warn(&text(&protection["advice"]));
+                ensure!(false, "nothing was done; say --yes to do it");
+            }
+            let path = format!("/zones/{}/_accept-deletions", segment(&zone));
+            let answer: Value = serde_json::from_str(&client.post(&path, &json!({})).await?)?;
+            let given_up = usize::try_from(answer["givenUp"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+            session.screen.line(&format!("given up: {}", counted(given_up, "copy")))
+        }
+    }
+}
+
+async fn one(client: &Client, zone: &str) -> Result<Value> {
+    client.get(&path_of(zone)).await
+}
+
+fn path_of(zone: &str) -> String {
+    format!("/zones/{}/_status", segment(zone))
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().unwrap_or(0).to_string()
+}
+
+fn connection(status: &Value) -> String {
+    match (status["online"] == true, status["synced"] == false) {
+        (true, true) => "syncing",
+        (true, false) => "online",
+        (false, _) => "offline",
+    }
+    .into()
+}
+
+fn overview(all: &[Value], now: Timestamp) -> Table {
+    let mut table = Table::new(&[
+        "ZONE",
+        "CONNECTION",
+        "SINCE",
+        "REVISION",
+        "LAG",
+        "QUARANTINED",
+        "HELD BACK",
+        "CONFLICT",
+    ]);
+    for status in all {
+        let revision = &status["revision"];
+        let kept = |key: &str| status["protection"][key].as_u64().unwrap_or(0);
+        let protection = match text(&status["protection"]["state"]).as_str() {
+            "otherGlobal" => "other global".into(),
+            _ => (kept("heldBack") + kept("heldBackByPeer")).to_string(),
+        };
+        table.row(vec![
+            text(&status["zone"]),
+            connection(status),
+            age::age(age::time(&status["connectedSince"]), now),
+            number(&revision["current"]),
+            number(&revision["lag"]),
+            number(&status["quarantineTotal"]),
+            protection,
+            if status["conflict"].is_object() { "yes" } else { "-" }.into(),
+        ]);
+    }
+    table
+}
+
+fn held_back(status: &Value) -> Table {
+    resources(&status["protection"]["resources"])
+}
+
+fn resources(list: &Value) -> Table {
+    let mut table = Table::new(&["DIRECTION", "KIND", "MESH", "NAME", "SINCE", "REASON"]);
+    for one in list.as_array().into_iter().flatten() {
+        let or_dash =
+            |value: &Value| Some(text(value)).filter(|text| !text.is_empty()).unwrap_or_else(|| "-".into());
+        table.row(vec![
+            text(&one["direction"]),
+            or_dash(&one["kind"]),
+            or_dash(&one["mesh"]),
+            text(&one["name"]),
+            or_dash(&one["since"]),
+            text(&one["reason"]).replace('\n', " "),
+        ]);
+    }
+    table
+}
+
+fn details(status: &Value, now: Timestamp) -> String {
+    let mut out = overview(std::slice::from_ref(status), now).render();
+    let mut part = |title: &str, body: String| {
+        out.push('\n');
+        out.push_str(title);
+        out.push('\n');
+        out.push_str(&body);
+    };
+    if let Some(error) = status["lastError"].as_str() {
+        part("Last error:", format!("  {error}\n"));
+    }
+    let instances = status["instances"].as_array().into_iter().flatten();
+    let instances: String = instances
+        .map(|one| format!("  {} at {}\n", text(&one["zoneInstance"]), text(&one["globalInstance"])))
+        .collect();
+    if !instances.is_empty() {
+        part("Instances:", instances);
+    }
+    if let Some(conflict) = status["conflict"].as_object() {
+        let at = |key: &str| conflict.get(key).map(text).unwrap_or_default();
+        let line = format!("  {} {} until {}: {}\n", at("address"), at("instance"), at("last"), at("reason"));
+        part("Refused, because it has the same name:", line);
+    }
+    let mut kinds = Table::new(&["DIRECTION", "KIND", "IN SYNC", "PENDING", "QUARANTINED", "HELD BACK"]);
+    for kind in status["kinds"].as_array().into_iter().flatten() {
+        let counts =
+            ["inSync", "pending", "quarantined", "heldBack"].map(|key| kind[key].as_u64().unwrap_or(0));
+        if counts.iter().all(|count| *count == 0) {
+            continue;
+        }
+        let mut row = vec![text(&kind["direction"]), text(&kind["kind"])];
+        row.extend(counts.map(|count| count.to_string()));
+        kinds.row(row);
+    }
+    part("Kinds:", kinds.render());
+    if status["quarantineTotal"].as_u64().unwrap_or(0) > 0 {
+        part("Quarantined:", resources(&status["quarantine"]).render());
+    }
+    let advice = text(&status["protection"]["advice"]);
+    if !advice.is_empty() {
+        part("Held back:", format!("  {advice}\n{}", held_back(status).render()));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn a_zone_is_shown() {
+        let now = "2026-01-01T00:10:00Z".parse().expect("a time");
+        let healthy = json!({"zone": "west", "reporter": "global", "online": true, "connectedSince": "2026-01-01T00:00:00Z",
+            "revision": {"current": 9, "acknowledged": 9, "lag": 0}, "kinds": [], "quarantine": [], "quarantineTotal": 0,
+            "protection": {"state": "clear", "advice": "", "heldBack": 0, "heldBackByPeer": 0, "resources": []}});
+        let ill = json!({"zone": "east", "reporter": "global", "online": false,
+            "instances": [{"zoneInstance": "east-1", "globalInstance": "global-1"}],
+            "revision": {"current": 9, "acknowledged": 7, "lag": 2},
+            "kinds": [
+                {"kind": "Mesh", "direction": "sent", "inSync": 0, "pending": 0, "quarantined": 0, "heldBack": 0},
+                {"kind": "MeshTimeout", "direction": "sent", "inSync": 3, "pending": 1, "quarantined": 1, "heldBack": 0},
+            ],
+            "quarantine": [{"kind": "MeshTimeout", "mesh": "default", "name": "t", "direction": "sent",
+                "reason": "spec.to: bad\nspec.from: worse", "since": "2026-01-01T00:00:00Z"}],
+            "quarantineTotal": 1,
+            "protection": {"state": "holding", "advice": "decide", "heldBack": 1, "heldBackByPeer": 0, "resources": [
+                {"kind": "MeshService", "mesh": "default", "name": "s", "direction": "received", "reason": "gone",
+                    "since": "2026-01-01T00:00:00Z"}]},
+            "conflict": {"address": "192.0.2.1", "instance": "east-b", "reason": "east-1 has the name",
+                "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
+        expect![[r#"
+            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
+            east   offline      never   9          2     1             1           yes
+            west   online       10m     9          0     0             0           -
+        "#]].assert_eq(&overview(&[ill.clone(), healthy], now).render());
+        expect![[r#"
+            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
+            east   offline      never   9          2     1             1           yes
+
+            Instances:
+              east-1 at global-1
+
+            Refused, because it has the same name:
+              192.0.2.1 east-b until 2026-01-01T00:01:00Z: east-1 has the name
+
+            Kinds:
+            DIRECTION   KIND          IN SYNC   PENDING   QUARANTINED   HELD BACK
+            sent        MeshTimeout   3         1         1             0
+
+            Quarantined:
+            DIRECTION   KIND          MESH      NAME   SINCE                  REASON
+            sent        MeshTimeout   default   t      2026-01-01T00:00:00Z   spec.to: bad spec.from: worse
+
+            Held back:
+              decide
+            DIRECTION   KIND          MESH      NAME   SINCE                  REASON
+            received    MeshService   default   s      2026-01-01T00:00:00Z   gone
+        "#]].assert_eq(&details(&ill, now));
+        assert_eq!(
+            overview(&[Value::Null], now).render().lines().count(),
+            2,
+            "an odd answer is no reason to fail"
+        );
+    }
+}

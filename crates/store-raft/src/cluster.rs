@@ -345,8 +345,12 @@ async fn add(raft: &RaftHandle, id: MemberId, member: &Member) -> Result<(), Ref
     }
     let adds = ChangeMembers::AddVoterIds(BTreeSet::from([id]));
     if known.is_some_and(|known| known.votes) {
-        // It votes for good once no change is left half-way.
-        return if is_between(raft) { agree(raft, adds).await } else { Ok(()) };
+        // It votes for good once no change is left half-way or not agreed on.
+        return match (is_between(raft), is_settled(raft)) {
+            (true, _) => agree(raft, adds).await,
+            (false, true) => Ok(()),
+            (false, false) => Err(Refused::NotLeader),
+        };
     }
     caught_up(raft, id).await?;
     agree(raft, adds).await
@@ -380,7 +384,9 @@ async fn caught_up(raft: &RaftHandle, id: MemberId) -> Result<(), Refused> {
 async fn remove(raft: &RaftHandle, id: MemberId) -> Result<(), Refused> {
     let members = members(raft);
     let Some(member) = members.iter().find(|member| member.id == id) else {
-        return Err(ClusterError::NoMember(id).into());
+        // What is not agreed on may still be undone, and then the member votes again.
+        let error = Refused::from(ClusterError::NoMember(id));
+        return Err(if is_settled(raft) { error } else { Refused::NotLeader });
     };
     let one = BTreeSet::from([id]);
     if !member.votes {
@@ -395,6 +401,13 @@ async fn remove(raft: &RaftHandle, id: MemberId) -> Result<(), Refused> {
 /// Whether the last change of the voters is left half-way.
 fn is_between(raft: &RaftHandle) -> bool {
     raft.metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1
+}
+
+/// Whether the members that this leader goes by are agreed on.
+fn is_settled(raft: &RaftHandle) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.log_id() == metrics.committed_membership_config.log_id()
 }
 
 /// Proposes a change and waits until it is committed.

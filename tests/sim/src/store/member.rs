@@ -380,6 +380,7 @@ impl User {
             let members = self.store.members();
             let votes = |id: &u64| members.iter().any(|member| member.id == *id && member.votes);
             if let Some((id, place)) = wanted.iter().find(|(id, _)| !votes(id)) {
+                self.site.board.lock().removed.remove(id);
                 // It may fail; then the next round tries again.
                 let _ = self.store.add_member(*id, member(*place)).await;
             } else if let Some(other) = members.iter().find(|member| !wanted.contains_key(&member.id))

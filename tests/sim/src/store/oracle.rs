@@ -257,6 +257,11 @@ impl Oracle {
         self.shown.values().map(|shown| votes(&shown.led)).max().unwrap_or_default()
     }
 
+    /// Whether anybody who leads counts this member in.
+    pub(super) fn is_member(&self, id: u64) -> bool {
+        self.shown.values().flat_map(|shown| &shown.led).any(|member| member.id == id)
+    }
+
     /// Whether all members show the last revision, and all are well.
     pub(super) fn is_settled(&self, members: usize) -> bool {
         let head = self.batches.keys().next_back().map_or(0, |head| head.0);

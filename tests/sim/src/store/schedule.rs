@@ -155,7 +155,9 @@ impl Schedule {
         let is_removed = {
             let board = site.board.lock();
             !board.wanted.contains(&member)
-                && site.id_in(&board).is_some_and(|id| board.removed.contains(&id))
+                && site
+                    .id_in(&board)
+                    .is_some_and(|id| board.removed.contains(&id) && !oracle.lock().is_member(id))
         };
         if !is_removed {
             return;

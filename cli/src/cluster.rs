@@ -81,7 +81,11 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
         }
         Command::Recover { .. } => {
             session.screen.warn(WARNING);
+            let before = client.get("/_cluster").await?;
             client.post("/_cluster/recover", &json!({"confirm": "the other members are lost"})).await?;
+            for wiped in others(&before) {
+                session.screen.warn(&wiped);
+            }
             session.screen.line("this member is a cluster of its own now")
         }
     }
@@ -97,6 +101,19 @@ fn members(status: &Value) -> impl Iterator<Item = &Value> {
 
 fn names(status: &Value) -> String {
     members(status).map(|member| format!("{}\n", text(&member["id"]))).collect()
+}
+
+/// What must happen to each of the other members.
+fn others(status: &Value) -> Vec<String> {
+    let others = members(status).filter(|member| member["id"] != status["member"]);
+    let warn = |member: &Value| {
+        format!(
+            "wipe the data directory of {} at {} before it starts again: it still has data of the old cluster",
+            text(&member["name"]),
+            text(&member["address"])
+        )
+    };
+    others.map(warn).collect()
 }
 
 fn table(status: &Value) -> Table {

@@ -72,7 +72,7 @@ impl Shared {
     pub(crate) fn explain(failure: &Failure) -> String {
         match failure {
             Failure::NoSpace(_) => NO_SPACE.to_owned(),
-            failure => failure.reason().to_owned(),
+            failure => format!("etcd: {}", failure.reason()),
         }
     }
 }

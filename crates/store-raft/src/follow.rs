@@ -17,6 +17,7 @@ use crate::{cluster, read};
 pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
     let mut metrics = running.raft.metrics();
     let mut snapshot_len = 0;
+    let mut purged = running.log.purged();
     loop {
         let now = metrics.borrow_and_update().clone();
         if let Err(error) = &now.running_state {
@@ -32,6 +33,18 @@ pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
             // Until the snapshot is there, this changes nothing.
             snapshot_len = grown;
             if let Err(error) = running.raft.trigger().snapshot().await {
+                return error.to_string();
+            }
+        }
+        let too_long = running.log.excess(covered, shared.options.bytes_kept);
+        let too_many = covered.and_then(|covered| covered.checked_sub(shared.options.entries_kept));
+        let excess = too_long.max(too_many);
+        if excess > purged {
+            // A member that lags behind it is sent the snapshot.
+            purged = excess;
+            if let Some(upto) = excess
+                && let Err(error) = running.raft.trigger().purge_log(upto).await
+            {
                 return error.to_string();
             }
         }

@@ -26,6 +26,8 @@ pub struct Options {
     pub snapshot_after: usize,
     /// Entries that stay in the log although a snapshot has them, for members that lag. Default 1,000.
     pub entries_kept: u64,
+    /// Bytes of such entries, at most: fewer of them stay when they are long. Default 64 MiB.
+    pub bytes_kept: usize,
     /// Time between two heartbeats of a leader. Default 200 ms.
     pub heartbeat: Duration,
     /// Scale of elections: a member stands for election after three to four times as long without a leader, and a
@@ -65,6 +67,7 @@ impl Default for Options {
             log: LogOptions::default(),
             snapshot_after: 16 << 20,
             entries_kept: 1000,
+            bytes_kept: 64 << 20,
             heartbeat: Duration::from_millis(200),
             election_timeout: Duration::from_millis(500),
             write_timeout: Duration::from_secs(10),
@@ -89,7 +92,8 @@ impl Options {
             election_timeout_max: millis(self.election_timeout) * 2,
             install_snapshot_timeout: 10_000,
             snapshot_policy: openraft::SnapshotPolicy::Never,
-            max_in_snapshot_log_to_keep: self.entries_kept,
+            // The log is shortened by `follow`, which also counts bytes; openraft expects that only one of both does it.
+            max_in_snapshot_log_to_keep: u64::MAX,
             replication_lag_threshold: u64::MAX,
             enable_pre_vote: Some(true),
             // A restarted leader is elected again: its last commit may not be on the disk.

@@ -304,34 +304,38 @@ async fn one_process_per_directory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_shorten_the_log_while_writers_go_on() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let options = || Options {
-        snapshot_after: 100_000,
-        entries_kept: 10,
-        log: LogOptions { segment_len: 64 << 10, inline: false },
-        ..Options::default()
-    };
-    let disk = FileSystem::open(dir.path()).expect("free");
-    let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
-    let segments = || {
-        let names = std::fs::read_dir(dir.path()).expect("listed").flatten();
-        names.filter(|entry| entry.file_name().to_string_lossy().ends_with(".seg")).count()
-    };
-    let filler = "x".repeat(3000);
-    for n in 0..400_u64 {
-        let mut mesh = mk_mesh(&format!("m{}", n % 20), n);
-        mesh.meta.labels.insert("filler".into(), filler.clone());
-        store.commit(Txn::put(mesh)).await.expect("written");
+    // What stays for members that lag is limited in entries and in bytes.
+    for (entries_kept, bytes_kept) in [(10, usize::MAX), (1000, 200_000)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = || Options {
+            snapshot_after: 100_000,
+            entries_kept,
+            bytes_kept,
+            log: LogOptions { segment_len: 64 << 10, inline: false },
+            ..Options::default()
+        };
+        let disk = FileSystem::open(dir.path()).expect("free");
+        let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
+        let segments = || {
+            let names = std::fs::read_dir(dir.path()).expect("listed").flatten();
+            names.filter(|entry| entry.file_name().to_string_lossy().ends_with(".seg")).count()
+        };
+        let filler = "x".repeat(3000);
+        for n in 0..400_u64 {
+            let mut mesh = mk_mesh(&format!("m{}", n % 20), n);
+            mesh.meta.labels.insert("filler".into(), filler.clone());
+            store.commit(Txn::put(mesh)).await.expect("written");
+        }
+        eventually("old segments go", async || segments() < 10).await;
+        let before = store.snapshot();
+        store.close().await;
+        drop(store);
+        let disk = FileSystem::open(dir.path()).expect("free");
+        let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
+        assert_eq!(store.snapshot().revision(), Revision(400));
+        assert!(store.snapshot().iter().eq(before.iter()));
+        store.close().await;
     }
-    eventually("old segments go", async || segments() < 10).await;
-    let before = store.snapshot();
-    store.close().await;
-    drop(store);
-    let disk = FileSystem::open(dir.path()).expect("free");
-    let store = RaftStore::open(options(), deps(disk)).await.expect("opens");
-    assert_eq!(store.snapshot().revision(), Revision(400));
-    assert!(store.snapshot().iter().eq(before.iter()));
-    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

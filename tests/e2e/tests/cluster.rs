@@ -3,7 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "the progress of a long test")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -45,6 +45,7 @@ async fn three_replicas_of_global() -> Result<()> {
     let dir = dir(&binaries, "global");
     let mut replicas = Replicas::start(&binaries, &dir, Site::Global, 3).await?;
     everybody_reads_what_anybody_wrote(&replicas).await?;
+    a_restore_reaches_everybody(&replicas, &dir).await?;
     the_leader_is_killed(&mut replicas).await.with_context(|| format!("logs are in {}", dir.display()))?;
     members_come_and_go(&mut replicas).await.with_context(|| format!("logs are in {}", dir.display()))?;
     drop(replicas);
@@ -70,6 +71,31 @@ async fn everybody_reads_what_anybody_wrote(replicas: &Replicas) -> Result<()> {
     }
     ensure!(clusters[0] == clusters[1] && clusters[1] == clusters[2], "several clusters: {clusters:?}");
     println!("three replicas form one cluster; each reads what each wrote");
+    Ok(())
+}
+
+/// A restore that a follower is asked for puts all replicas back.
+async fn a_restore_reaches_everybody(replicas: &Replicas, dir: &Path) -> Result<()> {
+    let (leader, _) = replicas.leader(0, None).await?;
+    let follower = (leader + 1) % replicas.replicas.len();
+    let file = dir.join("before.backup").display().to_string();
+    let said = replicas.grat(follower, &["backup", "-o", &file]).await?;
+    ensure!(said.code == 0, "{said:?}");
+    for (name, text) in [("written-at-0", "changed"), ("unwanted", "text")] {
+        let answer = replicas.put_secret(leader, name, text).await?;
+        ensure!(matches!(answer.status, 200 | 201), "{}: {}", answer.status, answer.body);
+    }
+    let said = replicas.grat(follower, &["restore", &file]).await?;
+    ensure!(said.code == 1 && said.stderr.contains("--force"), "it would lose something: {said:?}");
+    let said = replicas.grat(follower, &["restore", &file, "--force"]).await?;
+    ensure!(said.code == 0, "{said:?}");
+    for index in 0..replicas.replicas.len() {
+        let found = (read(replicas, index, "written-at-0").await?, read(replicas, index, "unwanted").await?);
+        ensure!(found == (Some("text".into()), None), "replica {index} shows {found:?}");
+    }
+    let answer = replicas.put_secret(leader, "after-restore", "text").await?;
+    ensure!(answer.status == 201, "{}: {}", answer.status, answer.body);
+    println!("a backup was restored: all replicas show it, and go on");
     Ok(())
 }
 
@@ -130,9 +156,74 @@ async fn members_come_and_go(replicas: &mut Replicas) -> Result<()> {
     ensure!(answer.status == 503, "{}: {}", answer.status, answer.body);
     let said = replicas.grat(kept, &["cluster", "recover", "--yes"]).await?;
     ensure!(said.code == 0, "{said:?}");
+    for other in others {
+        let wiped = format!("wipe the data directory of replica-{other} at");
+        ensure!(said.stderr.contains(&wiped), "{wiped}: {said:?}");
+    }
     let answer = replicas.put_secret(kept, "alone", "x").await?;
     ensure!(answer.status == 201, "{}: {}", answer.status, answer.body);
     println!("members were added, removed, handed over to; one recovered alone");
+    Ok(())
+}
+
+/// Of five, two may be lost; with three lost, reads go on and writes fail, until one is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_replicas_of_global() -> Result<()> {
+    let Some(binaries) = binaries() else { return Ok(()) };
+    let dir = dir(&binaries, "five");
+    let mut replicas = Replicas::start(&binaries, &dir, Site::Global, 5).await?;
+    two_of_five_are_lost(&mut replicas).await.with_context(|| format!("logs are in {}", dir.display()))?;
+    drop(replicas);
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+async fn two_of_five_are_lost(replicas: &mut Replicas) -> Result<()> {
+    let (leader, status) = replicas.leader(0, None).await?;
+    ensure!(status["members"].as_array().map(Vec::len) == Some(5), "{status}");
+    let [next, third, fourth, fifth] = [1, 2, 3, 4].map(|offset| (leader + offset) % 5);
+    let mut load = load::Load::start(replicas, 4, &[fourth, fifth]);
+    load.wait_for_writes(20).await?;
+    replicas.kill(leader)?;
+    replicas.kill(next)?;
+    let gap = load.wait_for_gap().await?;
+    println!("leader and another one of five killed -> next acknowledged write: {gap:?}");
+    load.wait_for_writes(20).await?;
+    let written = load.stop().await;
+    let names: Vec<&String> = written.keys().collect();
+    replicas.kill(third)?;
+    let url = replicas.url(fourth, &format!("/global-secrets/{}", names[0]));
+    ensure!(secret_text(&replicas.rest.get(&url).await?)?.is_some(), "reads go on");
+    let answer = replicas.put_secret(fourth, "without-majority", "x").await?;
+    ensure!(answer.status == 503, "{}: {}", answer.status, answer.body);
+    println!("two of five are left: {}", answer.json()?["detail"]);
+    replicas.start_again(third)?;
+    let took = replicas.wait_ready(third).await?;
+    let (_, took_to_write) = wait::until("writes go on", START_LIMIT, || async {
+        let answer = replicas.put_secret(fifth, "again", "x").await.map_err(|error| error.to_string())?;
+        if matches!(answer.status, 200 | 201) { Ok(()) } else { Err(answer.body) }
+    })
+    .await?;
+    println!("the third one is back after {took:?}, writes after {took_to_write:?} more");
+    for index in [leader, next] {
+        replicas.start_again(index)?;
+        replicas.wait_ready(index).await?;
+    }
+    for index in 0..5 {
+        for (name, text) in &written {
+            let found = read(replicas, index, name).await?;
+            ensure!(found.as_ref() >= Some(text), "replica {index} lost {name} = {text}, it has {found:?}");
+        }
+        let index_url = replicas.url(index, "/");
+        wait::until("the replica is well", START_LIMIT, || async {
+            let answer = replicas.rest.get(&index_url).await.map_err(|error| error.to_string())?;
+            match answer.json() {
+                Ok(index) if index["store"].is_null() => Ok(()),
+                _ => Err(answer.body),
+            }
+        })
+        .await?;
+    }
     Ok(())
 }
 

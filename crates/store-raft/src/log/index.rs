@@ -94,6 +94,21 @@ impl Index {
         self.slots.iter().rev().take_while(is_behind).map(|slot| slot.len).sum()
     }
 
+    /// The last entry that must go so that the ones up to `covered` take no more than `len_max` bytes.
+    pub(crate) fn excess(&self, covered: u64, len_max: usize) -> Option<u64> {
+        if self.len <= len_max {
+            return None;
+        }
+        let mut len = 0;
+        let kept = self.slots.iter().rev().skip_while(|slot| slot.id.index > covered);
+        kept.map(|slot| {
+            len += slot.len;
+            (len, slot.id.index)
+        })
+        .find(|(len, _)| *len > len_max)
+        .map(|(_, index)| index)
+    }
+
     fn shrink_cache(&mut self) {
         while self.cached_len > CACHE_LEN_MAX {
             let Some(slot) = self.slots.get_mut(self.uncached) else { return };

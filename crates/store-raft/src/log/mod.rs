@@ -153,6 +153,11 @@ impl Log {
         self.shared.index.lock().len_after(index)
     }
 
+    /// The last entry that must go so that the ones up to `covered` take no more than `len` bytes; none = they fit.
+    pub(crate) fn excess(&self, covered: Option<u64>, len: usize) -> Option<u64> {
+        self.shared.index.lock().excess(covered?, len)
+    }
+
     /// Index of the last entry that only a snapshot has.
     pub(crate) fn purged(&self) -> Option<u64> {
         self.shared.index.lock().purged.map(|purged| purged.index)

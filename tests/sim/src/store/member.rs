@@ -120,6 +120,7 @@ impl Site {
             log: LogOptions { segment_len: 16 << 10, inline: true },
             snapshot_after: 8 << 10,
             entries_kept: 10,
+            bytes_kept: 3 << 10,
             write_timeout: Duration::from_secs(4),
             ..Options::default()
         }

@@ -16,6 +16,11 @@ const STATE: &str = "a MeshService without a state shows the one that it counts 
 const STATUS: &str = "a status that global sends is not taken (deviations: Federation)";
 const AT_ONCE: &str = "what is derived is there at once (deviations: REST)";
 
+const REFUSED_ONLY: &str =
+    "a response that cannot be read is refused, the connection stays (deviations: Federation)";
+const NO_NODE: &str = "a request without a node ends its stream (deviations: Federation)";
+const UP_ENDED: &str = "the end of ZoneToGlobalSync is never taken for a rest (deviations: Federation)";
+
 pub(super) static ACCEPTED: &[Accepted] = &[
     differs("global/*GET /zones", "/body/items/*/labels", Ours::Additional, ZONE_LABELS),
     differs("global/06b-*#49 *", "/error", Ours::Like("*not taken from this peer"), NOT_PROVIDED),
@@ -27,6 +32,15 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("global/06e-*#16 *", "/body/items/twoown-2222222222222222", Ours::Additional, GOOD_ONES),
     differs("global/06e-*#16 *", "/body/total", Ours::Is("\"4\""), GOOD_ONES),
     differs("global/07-*#63 east has Secret", "/Secret/gs.demo", Ours::Absent, MESH_SECRETS),
+    differs("global/07b-*east has Secret", "/Secret/gs.demo", Ours::Absent, MESH_SECRETS),
+    differs("global/07b-*#80 GET /meshes/demo/secrets", "/body/items/gs", Ours::Absent, MESH_SECRETS),
+    differs("global/07b-*#80 GET /meshes/demo/secrets", "/body/total", Ours::OneLess, MESH_SECRETS),
+    differs(
+        "global/07b-*#82 GET /meshes/demo/meshservices",
+        "/body/items/*/spec/state",
+        Ours::Additional,
+        STATE,
+    ),
     differs("*GET /global-secrets", "/body/items/inter-cp-ca", Ours::Absent, NO_INTER_CP),
     differs("*GET /global-secrets", "/body/total", Ours::OneLess, NO_INTER_CP),
     differs("zone/02-*#63 *", "/body/status/*", Ours::Absent, SERVICES),
@@ -35,4 +49,12 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("zone/05-*has MeshService", "/MeshService/*/status/tls/status", Ours::Additional, AT_ONCE),
     differs("zone/06c-*/svc-2222222222222222", "/body/spec/state", Ours::Additional, STATE),
     differs("zone/06c-*/svc-2222222222222222", "/body/status/vips/0/ip", Ours::Like("241.0.0.*"), STATUS),
+    differs("zone/06d-*#0 13. *", "/connection", Ours::Is("\"stays\""), REFUSED_ONLY),
+    differs("zone/06d-*#26 14. *", "/connection", Ours::Is("\"stays\""), REFUSED_ONLY),
+    differs("zone/06d-*#50 15. *", "/connection", Ours::Is("\"stays\""), REFUSED_ONLY),
+    differs("zone/06d-*#75 15b. *", "/process", Ours::Is("\"runs\""), REFUSED_ONLY),
+    differs("zone/06d-*#75 15b. *", "/connection", Ours::Additional, REFUSED_ONLY),
+    differs("zone/06d-*. ZoneToGlobalSync: *without node", "/process", Ours::Is("\"runs\""), NO_NODE),
+    differs("zone/06d-*. ZoneToGlobalSync: *without node", "/connection", Ours::Additional, NO_NODE),
+    differs("zone/06d-*#171 21. *", "/connection", Ours::Is("\"is made anew\""), UP_ENDED),
 ];

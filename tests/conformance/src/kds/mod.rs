@@ -10,10 +10,11 @@ use graticule_testkit::Binaries;
 use crate::Options;
 use crate::accepted;
 use crate::report::{CaseReport, SuiteReport, describe};
-use play::{Check, Play, Role};
+use play::{Check, Play, QUESTIONS, Role};
 use recording::Recording;
 
 mod differences;
+mod ends;
 mod peer;
 mod play;
 mod recording;
@@ -31,20 +32,28 @@ const JOIN: &str = "01-fresh-join";
 /// Recordings of which only the messages of some kinds were kept.
 const PARTIAL: [&str; 1] = ["08-secrets-and-config"];
 
+/// Recordings of a global without guards on deleting Meshes and Zones.
+const UNSAFE_DELETE: [&str; 2] = ["05c-zone-deleted-while-connected", "07b-mesh-deletion-unsafe"];
+
 /// Recordings that are played one after the other on the same control plane, and what is played.
-const PLAYS: [(Role, &[&str]); 15] = [
+const PLAYS: [(Role, &[&str]); 20] = [
     (Role::Zones, &[JOIN, "02-policies"]),
     (Role::Zones, &["03-zone-resources"]),
-    (Role::Zones, &["04-global-restart"]),
+    (Role::Zones, &["04-global-restart", "04b-global-killed"]),
     (Role::Zones, &["05-zone-restart", "05b-zone-disable-delete"]),
+    (Role::Zones, &["05c-zone-deleted-while-connected"]),
     (Role::Zones, &["06-nack-played-zone-down"]),
     (Role::Zones, &["06b-nack-played-zone-up"]),
     (Role::Zones, &["06e-ownership-clash"]),
     (Role::Zones, &["07-mesh-deletion"]),
+    (Role::Zones, &["07b-mesh-deletion-unsafe"]),
     (Role::Zones, &["08-secrets-and-config"]),
+    (Role::Zones, &[QUESTIONS]),
     (Role::Global, &[JOIN, "02-policies"]),
     (Role::Global, &["05-zone-restart"]),
+    (Role::Global, &["05e-zone-token-settings"]),
     (Role::Global, &["06c-nack-played-global"]),
+    (Role::Global, &[ends::NAME]),
     (Role::Global, &["06f-resume-played-global"]),
     (Role::Global, &["07-mesh-deletion"]),
     (Role::Global, &["08-secrets-and-config"]),
@@ -102,10 +111,19 @@ async fn play(
     binaries: &Binaries,
     dir: &Path,
 ) -> Result<Vec<(String, Check)>> {
-    let mut play = Play::start(role, join, binaries, dir).await?;
+    if names == [ends::NAME] {
+        let named = |check| (ends::NAME.to_owned(), check);
+        return Ok(ends::run(folder, binaries, dir).await?.into_iter().map(named).collect());
+    }
+    let unsafe_delete = names.iter().any(|name| UNSAFE_DELETE.contains(name));
+    let mut play = Play::start(role, join, binaries, dir, unsafe_delete).await?;
+    if names == [QUESTIONS] {
+        let named = |check| (QUESTIONS.to_owned(), check);
+        return Ok(play.questions(folder).await?.into_iter().map(named).collect());
+    }
     let mut checks = Vec::new();
     for name in names {
-        let recording = Recording::open(folder, name)?;
+        let recording = Recording::open(folder, name)?.with_first_requests(join);
         let recording = if PARTIAL.contains(name) { recording.completed(join) } else { recording };
         play::ensure_playable(&recording)?;
         let found = play.run(&recording).await?;

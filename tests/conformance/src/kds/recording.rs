@@ -13,6 +13,14 @@ use graticule_proto::google::protobuf::Any;
 use graticule_proto::prost::Message as _;
 use serde_json::{Value, json};
 
+/// The events of a file, as they stand there.
+pub(super) fn events(folder: &Path, name: &str) -> Result<Vec<Value>> {
+    let path = folder.join(format!("{name}.json"));
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let document: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    Ok(document["events"].as_array().with_context(|| format!("{name}: no events"))?.clone())
+}
+
 /// A conversation.
 #[derive(Debug, Clone)]
 pub(super) struct Recording {
@@ -96,10 +104,7 @@ pub(super) struct Rest {
 impl Recording {
     /// Reads a file.
     pub(super) fn open(folder: &Path, name: &str) -> Result<Recording> {
-        let path = folder.join(format!("{name}.json"));
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let document: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        let events = document["events"].as_array().with_context(|| format!("{name}: no events"))?;
+        let events = events(folder, name)?;
         let reader = Reader { folder: folder.into() };
         let events = events.iter().enumerate().map(|(index, event)| {
             reader.event(index, event).with_context(|| format!("{name}: event {index}"))
@@ -111,17 +116,9 @@ impl Recording {
 impl Recording {
     /// With the messages of another one about kinds that this one leaves out, on every stream that opens.
     pub(super) fn completed(self, whole: &Recording) -> Recording {
-        let messages = |events: &[Event]| -> Vec<Message> {
-            let message = |event: &Event| match &event.what {
-                What::Message(message) => Some(message.clone()),
-                _ => None,
-            };
-            events.iter().filter_map(message).collect()
-        };
-        let own: BTreeSet<String> =
-            messages(&self.events).iter().map(|message| message.kind().to_owned()).collect();
+        let own: BTreeSet<String> = self.messages().map(|message| message.kind().to_owned()).collect();
         let left_out: Vec<Message> =
-            messages(&whole.events).into_iter().filter(|message| !own.contains(message.kind())).collect();
+            whole.messages().filter(|message| !own.contains(message.kind())).cloned().collect();
         let mut events = Vec::new();
         for event in self.events {
             events.push(event.clone());
@@ -131,6 +128,28 @@ impl Recording {
                 .extend(added.map(|message| Event { what: What::Message(message.clone()), ..event.clone() }));
         }
         Recording { name: self.name, events }
+    }
+}
+
+impl Recording {
+    /// With first requests that were shortened because they repeat those of a complete join.
+    pub(super) fn with_first_requests(mut self, join: &Recording) -> Recording {
+        let whole: Vec<&Message> = join.messages().filter(|message| message.is_first_request()).collect();
+        for event in &mut self.events {
+            let What::Message(message) = &mut event.what else { continue };
+            let same = |other: &&&Message| other.rpc == message.rpc && other.kind() == message.kind();
+            if message.raw.is_none() && message.is_first_request() {
+                message.raw = whole.iter().find(same).and_then(|other| other.raw.clone());
+            }
+        }
+        self
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.events.iter().filter_map(|event| match &event.what {
+            What::Message(message) => Some(message),
+            _ => None,
+        })
     }
 }
 
@@ -194,7 +213,8 @@ fn headers(recorded: &Value) -> Headers {
         .collect()
 }
 
-fn rest(event: &Value) -> Result<Rest> {
+/// A call of a REST API.
+pub(super) fn rest(event: &Value) -> Result<Rest> {
     let request = event["request"].as_str().context("no request")?;
     let (method, path) = request.split_once(' ').context("a request without a path")?;
     let some = |key: &str| event.get(key).filter(|value| !value.is_null()).cloned();
@@ -209,9 +229,18 @@ fn rest(event: &Value) -> Result<Rest> {
 }
 
 impl Message {
+    /// One of which only the decoded form is known.
+    pub(super) fn of(rpc: Rpc, by_zone: bool, decoded: Value) -> Message {
+        Message { rpc, by_zone, decoded, raw: None }
+    }
+
     /// Whether it carries resources; otherwise it asks for them or answers.
     pub(super) fn is_response(&self) -> bool {
         self.by_zone == (self.rpc == Rpc::Up)
+    }
+
+    fn is_first_request(&self) -> bool {
+        !self.is_response() && self.response_nonce().is_none()
     }
 
     pub(super) fn kind(&self) -> &str {
@@ -270,6 +299,7 @@ impl Message {
             type_url: self.kind().into(),
             response_nonce: self.response_nonce().unwrap_or_default().into(),
             error_detail,
+            resource_names_subscribe: strings(&decoded["resource_names_subscribe"]),
             ..DeltaDiscoveryRequest::default()
         })
     }
@@ -280,7 +310,6 @@ impl Message {
             return Ok(DeltaDiscoveryResponse::decode(raw.as_slice())?);
         }
         let items = self.decoded["resources"].as_array().into_iter().flatten();
-        let removed = self.decoded["removed_resources"].as_array().into_iter().flatten();
         Ok(DeltaDiscoveryResponse {
             type_url: self.kind().into(),
             nonce: self.nonce().into(),
@@ -288,10 +317,14 @@ impl Message {
                 .as_str()
                 .map(|identifier| ControlPlane { identifier: identifier.into() }),
             resources: items.map(|item| encode(self.kind(), item)).collect::<Result<_>>()?,
-            removed_resources: removed.filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+            removed_resources: strings(&self.decoded["removed_resources"]),
             ..DeltaDiscoveryResponse::default()
         })
     }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// A resource of which only the decoded form was kept.

@@ -31,14 +31,16 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// A global control plane that takes zones as a stock one does: without TLS and tokens.
-    pub(super) fn global(binaries: &Binaries, dir: &Path) -> Result<Site> {
+    /// A global control plane that takes zones as a stock one does: without TLS and tokens; `unsafe_delete`: without
+    /// guards on deleting Meshes and Zones.
+    pub(super) fn global(binaries: &Binaries, dir: &Path, unsafe_delete: bool) -> Result<Site> {
         let kds = free_port("0.0.0.0")?;
         let settings = [
             ("MULTIZONE_GLOBAL_KDS_GRPC_PORT", kds.to_string()),
             ("MULTIZONE_GLOBAL_KDS_TLS_ENABLED", "false".into()),
             ("COMPAT_ALLOW_ZONES_WITHOUT_TOKEN", "true".into()),
             ("FEDERATION_TRUST_EXCHANGE", "manual".into()),
+            ("STORE_UNSAFE_DELETE", unsafe_delete.to_string()),
         ];
         Site::new(binaries, dir, "global", kds, settings)
     }

@@ -1,28 +1,30 @@
 //! gRPC of a played zone and of a played global.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures::Stream;
-use futures::StreamExt as _;
+use futures::stream::{self, Stream, StreamExt as _};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as PbDuration;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use parking_lot::Mutex;
+use pb::global_kds_service_client::GlobalKdsServiceClient;
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_client::KdsSyncServiceClient;
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::peer::{Peer, QUEUE_LEN};
 use super::recording::{Headers, Rpc};
@@ -62,6 +64,36 @@ impl ZoneConnection {
         Ok(Peer::new(out, async move { client.zone_to_global_sync(request).await.map(Response::into_inner) }))
     }
 
+    /// Opens `StreamXDSConfigs`.
+    pub(super) fn configs(
+        &self,
+        headers: &Headers,
+    ) -> Result<Peer<pb::XdsConfigResponse, pb::XdsConfigRequest>> {
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let mut client = GlobalKdsServiceClient::new(self.0.clone());
+        let request = with_headers(ReceiverStream::new(queue), headers)?;
+        Ok(Peer::new(out, async move { client.stream_xds_configs(request).await.map(Response::into_inner) }))
+    }
+
+    /// Opens `StreamStats`.
+    pub(super) fn stats(&self, headers: &Headers) -> Result<Peer<pb::StatsResponse, pb::StatsRequest>> {
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let mut client = GlobalKdsServiceClient::new(self.0.clone());
+        let request = with_headers(ReceiverStream::new(queue), headers)?;
+        Ok(Peer::new(out, async move { client.stream_stats(request).await.map(Response::into_inner) }))
+    }
+
+    /// Opens `StreamClusters`.
+    pub(super) fn clusters(
+        &self,
+        headers: &Headers,
+    ) -> Result<Peer<pb::ClustersResponse, pb::ClustersRequest>> {
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        let mut client = GlobalKdsServiceClient::new(self.0.clone());
+        let request = with_headers(ReceiverStream::new(queue), headers)?;
+        Ok(Peer::new(out, async move { client.stream_clusters(request).await.map(Response::into_inner) }))
+    }
+
     fn client(&self) -> KdsSyncServiceClient<Channel> {
         KdsSyncServiceClient::new(self.0.clone()).send_compressed(Gzip).accept_compressed(Gzip)
     }
@@ -85,11 +117,15 @@ pub(super) struct PlayedGlobal {
     server: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Streams {
     sinks: Mutex<Vec<(Headers, Sink)>>,
     sources: Mutex<Vec<(Headers, Source)>>,
-    health_interval: Mutex<Duration>,
+    health_interval: Duration,
+    health_checks: AtomicUsize,
+    /// How streams end, by the name of their method. Those of questions end when it is said, the others when their
+    /// peer is dropped; with OK if nothing is said.
+    endings: watch::Sender<BTreeMap<String, Status>>,
 }
 
 impl PlayedGlobal {
@@ -97,11 +133,17 @@ impl PlayedGlobal {
     pub(super) async fn start(health_interval: Duration) -> Result<PlayedGlobal> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let streams =
-            Arc::new(Streams { health_interval: Mutex::new(health_interval), ..Streams::default() });
+        let streams = Arc::new(Streams {
+            sinks: Mutex::default(),
+            sources: Mutex::default(),
+            health_interval,
+            health_checks: AtomicUsize::new(0),
+            endings: watch::Sender::default(),
+        });
         let sync =
             KdsSyncServiceServer::from_arc(streams.clone()).send_compressed(Gzip).accept_compressed(Gzip);
-        let calls = GlobalKdsServiceServer::from_arc(streams.clone());
+        let calls =
+            GlobalKdsServiceServer::from_arc(streams.clone()).send_compressed(Gzip).accept_compressed(Gzip);
         let serving = Server::builder()
             .add_service(sync)
             .add_service(calls)
@@ -124,6 +166,23 @@ impl PlayedGlobal {
         self.streams.sources.lock().pop()
     }
 
+    /// Whether the zone opened both streams and nobody has taken them yet.
+    pub(super) fn has_untaken_streams(&self) -> bool {
+        !self.streams.sinks.lock().is_empty() && !self.streams.sources.lock().is_empty()
+    }
+
+    /// Health checks that came.
+    pub(super) fn health_checks(&self) -> usize {
+        self.streams.health_checks.load(Ordering::Relaxed)
+    }
+
+    /// Streams of a method end with this status: one of the sync streams when its peer is dropped.
+    pub(super) fn end(&self, rpc: &str, status: Status) {
+        self.streams.endings.send_modify(|endings| {
+            endings.insert(rpc.to_owned(), status);
+        });
+    }
+
     /// Forgets streams of connections that are over.
     pub(super) fn forget(&self, rpc: Rpc) {
         match rpc {
@@ -136,6 +195,38 @@ impl PlayedGlobal {
 impl Drop for PlayedGlobal {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+impl Streams {
+    /// What is queued, then the status with which the stream ends.
+    fn queued<T: Send + 'static>(&self, rpc: &'static str, queue: mpsc::Receiver<T>) -> Answers<T> {
+        let endings = self.endings.subscribe();
+        let ending = stream::once(async move { endings.borrow().get(rpc).cloned() });
+        let ending = ending.filter_map(|status| {
+            std::future::ready(status.filter(|status| status.code() != Code::Ok).map(Err))
+        });
+        Box::pin(ReceiverStream::new(queue).map(Ok).chain(ending))
+    }
+
+    /// Asks nothing until the zone ends the stream, or it is said how it ends.
+    fn silent<In, Out>(&self, rpc: &'static str, heard: Streaming<In>) -> Answers<Out>
+    where
+        In: Send + 'static,
+        Out: Send + 'static,
+    {
+        let mut endings = self.endings.subscribe();
+        let ending = stream::once(async move {
+            let Ok(endings) = endings.wait_for(|endings| endings.contains_key(rpc)).await else {
+                return None;
+            };
+            endings.get(rpc).cloned()
+        });
+        let until_said = heard.map(|_| None).chain(stream::once(std::future::ready(Some(Status::ok("")))));
+        let ended = stream::select(ending, until_said).filter_map(std::future::ready).take(1);
+        Box::pin(ended.filter_map(|status| {
+            std::future::ready(Some(status).filter(|status| status.code() != Code::Ok).map(Err))
+        }))
     }
 }
 
@@ -162,7 +253,7 @@ impl KdsSyncService for Streams {
         let (out, queue) = mpsc::channel(QUEUE_LEN);
         let peer = Peer::new(out, std::future::ready(Ok(request.into_inner())));
         self.sources.lock().push((headers, peer));
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+        Ok(Response::new(self.queued("GlobalToZoneSync", queue)))
     }
 
     async fn zone_to_global_sync(
@@ -173,7 +264,7 @@ impl KdsSyncService for Streams {
         let (out, queue) = mpsc::channel(QUEUE_LEN);
         let peer = Peer::new(out, std::future::ready(Ok(request.into_inner())));
         self.sinks.lock().push((headers, peer));
-        Ok(Response::new(Box::pin(ReceiverStream::new(queue).map(Ok))))
+        Ok(Response::new(self.queued("ZoneToGlobalSync", queue)))
     }
 }
 
@@ -188,39 +279,31 @@ impl GlobalKdsService for Streams {
         &self,
         request: Request<Streaming<pb::XdsConfigResponse>>,
     ) -> Result<Response<Self::StreamXDSConfigsStream>, Status> {
-        Ok(Response::new(silent(request.into_inner())))
+        Ok(Response::new(self.silent("StreamXDSConfigs", request.into_inner())))
     }
 
     async fn stream_stats(
         &self,
         request: Request<Streaming<pb::StatsResponse>>,
     ) -> Result<Response<Self::StreamStatsStream>, Status> {
-        Ok(Response::new(silent(request.into_inner())))
+        Ok(Response::new(self.silent("StreamStats", request.into_inner())))
     }
 
     async fn stream_clusters(
         &self,
         request: Request<Streaming<pb::ClustersResponse>>,
     ) -> Result<Response<Self::StreamClustersStream>, Status> {
-        Ok(Response::new(silent(request.into_inner())))
+        Ok(Response::new(self.silent("StreamClusters", request.into_inner())))
     }
 
     async fn health_check(
         &self,
         _request: Request<pb::ZoneHealthCheckRequest>,
     ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
-        let interval = *self.health_interval.lock();
+        self.health_checks.fetch_add(1, Ordering::Relaxed);
+        let interval = self.health_interval;
         let interval =
             PbDuration { seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX), nanos: 0 };
         Ok(Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) }))
     }
-}
-
-/// Asks nothing until the zone ends the stream.
-fn silent<In, Out>(heard: Streaming<In>) -> Answers<Out>
-where
-    In: Send + 'static,
-    Out: Send + 'static,
-{
-    Box::pin(heard.filter_map(|_| std::future::ready(None)))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use graticule_load::{api, zones};
+use graticule_load::{api, store, zones};
+use graticule_testkit::Binaries;
 
 use crate::cargo;
 
@@ -17,6 +18,9 @@ pub(crate) enum Load {
     Api(Api),
     /// Played zones against one global: from a PUT to the ACK of the last zone; prints one JSON object.
     Zones(Zones),
+    /// Writes into the embedded store of one or several replicas of global, with resources of about 3 KB: latency,
+    /// throughput, the time without a leader, cold start and memory; prints one JSON object.
+    Store(Store),
 }
 
 /// Arguments of `load api`.
@@ -75,11 +79,35 @@ pub(crate) struct Zones {
     pid: Option<u32>,
 }
 
+/// Arguments of `load store`.
+#[derive(Args)]
+pub(crate) struct Store {
+    /// Replicas.
+    #[arg(long, default_value_t = 1)]
+    members: usize,
+    /// Resources in the store.
+    #[arg(long, default_value_t = 10_000)]
+    resources: usize,
+    /// Connections that write at the same time, after one that writes alone.
+    #[arg(long, default_value_t = 64)]
+    writers: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// How often the leader is killed; needs three members.
+    #[arg(long, default_value_t = 0)]
+    failovers: usize,
+    /// A directory with our programs, instead of building them.
+    #[arg(long)]
+    programs: Option<PathBuf>,
+}
+
 /// Measures.
 pub(crate) fn run(load: Load) -> Result<()> {
     match load {
         Load::Api(arguments) => run_api(arguments),
         Load::Zones(arguments) => run_zones(arguments),
+        Load::Store(arguments) => run_store(arguments),
     }
 }
 
@@ -114,6 +142,26 @@ fn run_zones(arguments: Zones) -> Result<()> {
             rate: arguments.rate,
         };
         Ok(serde_json::to_string(&zones::run(&options).await?)?)
+    })
+}
+
+fn run_store(arguments: Store) -> Result<()> {
+    measured("store", async |dir| {
+        let programs = match arguments.programs {
+            Some(programs) => programs,
+            None => cargo::build_programs()?,
+        };
+        let options = store::Options {
+            // No proxy takes part.
+            binaries: Binaries { dir: programs, envoy: PathBuf::new(), root: cargo::root() },
+            dir,
+            members: arguments.members,
+            resources: arguments.resources,
+            duration: Duration::from_secs(arguments.seconds),
+            writers: arguments.writers.max(1),
+            failovers: arguments.failovers,
+        };
+        Ok(serde_json::to_string(&store::run(&options).await?)?)
     })
 }
 

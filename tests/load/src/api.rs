@@ -198,7 +198,8 @@ async fn create(options: &Options, address: SocketAddr) -> Result<Figures> {
     Ok(Figures::new(latencies, start.elapsed()))
 }
 
-async fn collect(mut tasks: JoinSet<Result<Vec<Duration>>>) -> Result<Vec<Duration>> {
+/// The latencies of all tasks.
+pub(crate) async fn collect(mut tasks: JoinSet<Result<Vec<Duration>>>) -> Result<Vec<Duration>> {
     let mut all = Vec::new();
     while let Some(done) = tasks.join_next().await {
         all.append(&mut done??);

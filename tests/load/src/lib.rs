@@ -3,6 +3,7 @@
 pub mod api;
 mod connection;
 mod figures;
+pub mod store;
 pub mod zones;
 
 pub use figures::Figures;

@@ -204,6 +204,8 @@ mod tests {
             ("grat zone status", true),
             ("grat zone status east -o json", true),
             ("grat zone accept-deletions", false),
+            ("grat zone join east", false),
+            ("grat zone join east --global https://global:5682 --yes", true),
             ("grat zone accept-deletions east --yes", true),
             ("grat generate tls-certificate --type server", false),
         ] {

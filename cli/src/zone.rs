@@ -1,5 +1,7 @@
 //! `grat zone`: the connections between global and zones.
 
+mod join;
+
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use graticule_model::Kind;
@@ -16,6 +18,8 @@ use crate::table::Table;
 pub(crate) enum Command {
     /// Shows how zones do: connection, lag, what does not cross and why, what is held back.
     Status(Status),
+    /// Shows what becomes of a zone that stood alone when it joins a global, and prepares global for it.
+    Join(join::Arguments),
     /// Gives up copies that are kept although the other side no longer has them; ask the side that keeps them.
     AcceptDeletions {
         /// The zone.
@@ -37,8 +41,13 @@ pub(crate) struct Status {
 
 /// Asks and shows, or decides.
 pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
+    if let Command::Join(arguments) = command {
+        return join::run(session, &arguments).await;
+    }
     let client = session.checked_client().await?;
     match command {
+        // Answered above.
+        Command::Join(_) => Ok(()),
         Command::Status(Status { zone: Some(zone), output }) => {
             let status = one(&client, &zone).await?;
             session.screen.print(&match output {
@@ -233,7 +242,8 @@ mod tests {
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
             east   offline      never   9          2     1             1           yes
             west   online       10m     9          0     0             0           -
-        "#]].assert_eq(&overview(&[ill.clone(), healthy], now).render());
+        "#]]
+        .assert_eq(&overview(&[ill.clone(), healthy], now).render());
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
             east   offline      never   9          2     1             1           yes
@@ -256,7 +266,8 @@ mod tests {
               decide
             DIRECTION   KIND          MESH      NAME   SINCE                  REASON
             received    MeshService   default   s      2026-01-01T00:00:00Z   gone
-        "#]].assert_eq(&details(&ill, now));
+        "#]]
+        .assert_eq(&details(&ill, now));
         assert_eq!(
             overview(&[Value::Null], now).render().lines().count(),
             2,

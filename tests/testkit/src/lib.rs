@@ -10,6 +10,7 @@ pub mod history;
 pub mod http;
 pub mod net;
 pub mod process;
+pub mod relay;
 pub mod replicas;
 pub mod scenario;
 pub mod wait;

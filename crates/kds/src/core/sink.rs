@@ -340,10 +340,11 @@ impl Sink {
             .removals(kind, state, response, &mentioned, held)
             .into_iter()
             .partition(|copy| state.given_up.contains(&name_of(copy)));
-        let fresh: Vec<_> =
-            others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy))).collect();
+        let fresh = others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy)));
+        let (own, fresh): (Vec<_>, Vec<_>) = fresh.partition(|stored| self.is_no_copy_yet(stored));
+        intake.held_back = own.iter().map(name_of).collect();
         if self.holds_back(kind, state, fresh.len(), held) {
-            intake.held_back = fresh.iter().map(name_of).collect();
+            intake.held_back.extend(fresh.iter().map(name_of));
         } else {
             removals.extend(fresh);
         }
@@ -388,6 +389,12 @@ impl Sink {
             }
             _ => GlobalSeen::Known,
         }
+    }
+
+    /// A zone that stood alone made it, and now it belongs to global: global never had it, so that its absence there is no
+    /// wish to delete it.
+    fn is_no_copy_yet(&self, stored: &Resource) -> bool {
+        self.side == Side::Zone && self.protection.number > 0 && stored.meta.is_local_to_zone()
     }
 
     /// Whether so much goes at once that it waits for a decision.

@@ -342,7 +342,8 @@ fn local_objects_of_a_zone() {
     let mut wire = Wire::down("zone-1", None, &down, &zone);
     wire.settle(&down, &mut zone);
     assert_eq!(zone.names(Kind::Config), ["kuma-cluster-id", "kuma-cp-leader"]);
-    assert_eq!(zone.names(Kind::Mesh), ["mesh-1"], "zones may not provide meshes");
+    assert_eq!(zone.names(Kind::Mesh), ["mesh-1", "mesh-2"], "global never had the second one: it is kept");
+    assert!(wire.sink.held_back().any(|(kind, name)| (kind, name) == (Kind::Mesh, "mesh-2.")));
     assert_eq!(zone.one(Kind::Mesh, "mesh-1").meta.label("kuma.io/origin"), Some("global"));
     assert_eq!(zone.names(Kind::Secret), ["other", "s"]);
     assert_eq!(zone.one(Kind::Secret, "s").meta.labels.len(), 0, "the zone keeps its own");
@@ -573,4 +574,39 @@ fn secrets_of_global() {
     assert_eq!(names, ["mine.", "zone-token-revocations."]);
     let faults: Vec<&str> = offers.faults().map(|(key, _)| key.name.as_str()).collect();
     assert_eq!(faults, ["zone-token-signing-key-1"], "no PEM, so nothing leaves, and it is reported");
+}
+
+/// A zone that stood alone has meshes that global never heard of: they are kept until global has them, or an operator
+/// gives them up.
+#[test]
+fn a_zone_that_stood_alone_loses_nothing() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    let both = "{type: Mesh, name: both}";
+    global.put(mk(both));
+    zone.put(mk(both));
+    zone.put(mk("{type: Mesh, name: only-here}"));
+    zone.put(mk("{type: Mesh, name: given-up}"));
+    let mut offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!(zone.names(Kind::Mesh), ["both", "given-up", "only-here"]);
+    let held = |sink: &Sink| sink.held_back().map(|(_, name)| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(held(&wire.sink), ["given-up.", "only-here."]);
+    let counts = wire.source.counts().find(|counts| counts.kind == Kind::Mesh).unwrap();
+    assert_eq!((counts.in_sync, counts.held_back), (1, 2), "global is told");
+
+    // Global gets one: it is a copy from now on.
+    offers.apply(Plane::Config, &global.put(mk("{type: Mesh, name: only-here}")));
+    wire.settle(&offers, &mut zone);
+    assert_eq!(held(&wire.sink), ["given-up."]);
+    let copy = zone.list(Kind::Mesh).into_iter().find(|mesh| mesh.meta.name == "only-here").unwrap();
+    assert_eq!(copy.meta.label("kuma.io/origin"), Some("global"));
+
+    // The other one is given up; copies are deleted as ever.
+    wire.sink.accept_deletions();
+    offers.apply(Plane::Config, &global.delete(&Key::new(Kind::Mesh, "", "only-here")));
+    let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+    again.settle(&offers, &mut zone);
+    assert_eq!(zone.names(Kind::Mesh), ["both"]);
+    assert!(held(&again.sink).is_empty());
 }

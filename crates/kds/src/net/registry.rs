@@ -61,6 +61,7 @@ struct Entry {
 struct Stream {
     number: u64,
     superseded: CancellationToken,
+    renewed: CancellationToken,
     by: Claimant,
 }
 
@@ -86,6 +87,8 @@ pub(super) struct OpenStream {
     number: u64,
     /// Told when a newer stream takes over, or the Zone is deleted.
     pub(super) superseded: CancellationToken,
+    /// Told when the zone has to open it again.
+    pub(super) renewed: CancellationToken,
     clock: Clock,
 }
 
@@ -130,7 +133,7 @@ impl Registry {
     /// claimants, end.
     pub(super) fn open(self: &Arc<Self>, asking: &Asking<'_>, clock: &Clock) -> Result<OpenStream, Verdict> {
         let Asking { zone, kind, claimant, .. } = *asking;
-        let superseded = CancellationToken::new();
+        let (superseded, renewed) = (CancellationToken::new(), CancellationToken::new());
         let mut zones = self.zones.lock();
         zones.next_stream += 1;
         let number = zones.next_stream;
@@ -165,7 +168,10 @@ impl Registry {
             .collect();
         let older: Vec<Stream> = older.into_iter().filter_map(|other| entry.streams.remove(&other)).collect();
         entry.tenure.admitted(claimant, older.iter().map(|stream| &stream.by), asking.now);
-        entry.streams.insert(kind, Stream { number, superseded: superseded.clone(), by: claimant.clone() });
+        entry.streams.insert(
+            kind,
+            Stream { number, superseded: superseded.clone(), renewed: renewed.clone(), by: claimant.clone() },
+        );
         entry.status.stream_opened(kind, asking.at);
         zones.dirty.insert(zone.to_owned());
         drop(zones);
@@ -179,6 +185,7 @@ impl Registry {
             kind,
             number,
             superseded,
+            renewed,
             clock: clock.clone(),
         })
     }
@@ -281,7 +288,7 @@ impl Registry {
         let entry = zones.by_name.get_mut(zone)?;
         entry.accepted = true;
         if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal) {
-            stream.superseded.cancel();
+            stream.renewed.cancel();
         }
         Some(entry.report.peer.held_back.len())
     }

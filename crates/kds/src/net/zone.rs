@@ -53,6 +53,10 @@ const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(2);
 const IDENTITY_CONFIG: &str = "graticule-zone-identity";
 /// Pause after the store could not write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// A connection that brought everything into step and broke soon counts as no more failures than this.
+const FAILURES_AFTER_SYNC_MAX: u32 = 5;
+/// Whoever asks to connect again before this time has passed is not believed.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait when global says that another control plane has the name of this zone.
 const NAME_TAKEN_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Messages that wait for the transport.
@@ -211,13 +215,13 @@ pub struct ZoneClient {
 /// Why a connection ended.
 struct Ended {
     error: String,
-    /// Another control plane has the name of this zone.
-    name_taken: bool,
+    /// The status of the stream that ended it.
+    code: Code,
 }
 
 impl From<String> for Ended {
     fn from(error: String) -> Ended {
-        Ended { error, name_taken: false }
+        Ended { error, code: Code::Unavailable }
     }
 }
 
@@ -318,13 +322,24 @@ impl ZoneClient {
                 Ok(never) => match never {},
                 Err(error) => error,
             };
-            let Ended { error, name_taken } = error;
+            let Ended { error, code } = error;
             let lived = self.deps.clock.monotonic().saturating_sub(started);
             // One that only waited for an answer was none.
-            let was_connected = self.state().borrow().connected_since.is_some();
-            failures = if was_connected && lived >= STABLE_AFTER { 1 } else { failures + 1 };
+            let (was_connected, was_synced) = {
+                let link = self.state().borrow();
+                (link.connected_since.is_some(), link.synced)
+            };
+            let is_asked_to = code == Code::Aborted && was_connected && lived >= ASKED_AGAIN_AFTER;
+            failures = if is_asked_to || (was_connected && lived >= STABLE_AFTER) {
+                1
+            } else if was_synced {
+                // It did its work, if only for a moment.
+                (failures + 1).min(FAILURES_AFTER_SYNC_MAX)
+            } else {
+                failures + 1
+            };
             let mut wait = self.options.backoff.delay(failures, self.deps.random.fraction());
-            if name_taken {
+            if code == Code::AlreadyExists {
                 wait = wait.min(NAME_TAKEN_RETRY_MAX);
             }
             tracing::warn!(error, zone = self.options.zone, retry_in = ?wait, "not connected to global");
@@ -368,7 +383,7 @@ impl ZoneClient {
             status = clusters => ("StreamClusters", status),
         };
         let error = format!("{name}: {:?}: {}{}", status.code(), status.message(), self.hint(status.code()));
-        Err(Ended { error, name_taken: status.code() == Code::AlreadyExists })
+        Err(Ended { error, code: status.code() })
     }
 
     /// What to do about an ended call.
@@ -446,7 +461,7 @@ impl ZoneClient {
                 None => tokio::select! {
                     biased;
                     () = self.deps.link.0.decision.notified() => {
-                        return Status::cancelled("an operator decided about what is held back: connecting again");
+                        return Status::aborted("an operator decided about what is held back: connecting again");
                     }
                     response = responses.message() => match response {
                         Ok(Some(response)) => response,
@@ -466,7 +481,7 @@ impl ZoneClient {
                         if let Some(first) = damaged.first() {
                             let damaged = damaged.len();
                             tracing::warn!(damaged, %first, "copies of global's were damaged; they are fetched again");
-                            return Status::cancelled("copies need repair: connecting again");
+                            return Status::aborted("copies need repair: connecting again");
                         }
                         continue;
                     }

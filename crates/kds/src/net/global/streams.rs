@@ -103,7 +103,7 @@ impl Downward {
             ?after,
             "a zone acknowledges nothing; its stream is started anew"
         );
-        Status::unavailable(format!("nothing was acknowledged for {after:?}: connect again"))
+        Status::aborted(format!("nothing was acknowledged for {after:?}: connect again"))
     }
 
     /// Puts down how far the zone is.
@@ -181,6 +181,9 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             tokio::select! {
                 biased;
                 () = self.stream.superseded.cancelled() => return Err(superseded()),
+                () = self.stream.renewed.cancelled() => {
+                    return Err(Status::aborted("an operator decided about what is held back: connect again"));
+                }
                 () = self.drain.cancelled() => return Err(unavailable()),
                 response = self.responses.message() => break response?,
                 () = audit => self.audit()?,
@@ -236,7 +239,7 @@ impl Upward {
         let Some(first) = damaged.first() else { return Ok(()) };
         let zone = &self.stream.zone;
         tracing::warn!(zone, damaged = damaged.len(), %first, "copies of a zone were damaged; they are fetched again");
-        Err(Status::unavailable("copies need repair: connect again"))
+        Err(Status::aborted("copies need repair: connect again"))
     }
 }
 

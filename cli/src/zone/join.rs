@@ -1,0 +1,319 @@
+//! `grat zone join`: what becomes of a zone that stood alone, before it is so.
+//!
+//! Only reads, unless it is told `--yes`: then global gets what the zone would lose otherwise, and a token for the zone.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use graticule_model::{Kind, labels};
+use serde_json::{Value, json};
+
+use crate::client::{Client, Target, list_path, resource_path};
+use crate::session::{Session, counted, usage};
+use crate::table::Table;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Name of the zone, as in its setting multizone.zone.name.
+    zone: String,
+    /// Global: a context, or the URL of its REST API. --address and --context are the zone's.
+    #[arg(long, value_name = "CONTEXT|URL")]
+    global: String,
+    /// User token at global, when it is given by URL.
+    #[arg(long)]
+    global_token: Option<String>,
+    /// Take global's form of what both have and what is different.
+    #[arg(long)]
+    take_global: bool,
+    /// Where the zone's token is written.
+    #[arg(long, default_value = "zone.token")]
+    token_file: PathBuf,
+    /// Give global what only the zone has, and make a token for the zone.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What becomes of one resource of the zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// Belongs to global from now on, which does not have it: it has to go there first.
+    Uploaded,
+    /// Belongs to global from now on, which has another form of it.
+    Replaced,
+    /// Belongs to global from now on, which has the same.
+    Same,
+    /// Stays the zone's; global has one of the same name, which the zone refuses.
+    KeptSecret,
+    /// Stays the zone's, beside another one of global under the same display name.
+    Beside,
+    /// Stays the zone's, and is shown at global.
+    Shown,
+    /// Stays the zone's alone.
+    Kept,
+}
+
+impl Fate {
+    fn meaning(self) -> &'static str {
+        match self {
+            Fate::Uploaded => "goes to global, then comes back as its copy",
+            Fate::Replaced => "DIFFERENT at global: the zone gets global's",
+            Fate::Same => "the same at global: becomes a copy of it",
+            Fate::KeptSecret => "stays; global's of the same name is refused",
+            Fate::Beside => "stays, and counts more than global's of the same name",
+            Fate::Shown => "stays, and is shown at global",
+            Fate::Kept => "stays",
+        }
+    }
+}
+
+/// What a person decided about a resource: neither times nor identity.
+fn substance(item: &Value) -> Value {
+    let mut item = item.clone();
+    if let Value::Object(members) = &mut item {
+        for key in ["creationTime", "modificationTime", "kri", "status", "skipCreatingInitialPolicies"] {
+            members.remove(key);
+        }
+        if let Some(Value::Object(own)) = members.get_mut("labels") {
+            own.retain(|key, _| !key.contains("kuma.io/"));
+            if own.is_empty() {
+                members.remove("labels");
+            }
+        }
+    }
+    item
+}
+
+fn text<'a>(item: &'a Value, key: &str) -> &'a str {
+    item[key].as_str().unwrap_or_default()
+}
+
+fn is_local(item: &Value) -> bool {
+    !matches!(item["labels"][labels::ORIGIN].as_str(), Some(origin) if origin != "zone")
+}
+
+/// What becomes of the zone's resources of a kind, by mesh and name.
+fn fates(kind: Kind, zone: &[Value], global: &[Value]) -> Vec<(Fate, Value)> {
+    let kds = kind.descriptor().kds;
+    let key = |item: &Value| (text(item, "mesh").to_owned(), text(item, "name").to_owned());
+    let at_global: BTreeMap<_, _> = global.iter().map(|item| (key(item), item)).collect();
+    let mut out: Vec<(Fate, Value)> = Vec::new();
+    for item in zone.iter().filter(|item| is_local(item)) {
+        let other = at_global.get(&key(item));
+        let fate = match other {
+            None if kds.requested_by_zones() && !kds.provided_by_zone() => Fate::Uploaded,
+            Some(other) if kds.requested_by_zones() && !kds.provided_by_zone() => {
+                if substance(other) == substance(item) { Fate::Same } else { Fate::Replaced }
+            }
+            Some(_) if kind.descriptor().capabilities.keeps_name => Fate::KeptSecret,
+            Some(_) if kds.requested_by_zones() && kind.descriptor().is_policy() => Fate::Beside,
+            _ if kds.zone_to_global() => Fate::Shown,
+            _ => Fate::Kept,
+        };
+        out.push((fate, item.clone()));
+    }
+    out
+}
+
+/// Whether a kind takes part.
+fn is_concerned(kind: Kind) -> bool {
+    let descriptor = kind.descriptor();
+    let kds = descriptor.kds;
+    !descriptor.path.is_empty()
+        && !descriptor.capabilities.soft
+        && kind != Kind::ServiceInsight
+        && (kds.requested_by_zones() || kds.zone_to_global())
+}
+
+fn preview(plan: &[(Kind, Fate, Value)]) -> String {
+    let mut table = Table::new(&["KIND", "MESH", "NAME", "WHAT BECOMES OF IT"]);
+    let is_listed = |fate: Fate| !matches!(fate, Fate::Shown | Fate::Kept | Fate::Same);
+    for (kind, fate, item) in plan.iter().filter(|(_, fate, _)| is_listed(*fate)) {
+        let mesh = Some(text(item, "mesh")).filter(|mesh| !mesh.is_empty()).unwrap_or("-");
+        table.row(vec![kind.name().into(), mesh.into(), text(item, "name").into(), fate.meaning().into()]);
+    }
+    let mut out = table.render();
+    for fate in [Fate::Same, Fate::Shown, Fate::Kept] {
+        let count = plan.iter().filter(|(_, other, _)| *other == fate).count();
+        if count > 0 {
+            out.push_str(&format!("{}: {}\n", counted(count, "more resource"), fate.meaning()));
+        }
+    }
+    out
+}
+
+/// What global is given.
+fn for_global(item: &Value) -> Value {
+    let mut item = substance(item);
+    if item["type"] == "Mesh" {
+        // The zone has its policies; global's own would be others.
+        item["skipCreatingInitialPolicies"] = json!(["*"]);
+    }
+    item
+}
+
+/// Shows what becomes of everything; with `--yes` prepares global.
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
+    let zone = session.checked_client().await?;
+    let global = global_client(session, arguments)?;
+    roles(&zone, &global).await?;
+    name_is_free(&global, &arguments.zone).await?;
+    let mut plan: Vec<(Kind, Fate, Value)> = Vec::new();
+    for kind in Kind::all().filter(|kind| is_concerned(*kind)) {
+        let path = list_path(kind, None);
+        let hint =
+            |at: &str| format!("the list {path} of {at} cannot be read; secrets need an administrator");
+        let here = zone.list(&path, &[]).await.with_context(|| hint("the zone"))?;
+        let there = global.list(&path, &[]).await.with_context(|| hint("global"))?;
+        plan.extend(fates(kind, &here, &there).into_iter().map(|(fate, item)| (kind, fate, item)));
+    }
+    session.screen.print(&preview(&plan))?;
+    let with = |fate: Fate| plan.iter().filter(move |(_, other, _)| *other == fate);
+    let replaced = with(Fate::Replaced).count();
+    if !arguments.yes {
+        session.screen.note("nothing was changed; say --yes to prepare global");
+        return Ok(());
+    }
+    ensure!(
+        replaced == 0 || arguments.take_global,
+        "{} would be replaced by global's: make them equal first, or say --take-global",
+        counted(replaced, "resource")
+    );
+    // Meshes first: everything else is in one.
+    let mut uploads: Vec<_> = with(Fate::Uploaded).collect();
+    uploads.sort_by_key(|(kind, ..)| *kind != Kind::Mesh);
+    for (kind, _, item) in &uploads {
+        let path = resource_path(*kind, text(item, "mesh"), text(item, "name"));
+        global.put(&path, &for_global(item)).await.with_context(|| format!("global does not take {path}"))?;
+        session.screen.line(&format!("global has {kind} {}", text(item, "name")))?;
+    }
+    let body = json!({"zone": arguments.zone, "scope": [], "validFor": "87600h"});
+    let token = global.post("/tokens/zone", &body).await.context("global makes no token for the zone")?;
+    let file = &arguments.token_file;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(file)
+        .and_then(|mut open| open.write_all(token.trim().as_bytes()))
+        .with_context(|| file.display().to_string())?;
+    session.screen.line(&format!(
+        "the zone's token is in {file}; set in the zone, and start it again:\n  multizone.zone.name: {name}\n  \
+         multizone.zone.globalAddress: grpcs://<global>:5685\n  multizone.zone.kds.tokenFile: {file}\n  \
+         multizone.zone.kds.rootCaFile: <authority of global's certificate>\nthen look: grat zone status {name}",
+        file = file.display(),
+        name = arguments.zone,
+    ))
+}
+
+fn global_client(session: &Session, arguments: &Arguments) -> Result<Client> {
+    let target = if arguments.global.contains("://") {
+        let token = arguments.global_token.clone();
+        Target { address: arguments.global.clone(), token, ..Target::default() }
+    } else {
+        if arguments.global_token.is_some() {
+            return Err(usage("--global-token goes with a URL; a context has its own"));
+        }
+        session.contexts()?.target(Some(&arguments.global))?.0
+    };
+    Client::new(&target, session.timeout()?)
+}
+
+async fn roles(zone: &Client, global: &Client) -> Result<()> {
+    for (client, wanted, option) in [(zone, "zone", "--address"), (global, "global", "--global")] {
+        match client.mode().await.as_deref() {
+            Some(mode) if mode == wanted => {}
+            Some(mode) => {
+                bail!("{option} {} is a control plane of mode {mode}, not {wanted}", client.address())
+            }
+            None => {
+                // Whoever may not read the configuration cannot tell; a control plane that is not there can be told.
+                client.get("/").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn name_is_free(global: &Client, name: &str) -> Result<()> {
+    match global.find(&super::path_of(name)).await? {
+        Some(status) if status["online"] == true => {
+            bail!("a zone named {name} is connected to global already: choose another multizone.zone.name")
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn what_becomes_of_everything() {
+        let mesh = |name: &str, more: Value| {
+            let mut mesh = json!({"type": "Mesh", "name": name, "creationTime": "now"});
+            if let (Value::Object(members), Value::Object(more)) = (&mut mesh, more) {
+                members.extend(more);
+            }
+            mesh
+        };
+        let named = |kind: &str, name: &str| json!({"type": kind, "mesh": "default", "name": name});
+        let copy = json!({"type": "Mesh", "name": "copy", "labels": {"kuma.io/origin": "global"}});
+        let mut plan = Vec::new();
+        for (kind, zone, global) in [
+            (
+                Kind::Mesh,
+                vec![
+                    mesh("same", json!({})),
+                    mesh("other", json!({"mtls": {}})),
+                    mesh("only", json!({})),
+                    copy,
+                ],
+                vec![
+                    mesh("same", json!({"creationTime": "then", "labels": {"kuma.io/origin": "global"}})),
+                    mesh("other", json!({})),
+                    mesh("global's", json!({})),
+                ],
+            ),
+            (
+                Kind::MeshTimeout,
+                vec![named("MeshTimeout", "both"), named("MeshTimeout", "own")],
+                vec![named("MeshTimeout", "both")],
+            ),
+            (
+                Kind::Secret,
+                vec![named("Secret", "key"), named("Secret", "own")],
+                vec![named("Secret", "key")],
+            ),
+            (Kind::Dataplane, vec![named("Dataplane", "web")], vec![]),
+        ] {
+            assert!(is_concerned(kind));
+            plan.extend(fates(kind, &zone, &global).into_iter().map(|(fate, item)| (kind, fate, item)));
+        }
+        expect![[r#"
+            KIND          MESH      NAME    WHAT BECOMES OF IT
+            Mesh          -         other   DIFFERENT at global: the zone gets global's
+            Mesh          -         only    goes to global, then comes back as its copy
+            MeshTimeout   default   both    stays, and counts more than global's of the same name
+            Secret        default   key     stays; global's of the same name is refused
+            1 more resource: the same at global: becomes a copy of it
+            2 more resources: stays, and is shown at global
+            1 more resource: stays
+        "#]]
+        .assert_eq(&preview(&plan));
+        let uploaded =
+            plan.iter().find(|(_, fate, _)| *fate == Fate::Uploaded).map(|(_, _, item)| for_global(item));
+        assert_eq!(
+            uploaded,
+            Some(json!({"type": "Mesh", "name": "only", "skipCreatingInitialPolicies": ["*"]}))
+        );
+        for kind in [Kind::Zone, Kind::DataplaneInsight, Kind::Config] {
+            assert!(!is_concerned(kind), "{kind}");
+        }
+    }
+}

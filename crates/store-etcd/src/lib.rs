@@ -1,8 +1,10 @@
 //! The [`Store`](graticule_store::Store) over an existing etcd cluster (3.4 and newer): for sites that run one anyway.
 //!
-//! Every resource is one key of etcd; one more key, the *head*, says the revision of the store. A transaction is
+//! Every resource is one key of etcd; one more key, the *head*, says the revision of the store. Transactions are
 //! computed on this replica's copy of everything and written as one transaction of etcd that is guarded by the head:
-//! if another replica was faster, it is computed again on what that replica wrote. A watch brings what others wrote.
+//! if another replica was faster, they are computed again on what that replica wrote. Those that wait meanwhile go
+//! together into the next transaction of etcd, as far as they change different resources, each with a revision of its
+//! own. A watch brings what others wrote.
 //! Hence all replicas see the same batches in the same order, and reads never leave the process.
 //!
 //! Everything is replaced at once ([`Store::replace_all`](graticule_store::Store::replace_all)) by another generation of
@@ -45,4 +47,4 @@ mod write;
 pub use failure::OpenError;
 pub use options::{Credentials, Options, REQUEST_LEN_DEFAULT, TXN_OPS_MAX, Tls, WRITES_MAX};
 pub use store::{Deps, EtcdStore};
-pub use wire::{FORMAT, Head};
+pub use wire::{Earlier, FORMAT, Head};

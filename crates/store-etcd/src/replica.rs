@@ -112,17 +112,19 @@ impl Replica {
         state.seen = state.seen.max(at);
     }
 
-    /// A transaction of this replica, computed at `from`, took place at `at`.
-    pub(crate) fn advance(&self, from: &Position, at: i64, store: &str, applied: &Applied) {
+    /// Transactions of this replica, computed at `from`, took place at `at`.
+    pub(crate) fn advance(&self, from: &Position, at: i64, store: &str, applied: &[Applied]) {
         let mut state = self.state.lock();
         // Otherwise the watch was faster.
-        if state.head == from.head {
+        if state.head == from.head && !applied.is_empty() {
             store.clone_into(&mut state.store);
-            self.publish(&mut state, at, applied.snapshot.clone(), applied.batch.clone());
+            let applied = applied.iter().map(|one| (one.snapshot.clone(), one.batch.clone()));
+            self.publish(&mut state, at, applied.collect());
         }
     }
 
-    /// Another replica's transaction took place at `at`; or one of this replica, whose answer is still on its way.
+    /// Another replica's transactions took place at `at`; or some of this replica, whose answer is still on its way.
+    /// `deltas` are in the order in which they were written.
     pub(crate) fn follow(&self, at: i64, head: &Head, deltas: Vec<Delta>) -> Result<(), ContentsError> {
         let mut state = self.state.lock();
         state.seen = state.seen.max(at);
@@ -136,25 +138,33 @@ impl Replica {
             return Err(ContentsError::Damaged("everything was replaced".into()));
         }
         let revision = Revision(head.revision);
-        if revision.0 != state.snapshot.revision().0 + 1 {
+        if Some(state.snapshot.revision().0) != revision.0.checked_sub(head.earlier.len() as u64 + 1) {
             let reason = format!("revision {revision} follows revision {}", state.snapshot.revision());
             return Err(ContentsError::Damaged(reason));
         }
-        let batch = Arc::new(batch(&state.snapshot, head, deltas)?);
-        let snapshot = state.snapshot.with(&batch);
+        let mut applied = Vec::with_capacity(head.earlier.len() + 1);
+        let mut before = state.snapshot.clone();
+        for (committed_at, deltas) in split(head, deltas)? {
+            let batch = Arc::new(batch(&before, committed_at, deltas)?);
+            before = before.with(&batch);
+            applied.push((before.clone(), batch));
+        }
+        let last = applied.last().map(|(_, batch)| batch.clone());
         state.store.clone_from(&head.store);
-        self.publish(&mut state, at, snapshot, batch.clone());
+        self.publish(&mut state, at, applied);
         let Ok(id) = ProposalId::try_from(head.proposal.as_ref()) else { return Ok(()) };
         if let Some(outcome) = self.waiting.lock().get_mut(&id) {
-            *outcome = Some(Committed { revision, batch });
+            *outcome = last.map(|batch| Committed { revision, batch });
         }
         Ok(())
     }
 
-    fn publish(&self, state: &mut State, at: i64, snapshot: Snapshot, batch: Arc<ChangeBatch>) {
-        state.snapshot = snapshot.clone();
+    fn publish(&self, state: &mut State, at: i64, applied: Vec<(Snapshot, Arc<ChangeBatch>)>) {
+        for (snapshot, batch) in applied {
+            state.snapshot = snapshot.clone();
+            self.history.publish(snapshot, batch);
+        }
         state.head = at;
-        self.history.publish(snapshot, batch);
         self.head.send_replace(at);
     }
 
@@ -246,9 +256,31 @@ fn describe(loaded: &Loaded) -> Described {
     }
 }
 
-/// The batch that leads from `before` to what `head` says.
-fn batch(before: &Snapshot, head: &Head, mut deltas: Vec<Delta>) -> Result<ChangeBatch, ContentsError> {
-    let committed_at = match head.committed_at {
+/// When a transaction was, and what it did.
+type Part = (Option<graticule_store::wire::Time>, Vec<Delta>);
+
+/// The transactions that were written together.
+fn split(head: &Head, mut deltas: Vec<Delta>) -> Result<Vec<Part>, ContentsError> {
+    let mut parts = Vec::with_capacity(head.earlier.len() + 1);
+    for earlier in &head.earlier {
+        let len = earlier.changes as usize;
+        if len > deltas.len() {
+            return Err(ContentsError::Damaged("transactions have more changes than there are".into()));
+        }
+        let rest = deltas.split_off(len);
+        parts.push((earlier.committed_at, std::mem::replace(&mut deltas, rest)));
+    }
+    parts.push((head.committed_at, deltas));
+    Ok(parts)
+}
+
+/// The batch that follows `before`.
+fn batch(
+    before: &Snapshot,
+    committed_at: Option<graticule_store::wire::Time>,
+    mut deltas: Vec<Delta>,
+) -> Result<ChangeBatch, ContentsError> {
+    let committed_at = match committed_at {
         Some(time) => codec::decode_time(time)
             .map_err(|source| ContentsError::Unreadable { key: "head".into(), source })?,
         None => Timestamp::UNIX_EPOCH,
@@ -262,7 +294,8 @@ fn batch(before: &Snapshot, head: &Head, mut deltas: Vec<Delta>) -> Result<Chang
         }
         changes.push(Change { key, old, new: new.map(Arc::new) });
     }
-    Ok(ChangeBatch { revision: Revision(head.revision), committed_at, changes })
+    let revision = Revision(before.revision().0 + 1);
+    Ok(ChangeBatch { revision, committed_at, changes })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use graticule_store::{
     CommitError, Committed, Feed, Health, Leader, Leadership, Replacement, Revision, Snapshot, Store, Txn,
 };
 use parking_lot::RwLock;
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +19,8 @@ use crate::load::{LoadError, load};
 use crate::options::{Options, WRITES_MAX};
 use crate::replica::Replica;
 use crate::request::Requests;
-use crate::{access, elect, follow, probe, read, replace};
+use crate::write::Pending;
+use crate::{access, elect, follow, probe, read, replace, write};
 
 /// Time that a closing store has to give up its lease.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,9 +52,12 @@ pub(crate) struct Shared {
     stopped: RwLock<Option<ContentsError>>,
     /// The watch brings nothing although there is something.
     pub(crate) stuck: Notify,
-    /// Writes of this replica come one after the other: of two at once, etcd would take only one.
+    /// Requests that move the head come one after the other: of two at once, etcd would take only one.
     pub(crate) turn: Mutex<()>,
-    pub(crate) writes: Semaphore,
+    /// Writes that wait.
+    pub(crate) writes: mpsc::Sender<Pending>,
+    /// Why writes take so long.
+    pub(crate) trouble: RwLock<String>,
     /// Everything is replaced once at a time.
     pub(crate) replacing: Mutex<()>,
     pub(crate) closing: CancellationToken,
@@ -133,6 +137,7 @@ impl EtcdStore {
         let (requests, loaded) = opened?;
         let leadership = Leadership { term: 0, leader: Leader::Unknown };
         let (leadership, watching) = watch::channel(leadership);
+        let (writes, waiting) = mpsc::channel(WRITES_MAX);
         let shared = Arc::new(Shared {
             cluster: loaded.cluster,
             replica: Replica::new(loaded, options.history_len),
@@ -146,7 +151,8 @@ impl EtcdStore {
             stopped: RwLock::new(None),
             stuck: Notify::new(),
             turn: Mutex::new(()),
-            writes: Semaphore::new(WRITES_MAX),
+            writes,
+            trouble: RwLock::default(),
             replacing: Mutex::new(()),
             closing: CancellationToken::new(),
         });
@@ -156,6 +162,7 @@ impl EtcdStore {
         tasks.spawn(follow::run(shared.clone()));
         tasks.spawn(elect::run(shared.clone()));
         tasks.spawn(probe::run(shared.clone()));
+        tasks.spawn(write::run(shared.clone(), waiting));
         tasks.close();
         let store = EtcdStore { shared, leadership: watching, tasks };
         // Everything is read; a watch that does not come is a matter of health.

@@ -24,7 +24,8 @@ pub struct Head {
     /// Time of the transaction that led to the revision.
     #[prost(message, optional, tag = "3")]
     pub committed_at: Option<Time>,
-    /// How many resources it changed: so many keys were written together with the head.
+    /// How many resources it and the [`earlier`](Self::earlier) ones changed: so many keys were written together with
+    /// the head.
     #[prost(uint32, tag = "4")]
     pub changes: u32,
     /// The transaction: 16 random bytes, so that the writer recognises it when the answer was lost.
@@ -37,4 +38,19 @@ pub struct Head {
     /// replaced at once.
     #[prost(string, tag = "7")]
     pub generation: String,
+    /// Transactions that were written together with the last one and before it: one revision of the store each. The
+    /// keys of each were written after those of the one before.
+    #[prost(message, repeated, tag = "8")]
+    pub earlier: Vec<Earlier>,
+}
+
+/// A transaction before the last one of those that were written together.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Earlier {
+    /// How many resources it changed.
+    #[prost(uint32, tag = "1")]
+    pub changes: u32,
+    /// Its time.
+    #[prost(message, optional, tag = "2")]
+    pub committed_at: Option<Time>,
 }

@@ -1,164 +1,310 @@
-//! One transaction: computed on this replica's copy, written to etcd under guards, and again if another replica was
-//! faster.
+//! Writes: computed on this replica's copy, written to etcd under guards, and again if another replica was faster.
+//!
+//! One request is under way at a time, because the next one is computed on it. What comes meanwhile goes together into
+//! one transaction of etcd (*group*), as far as it changes different resources: etcd takes each key once. Each write
+//! keeps a revision, an outcome and an error of its own.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use etcd_client::TxnOp;
-use graticule_model::Timestamp;
+use graticule_model::{Key, Timestamp};
 use graticule_store::seal::Sealer;
 use graticule_store::transaction::{self, Applied};
-use graticule_store::{CommitError, Committed, Txn, codec};
+use graticule_store::{ChangeBatch, CommitError, Committed, Txn, codec};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::failure::{Failure, too_large};
 use crate::keys::Keys;
 use crate::options::TXN_OPS_MAX;
-use crate::replica::{Position, ProposalId, Waiting};
+use crate::replica::{Position, ProposalId};
 use crate::request::Guarded;
 use crate::store::Shared;
-use crate::wire::{Head, format_of};
+use crate::wire::{Earlier, Head, format_of};
 
 /// Bytes that an operation takes in a request beside its key and value, at most.
 pub(crate) const OPERATION_OVERHEAD: usize = 32;
+/// Operations that fit into one request, one level nested.
+const OPS_MAX: usize = (TXN_OPS_MAX / 2) * (TXN_OPS_MAX / 2);
+/// Writes that go together, at most.
+const GROUP_MAX: usize = 256;
+/// What a write is told that was never sent.
+const NO_TURN: &str = "it takes too long to get a turn";
 
-/// How far a write has come.
-#[derive(Default)]
-struct Attempt {
-    /// Where the copy was when a request was sent whose outcome is not known.
-    unknown: Option<Position>,
-    reason: String,
+type Outcome = Result<Committed, CommitError>;
+
+/// A write that waits.
+pub(crate) struct Pending {
+    txn: Txn,
+    term: Option<u64>,
+    ticket: Arc<Ticket>,
+    reply: oneshot::Sender<Outcome>,
 }
 
-impl Attempt {
-    fn failed(self) -> CommitError {
-        if self.unknown.is_some() {
-            CommitError::Uncertain(self.reason)
-        } else {
-            CommitError::Unavailable(self.reason)
-        }
+/// Whether a write may have its effect.
+#[derive(Debug, Default)]
+struct Ticket(AtomicU8);
+
+impl Ticket {
+    const WAITS: u8 = 0;
+    const TAKEN: u8 = 1;
+    const GIVEN_UP: u8 = 2;
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// From here on it may have its effect. Not if its writer has given up.
+    fn take(&self) -> bool {
+        self.change(Ticket::WAITS, Ticket::TAKEN) || self.0.load(Ordering::Acquire) == Ticket::TAKEN
+    }
+
+    /// It had no effect for certain.
+    fn release(&self) {
+        self.change(Ticket::TAKEN, Ticket::WAITS);
+    }
+
+    /// The writer waits no longer; whether it is certain that nothing happens.
+    fn give_up(&self) -> bool {
+        self.change(Ticket::WAITS, Ticket::GIVEN_UP)
     }
 }
 
 impl Shared {
     /// Commits; with a term, only as its leader.
-    pub(crate) async fn write(&self, mut txn: Txn, term: Option<u64>) -> Result<Committed, CommitError> {
+    pub(crate) async fn write(&self, mut txn: Txn, term: Option<u64>) -> Outcome {
+        let closed = || CommitError::Unavailable("the store is closed".into());
         if self.closing.is_cancelled() {
-            return Err(CommitError::Unavailable("the store is closed".into()));
+            return Err(closed());
         }
         txn.at.get_or_insert_with(|| self.requests.clock.now());
         // Every replica has what it decodes; this one too.
         let sealer = &*self.options.sealer;
         let txn = codec::decode_txn(codec::encode_txn(&txn, sealer), sealer)
             .map_err(|error| CommitError::Invalid(error.to_string()))?;
-        let id: ProposalId = self.requests.random.bytes16();
-        let waiting = self.replica.wait_for(id);
-        let mut attempt = Attempt { reason: "it takes too long to get a turn".into(), ..Attempt::default() };
+        let ticket = Arc::new(Ticket::default());
+        let (reply, mut answer) = oneshot::channel();
+        let pending = Pending { txn, term, ticket: ticket.clone(), reply };
         let written = tokio::select! {
             biased;
-            written = self.attempts(&txn, term, id, &waiting, &mut attempt) => Some(written),
+            written = self.submit(pending, &mut answer) => written,
             () = self.requests.clock.sleep(self.options.write_timeout) => None,
-            () = self.closing.cancelled() => {
-                attempt.reason = "the store is closed".into();
-                None
-            }
+            () = self.closing.cancelled() => None,
         };
-        match (written, waiting.outcome()) {
-            (Some(written), _) => written,
-            (None, Some(committed)) => Ok(committed),
-            (None, None) => Err(attempt.failed()),
+        if let Some(written) = written {
+            return written;
+        }
+        let is_certain = ticket.give_up();
+        // It may have come at the last moment.
+        if let Ok(written) = answer.try_recv() {
+            return written;
+        }
+        let reason = if self.closing.is_cancelled() {
+            "the store is closed".to_owned()
+        } else {
+            Some(self.trouble.read().clone()).filter(|trouble| !trouble.is_empty()).unwrap_or(NO_TURN.into())
+        };
+        Err(if is_certain { CommitError::Unavailable(reason) } else { CommitError::Uncertain(reason) })
+    }
+
+    /// None: nobody answers.
+    async fn submit(&self, pending: Pending, answer: &mut oneshot::Receiver<Outcome>) -> Option<Outcome> {
+        self.writes.send(pending).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Writes until the store is closed.
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Pending>) {
+    let mut waiting = VecDeque::new();
+    let mut group_max = GROUP_MAX;
+    let work = async {
+        loop {
+            if waiting.is_empty() {
+                let Some(next) = queue.recv().await else { return };
+                waiting.push_back(next);
+            }
+            while waiting.len() < group_max
+                && let Ok(next) = queue.try_recv()
+            {
+                waiting.push_back(next);
+            }
+            let _turn = shared.turn.lock().await;
+            Group::take(&shared, &mut waiting, group_max).write(&mut waiting, &mut group_max).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = shared.closing.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Writes that go together.
+struct Group<'a> {
+    shared: &'a Shared,
+    term: Option<u64>,
+    members: Vec<Pending>,
+    /// A request whose outcome is not known: where the copy was, and what each write came to if it took place.
+    sent: Option<(Position, Vec<Outcome>)>,
+}
+
+impl<'a> Group<'a> {
+    /// The first ones of those that wait, as far as they are guarded alike.
+    fn take(shared: &'a Shared, waiting: &mut VecDeque<Pending>, max: usize) -> Group<'a> {
+        let term = waiting.front().and_then(|first| first.term);
+        let count = waiting.iter().take(max).take_while(|pending| pending.term == term).count();
+        Group { shared, term, members: waiting.drain(..count).collect(), sent: None }
+    }
+
+    fn answer(self, outcomes: Vec<Outcome>) {
+        for (pending, outcome) in self.members.into_iter().zip(outcomes) {
+            // The writer may have gone.
+            let _ = pending.reply.send(outcome);
         }
     }
 
-    /// Tries until there is an answer.
-    async fn attempts(
-        &self,
-        txn: &Txn,
-        term: Option<u64>,
-        id: ProposalId,
-        waiting: &Waiting<'_>,
-        attempt: &mut Attempt,
-    ) -> Result<Committed, CommitError> {
-        let closed = |_| CommitError::Unavailable("the store is closed".into());
-        let _permit = self.writes.acquire().await.map_err(closed)?;
-        let _turn = self.turn.lock().await;
-        attempt.reason = "etcd does not answer".into();
+    fn fail(self, error: impl Fn() -> CommitError) {
+        for pending in self.members {
+            // The writer may have gone.
+            let _ = pending.reply.send(Err(error()));
+        }
+    }
+
+    /// Nothing happened for certain, or, if a request is still unknown, perhaps.
+    fn fail_with(self, reason: &str) {
+        let is_sent = self.sent.is_some();
+        self.fail(|| match is_sent {
+            true => CommitError::Uncertain(reason.to_owned()),
+            false => CommitError::Unavailable(reason.to_owned()),
+        });
+    }
+
+    /// Those behind the first `count` wait for the next group.
+    fn put_back(&mut self, count: usize, waiting: &mut VecDeque<Pending>) {
+        for pending in self.members.drain(count..).rev() {
+            pending.ticket.release();
+            waiting.push_front(pending);
+        }
+    }
+
+    fn release(&self) {
+        if self.sent.is_none() {
+            self.members.iter().for_each(|pending| pending.ticket.release());
+        }
+    }
+
+    /// Tries until there is an answer, or nobody waits for one.
+    async fn write(mut self, waiting: &mut VecDeque<Pending>, group_max: &mut usize) {
+        let shared = self.shared;
+        let id: ProposalId = shared.requests.random.bytes16();
+        let seen = shared.replica.wait_for(id);
         let mut failures = 0;
         loop {
-            if let Some(reason) = self.stopped() {
-                attempt.reason = reason.to_string();
-                return Err(std::mem::take(attempt).failed());
+            if let Some(reason) = shared.stopped() {
+                return self.fail_with(&reason.to_string());
             }
-            let position = self.replica.position();
-            if let Some(sent) = &attempt.unknown
-                && sent.head != position.head
+            let position = shared.replica.position();
+            if let Some((before, _)) = &self.sent
+                && before.head != position.head
             {
                 // What was sent can take place no more. Did it?
-                if let Some(committed) = waiting.outcome() {
-                    return Ok(committed);
+                if seen.outcome().is_some() {
+                    let outcomes = self.sent.take().map(|(_, outcomes)| outcomes).unwrap_or_default();
+                    return self.answer(outcomes);
                 }
-                if sent.resets != position.resets {
-                    return Err(std::mem::take(attempt).failed());
+                if before.resets != position.resets {
+                    return self.fail_with("the answer was lost, and what etcd had meanwhile is gone");
                 }
-                attempt.unknown = None;
+                self.sent = None;
+                self.release();
             }
-            let mut computed = self.compute(&position, txn, id);
-            let operations = match &mut computed {
-                Ok(computed) => std::mem::take(&mut computed.operations),
-                // Nothing is written; is the copy that says so current?
-                Err(_) => Vec::new(),
-            };
-            // From here on the request may have its effect, also if nobody waits for the answer any more.
-            let before = attempt.unknown.take();
-            if computed.is_ok() {
-                attempt.unknown = Some(before.clone().unwrap_or_else(|| position.clone()));
-            } else {
-                attempt.unknown.clone_from(&before);
+            match self.sent {
+                None => self.members.retain(|pending| pending.ticket.take()),
+                Some(_) if self.members.iter().all(|pending| pending.reply.is_closed()) => return,
+                Some(_) => {}
             }
-            let leader = term.and_then(|term| i64::try_from(term).ok());
-            let (head_key, leader_key) = (self.keys.head(), self.keys.leader());
-            let answer =
-                self.requests.guarded((&head_key, position.head), (&leader_key, leader), operations).await;
-            if !matches!(answer, Err(Failure::Unknown(_))) {
-                attempt.unknown = before;
+            if self.members.is_empty() {
+                return;
             }
-            match answer {
-                Ok(Guarded::Done(at)) => return self.done(&position, at, computed),
+            let mut computed = shared.compute(&position, &self.members, id);
+            if self.sent.is_none() {
+                self.put_back(computed.outcomes.len(), waiting);
+                // Those that write nothing have no effect whatever becomes of the request.
+                let none = self.members.iter().zip(&computed.writes).filter(|(_, writes)| !**writes);
+                none.for_each(|(pending, _)| pending.ticket.release());
+            }
+            let operations = std::mem::take(&mut computed.operations);
+            let writes_nothing = operations.is_empty();
+            let leader = self.term.and_then(|term| i64::try_from(term).ok());
+            let (head_key, leader_key) = (shared.keys.head(), shared.keys.leader());
+            let guarded =
+                shared.requests.guarded((&head_key, position.head), (&leader_key, leader), operations);
+            match guarded.await {
+                Ok(Guarded::Done(at)) => {
+                    shared.trouble.write().clear();
+                    shared.replica.advance(&position, at, &computed.store, &computed.applied);
+                    return self.answer(computed.outcomes);
+                }
                 Ok(Guarded::Moved { head, leader: now }) => {
-                    self.caught_up(head, &position).await;
+                    self.release();
+                    tokio::select! {
+                        biased;
+                        () = shared.caught_up(head, &position) => {}
+                        () = shared.requests.clock.sleep(shared.requests.timeout) => {
+                            "this replica does not follow etcd".clone_into(&mut shared.trouble.write());
+                        }
+                    }
                     if head == position.head && leader.is_some_and(|leader| leader != now) {
-                        return self.fenced(term, waiting);
+                        return self.fenced(seen.outcome().is_some());
                     }
                     failures = 0;
                 }
                 Err(failure) => {
-                    attempt.reason = Shared::explain(&failure);
+                    if matches!(failure, Failure::Unknown(_)) && !writes_nothing {
+                        self.sent.get_or_insert((position, computed.outcomes));
+                    }
+                    self.release();
+                    let reason = Shared::explain(&failure);
+                    shared.trouble.write().clone_from(&reason);
                     match failure {
-                        Failure::Refused(_) if attempt.unknown.is_none() => {
-                            return Err(std::mem::take(attempt).failed());
-                        }
+                        Failure::Refused(_) if self.sent.is_none() => return self.fail_with(&reason),
                         Failure::NoSpace(_) => {
-                            self.note_no_space();
-                            return Err(std::mem::take(attempt).failed());
+                            shared.note_no_space();
+                            return self.fail_with(&reason);
+                        }
+                        // etcd takes less than it is said to.
+                        Failure::TooLarge(_) if self.sent.is_none() && self.members.len() > 1 => {
+                            *group_max = 1;
+                            self.put_back(1, waiting);
+                            continue;
                         }
                         Failure::TooLarge(_) => {
-                            let len = computed.map_or(0, |computed| computed.len);
-                            return Err(too_large(len, self.options.request_len_max));
+                            let len_max = shared.options.request_len_max;
+                            return self.fail(|| too_large(computed.len, len_max));
                         }
                         _ => {}
                     }
                     failures += 1;
-                    self.requests.pause(failures, &failure).await;
+                    shared.requests.pause(failures, &failure).await;
                 }
             }
         }
     }
 
     /// The leader's key is not this replica's any more; the head is where it was, so nothing was written.
-    fn fenced(&self, term: Option<u64>, waiting: &Waiting<'_>) -> Result<Committed, CommitError> {
-        match waiting.outcome() {
-            Some(committed) => Ok(committed),
-            None => Err(CommitError::Fenced(term.unwrap_or_default())),
+    fn fenced(mut self, took_place: bool) {
+        let term = self.term.unwrap_or_default();
+        match self.sent.take() {
+            Some((_, outcomes)) if took_place => self.answer(outcomes),
+            _ => self.fail(|| CommitError::Fenced(term)),
         }
     }
+}
 
+impl Shared {
     /// Waits until the copy is where etcd was, at least.
     pub(crate) async fn caught_up(&self, head: i64, position: &Position) {
         if head <= position.head {
@@ -169,93 +315,134 @@ impl Shared {
         let _ = moves.wait_for(|at| *at >= head).await;
     }
 
-    /// What the transaction does to the copy, and how etcd is told.
-    fn compute(&self, position: &Position, txn: &Txn, id: ProposalId) -> Result<Computed, NotWritten> {
-        // Every transaction says its time here.
-        let applied = transaction::apply(&position.snapshot, txn.clone(), Timestamp::UNIX_EPOCH)
-            .map_err(NotWritten::Refused)?;
-        if applied.batch.changes.is_empty() {
-            return Err(NotWritten::Unchanged(applied));
-        }
+    /// What writes do to the copy, one after the other, and how etcd is told: of as many as go together.
+    fn compute(&self, position: &Position, members: &[Pending], id: ProposalId) -> Computed {
         let store = match position.store.as_str() {
             "" => self.requests.random.uuid(),
             store => store.to_owned(),
         };
-        let head = Head {
+        let keys = self.keys.of(&position.generation);
+        let mut head = Head {
             format: format_of(&position.generation),
-            revision: applied.batch.revision.0,
-            committed_at: Some(codec::encode_time(applied.batch.committed_at)),
-            changes: u32::try_from(applied.batch.changes.len()).unwrap_or(u32::MAX),
+            revision: position.snapshot.revision().0,
             proposal: Bytes::copy_from_slice(&id),
             store: store.clone(),
             generation: position.generation.clone(),
+            ..Head::default()
         };
-        let keys = self.keys.of(&position.generation);
-        let (operations, len) = operations(&keys, &self.options.sealer, &head, &applied);
-        let len_max = self.options.request_len_max;
-        if len > len_max {
-            return Err(NotWritten::Refused(too_large(len, len_max)));
+        let mut computed = Computed { store, ..Computed::default() };
+        let mut snapshot = position.snapshot.clone();
+        let mut changed: BTreeSet<Key> = BTreeSet::new();
+        let mut operations = Vec::new();
+        computed.len = keys.head().len() + HEAD_LEN;
+        for pending in members {
+            // Every transaction says its time here.
+            let applied = match transaction::apply(&snapshot, pending.txn.clone(), Timestamp::UNIX_EPOCH) {
+                Ok(applied) if applied.batch.changes.is_empty() => {
+                    computed.push(Ok(committed(&applied)), false);
+                    continue;
+                }
+                Ok(applied) => applied,
+                Err(error) => {
+                    computed.push(Err(error), false);
+                    continue;
+                }
+            };
+            if applied.batch.changes.iter().any(|change| changed.contains(&change.key)) {
+                break;
+            }
+            let (more, len) = operations_of(&keys, &self.options.sealer, &applied.batch);
+            match self.fits(computed.len + len, operations.len() + more.len(), &applied.batch) {
+                Ok(()) => {}
+                Err(error) if operations.is_empty() => {
+                    computed.push(Err(error), false);
+                    continue;
+                }
+                Err(_) => break,
+            }
+            changed.extend(applied.batch.changes.iter().map(|change| change.key.clone()));
+            operations.extend(more);
+            computed.len += len;
+            if head.committed_at.is_some() {
+                let changes = u32::try_from(operations_before(&computed)).unwrap_or(u32::MAX);
+                head.earlier.push(Earlier { changes, committed_at: head.committed_at });
+            }
+            head.revision = applied.batch.revision.0;
+            head.committed_at = Some(codec::encode_time(applied.batch.committed_at));
+            snapshot = applied.snapshot.clone();
+            computed.push(Ok(committed(&applied)), true);
+            computed.applied.push(applied);
         }
-        match nest(operations, TXN_OPS_MAX) {
-            Some(operations) => Ok(Computed { applied, store, operations, len }),
-            None => Err(NotWritten::Refused(CommitError::Invalid(format!(
-                "it changes {} resources, more than etcd takes at once",
-                head.changes
-            )))),
+        if !operations.is_empty() {
+            head.changes = u32::try_from(operations.len()).unwrap_or(u32::MAX);
+            operations.insert(0, TxnOp::put(keys.head(), codec::bytes(&head), None));
+            computed.operations = nest(operations, TXN_OPS_MAX).unwrap_or_default();
         }
+        computed
     }
 
-    /// The guards held: what was computed is true, and has taken place.
-    fn done(
-        &self,
-        position: &Position,
-        at: i64,
-        computed: Result<Computed, NotWritten>,
-    ) -> Result<Committed, CommitError> {
-        let applied = match computed {
-            Ok(Computed { applied, store, .. }) => {
-                self.replica.advance(position, at, &store, &applied);
-                applied
-            }
-            Err(NotWritten::Unchanged(applied)) => applied,
-            Err(NotWritten::Refused(error)) => return Err(error),
-        };
-        Ok(Committed { revision: applied.batch.revision, batch: applied.batch })
+    /// Whether a request of this size can be sent; if not, what is said if the last batch alone is too large.
+    fn fits(&self, len: usize, operations: usize, batch: &ChangeBatch) -> Result<(), CommitError> {
+        let len_max = self.options.request_len_max;
+        if len > len_max {
+            return Err(too_large(len, len_max));
+        }
+        // The head is one more.
+        if operations < OPS_MAX {
+            return Ok(());
+        }
+        let reason = format!("it changes {} resources, more than etcd takes at once", batch.changes.len());
+        Err(CommitError::Invalid(reason))
     }
 }
 
-/// A transaction that changes something.
+/// Bytes of a head of one transaction, and of what each further one adds to it, at most.
+const HEAD_LEN: usize = 256;
+const EARLIER_LEN: usize = 32;
+
+/// Changes of the last write that was added.
+fn operations_before(computed: &Computed) -> usize {
+    computed.applied.last().map_or(0, |applied| applied.batch.changes.len())
+}
+
+fn committed(applied: &Applied) -> Committed {
+    Committed { revision: applied.batch.revision, batch: applied.batch.clone() }
+}
+
+/// What writes come to if the guards hold.
+#[derive(Default)]
 struct Computed {
-    applied: Applied,
+    /// Of each write, as far as they go together.
+    outcomes: Vec<Outcome>,
+    /// Whether it writes anything.
+    writes: Vec<bool>,
+    /// Those that do.
+    applied: Vec<Applied>,
     store: String,
     operations: Vec<TxnOp>,
     /// Bytes of the request, about.
     len: usize,
 }
 
-/// A transaction that writes nothing.
-enum NotWritten {
-    /// It changes nothing.
-    Unchanged(Applied),
-    /// It must not take place.
-    Refused(CommitError),
+impl Computed {
+    fn push(&mut self, outcome: Outcome, writes: bool) {
+        self.outcomes.push(outcome);
+        self.writes.push(writes);
+    }
 }
 
-/// The operations that write a batch, and the size of the request, about.
-fn operations(keys: &Keys, sealer: &Sealer, head: &Head, applied: &Applied) -> (Vec<TxnOp>, usize) {
-    let mut operations = Vec::with_capacity(applied.batch.changes.len() + 1);
-    let mut len = 0;
-    let mut push = |key: String, value: Option<Bytes>| {
+/// The operations that write a batch, without the head, and their size, about.
+fn operations_of(keys: &Keys, sealer: &Sealer, batch: &ChangeBatch) -> (Vec<TxnOp>, usize) {
+    let mut operations = Vec::with_capacity(batch.changes.len());
+    let mut len = EARLIER_LEN;
+    for change in &batch.changes {
+        let key = keys.resource(&change.key);
+        let value = change.new.as_deref().map(|new| codec::bytes(&codec::encode_resource(new, sealer)));
         len += key.len() + value.as_ref().map_or(0, Bytes::len) + OPERATION_OVERHEAD;
         operations.push(match value {
             Some(value) => TxnOp::put(key, value, None),
             None => TxnOp::delete(key, None),
         });
-    };
-    push(keys.head(), Some(codec::bytes(head)));
-    for change in &applied.batch.changes {
-        let value = change.new.as_deref().map(|new| codec::bytes(&codec::encode_resource(new, sealer)));
-        push(keys.resource(&change.key), value);
     }
     (operations, len)
 }

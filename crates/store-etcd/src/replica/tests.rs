@@ -5,7 +5,7 @@ use graticule_model::{Kind, Meta};
 use graticule_store::{Event, Txn, transaction};
 
 use super::*;
-use crate::wire::FORMAT;
+use crate::wire::{Earlier, FORMAT};
 
 fn mesh(name: &str, n: u64) -> Resource {
     let mut meta = Meta::new("", name);
@@ -50,7 +50,7 @@ async fn a_transaction_counts_once_whoever_is_faster() {
         if is_watch_first {
             follow().expect("fits");
         }
-        replica.advance(&from, 7, "s", &applied);
+        replica.advance(&from, 7, "s", std::slice::from_ref(&applied));
         follow().expect("known already");
         let position = replica.position();
         assert_eq!(
@@ -138,7 +138,7 @@ async fn what_was_read_before_an_own_write_is_left_out() {
     let from = replica.position();
     let applied =
         transaction::apply(&from.snapshot, Txn::put(mesh("b", 1)), Timestamp::UNIX_EPOCH).expect("fine");
-    replica.advance(&from, 12, "s", &applied);
+    replica.advance(&from, 12, "s", &[applied]);
     let mut feed = replica.feed(Some(Revision(2)));
     assert_eq!(replica.replace(read), Ok(false));
     assert_eq!((replica.position().head, replica.seen()), (12, 12));
@@ -146,6 +146,34 @@ async fn what_was_read_before_an_own_write_is_left_out() {
     // The watch goes on behind what was written.
     replica.follow(13, &head(3), vec![put("c", 1)]).expect("fits");
     assert!(matches!(next(&mut feed).await, Event::Batch(batch) if batch.revision == Revision(3)));
+}
+
+#[tokio::test]
+async fn transactions_that_were_written_together_have_a_revision_each() {
+    let replica = empty();
+    let mut feed = replica.feed(Some(Revision(0)));
+    let earlier =
+        vec![Earlier { changes: 2, committed_at: None }, Earlier { changes: 1, committed_at: None }];
+    let together = Head { changes: 4, earlier, ..head(3) };
+    // The second one deletes what the first one wrote; the order within one does not matter.
+    let deltas = vec![put("b", 1), put("a", 1), Delta { key: key("a"), new: None }, put("c", 1)];
+    replica.follow(7, &together, deltas.clone()).expect("fits");
+    for (revision, names) in [(1, vec!["a", "b"]), (2, vec!["a"]), (3, vec!["c"])] {
+        let Event::Batch(batch) = next(&mut feed).await else { panic!("batches") };
+        let changed: Vec<&str> = batch.changes.iter().map(|change| change.key.name.as_str()).collect();
+        assert_eq!((batch.revision, changed), (Revision(revision), names));
+    }
+    assert_eq!((replica.position().head, replica.snapshot().len()), (7, 2));
+    // What does not fit changes nothing.
+    for wrong in [
+        Head { earlier: vec![Earlier { changes: 9, committed_at: None }], ..head(5) },
+        Head { earlier: vec![Earlier::default()], ..head(4) },
+        Head { earlier: vec![Earlier::default(); 9], ..head(4) },
+    ] {
+        let error = replica.follow(9, &wrong, deltas.clone()).expect_err("does not fit");
+        assert!(matches!(error, ContentsError::Damaged(_)), "{error}");
+        assert_eq!(replica.snapshot().revision(), Revision(3));
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Figures for docs/performance.md: `cargo test --package graticule-store-etcd --test etcd -- --ignored --nocapture measure`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_store::{Store, Txn};
-use graticule_store_etcd::Options;
+use graticule_store_etcd::{EtcdStore, Options};
 use graticule_testkit::wait::now;
+use tokio::task::JoinSet;
 
 use crate::harness::{Etcd, mesh, next, open, options};
 
 const WRITES: usize = 500;
+const WRITES_AT_ONCE: usize = 3200;
 const SPEC_LEN: usize = 3000;
 
 fn percentile(times: &mut [Duration], percent: usize) -> Duration {
@@ -50,5 +53,36 @@ async fn measure() {
             percentile(&mut seen, 50),
             percentile(&mut seen, 99),
         );
+        let store = Arc::new(store);
+        for writers in [16, 64] {
+            let (rate, mut times) = at_once(&store, writers, &filler).await;
+            println!(
+                "{members} member(s), {writers} writers at once: {rate:.0} writes/s, p50 {:?} p99 {:?}",
+                percentile(&mut times, 50),
+                percentile(&mut times, 99),
+            );
+        }
     }
+}
+
+/// Writers that each write resources of their own: writes each second, and how long each took.
+async fn at_once(store: &Arc<EtcdStore>, writers: usize, filler: &str) -> (f64, Vec<Duration>) {
+    let start = now();
+    let mut tasks = JoinSet::new();
+    for writer in 0..writers {
+        let (store, filler) = (store.clone(), filler.to_owned());
+        tasks.spawn(async move {
+            let mut times = Vec::new();
+            for n in 0..WRITES_AT_ONCE / writers {
+                let mut resource = mesh(&format!("of-{writer}-{}", n % 5), n as u64);
+                resource.meta.labels.insert("filler".into(), filler.clone());
+                let sent = now();
+                store.commit(Txn::put(resource)).await.expect("written");
+                times.push(sent.elapsed());
+            }
+            times
+        });
+    }
+    let times: Vec<Duration> = tasks.join_all().await.into_iter().flatten().collect();
+    (times.len() as f64 / start.elapsed().as_secs_f64(), times)
 }

@@ -79,6 +79,11 @@ impl Index {
         Ok(())
     }
 
+    /// Whether this very entry is in the log.
+    pub(crate) fn has(&self, id: LogId) -> bool {
+        self.slot(id.index).and_then(|slot| self.slots.get(slot)).is_some_and(|slot| slot.id == id)
+    }
+
     /// An entry is durable at this position.
     pub(crate) fn written(&mut self, id: LogId, at: Position) {
         if let Some(slot) = self.slot(id.index).and_then(|slot| self.slots.get_mut(slot))

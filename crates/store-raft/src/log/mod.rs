@@ -27,6 +27,7 @@ pub(crate) use self::storage::READ_LEN_MAX;
 use self::writer::{Closed, Command, Kept, Writer};
 use crate::codec;
 use crate::disk::{Disk, DiskFile};
+use crate::types::LogId;
 use crate::wire::{self, Step};
 
 /// Appends that wait for the writer.
@@ -146,6 +147,11 @@ impl Log {
             Queue::Inline(writer) => writer.lock().make_room(),
         }
         false
+    }
+
+    /// Whether this very entry is in the log.
+    pub(crate) fn has(&self, id: LogId) -> bool {
+        self.shared.index.lock().has(id)
     }
 
     /// Bytes of the entries behind this one, or of all.

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::rpc::{self, Answer, Appended, Call, ForwardAnswer};
 use crate::codec::{self, DecodeError};
+use crate::log::Log;
 use crate::machine::blocking;
 use crate::node::{RaftHandle, Running, Shared};
 use crate::snapshot::Arriving;
@@ -143,7 +144,7 @@ impl Session {
     }
 
     async fn answer(&mut self, call: Call) -> io::Result<Answer> {
-        let raft = self.running()?.raft;
+        let Running { raft, log } = self.running()?;
         match call {
             Call::Hello(_) => Err(invalid("a second greeting")),
             Call::Append(append) => self.answer_append(&raft, append).await,
@@ -163,7 +164,7 @@ impl Session {
                 Ok(Answer::Transfer(rpc::TransferAnswer { refused }))
             }
             Call::Forward(proposal) => self.answer_forward(proposal).await,
-            Call::Snapshot(part) => self.answer_snapshot(&raft, part).await,
+            Call::Snapshot(part) => self.answer_snapshot(&raft, &log, part).await,
             Call::ReadIndex(_) => answer_read_index(&raft).await,
             Call::Change(change) => Ok(Answer::Change(cluster::answer_change(&raft, change).await)),
         }
@@ -236,7 +237,12 @@ impl Session {
         Ok(())
     }
 
-    async fn answer_snapshot(&mut self, raft: &RaftHandle, part: rpc::SnapshotPart) -> io::Result<Answer> {
+    async fn answer_snapshot(
+        &mut self,
+        raft: &RaftHandle,
+        log: &Log,
+        part: rpc::SnapshotPart,
+    ) -> io::Result<Answer> {
         let vote = codec::decode_vote(part.vote.ok_or_else(|| invalid("a snapshot without vote"))?);
         let own = raft.metrics().borrow_watched().vote;
         if own > vote {
@@ -267,6 +273,12 @@ impl Session {
         let files = self.shared.options.files();
         let finished = blocking(inline, move || arriving.finish(&files)).await?;
         let (meta, snapshot) = finished.map_err(io::Error::other)?;
+        // The leader has sent the entries by now, and sent the snapshot again because an answer was lost: there is
+        // nothing to install, and openraft would take its log for shorter than it is until the next entry comes.
+        let own = raft.metrics().borrow_watched().vote;
+        if own == vote && meta.last_log_id.is_some_and(|last| log.has(last)) {
+            return Ok(snapshot_answer(Some(own)));
+        }
         let answer = raft.install_full_snapshot(vote, openraft::Snapshot { meta, snapshot }).await;
         let answer = answer.map_err(io::Error::other)?;
         Ok(snapshot_answer(Some(answer.vote)))

@@ -178,6 +178,12 @@ fn details(status: &Value, now: Timestamp) -> String {
     if let Some(error) = status["lastError"].as_str() {
         part("Last error:", format!("  {error}\n"));
     }
+    let beat = &status["globalRevision"];
+    if beat.is_object() {
+        let [current, acknowledged, lag] = ["current", "acknowledged", "lag"].map(|key| number(&beat[key]));
+        let line = format!("  {current}, this zone has {acknowledged} (lag {lag}), at {}\n", text(&beat["at"]));
+        part("Global's revision:", line);
+    }
     let instances = status["instances"].as_array().into_iter().flatten();
     let instances: String = instances
         .map(|one| format!("  {} at {}\n", text(&one["zoneInstance"]), text(&one["globalInstance"])))
@@ -236,6 +242,7 @@ mod tests {
             "protection": {"state": "holding", "advice": "decide", "heldBack": 1, "heldBackByPeer": 0, "resources": [
                 {"kind": "MeshService", "mesh": "default", "name": "s", "direction": "received", "reason": "gone",
                     "since": "2026-01-01T00:00:00Z"}]},
+            "globalRevision": {"at": "2026-01-01T00:09:00Z", "current": 30, "acknowledged": 28, "lag": 2},
             "conflict": {"address": "192.0.2.1", "instance": "east-b", "reason": "east-1 has the name",
                 "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
         expect![[r#"
@@ -247,6 +254,9 @@ mod tests {
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
             east   offline      never   9          2     1             1           yes
+
+            Global's revision:
+              30, this zone has 28 (lag 2), at 2026-01-01T00:09:00Z
 
             Instances:
               east-1 at global-1

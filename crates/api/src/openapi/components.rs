@@ -303,6 +303,13 @@ fn zone_status() -> Value {
                 "heldBackByPeer": number("How many the other side holds back."),
                 "resources": {"type": "array", "maxItems": 500, "items": quarantined},
             }},
+            "globalRevision": {"type": "object", "description": "In a zone: what global said with the last health check.",
+                "properties": {
+                    "at": time("When."),
+                    "current": number("Revision of its store."),
+                    "acknowledged": number("Revision that the zone has all of."),
+                    "lag": number("Difference."),
+                }},
             "conflict": {"type": "object", "description": "Another control plane with this zone's name, which was refused.",
                 "properties": {
                     "address": text("Its address."),

@@ -20,7 +20,7 @@ pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
 pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
-pub use report::{Conflict, Dated, Flow, Instance, PeerReport, PeerState};
+pub use report::{Conflict, Dated, Flow, Heartbeat, Instance, PeerReport, PeerState};
 pub use sink::{GlobalSeen, Held, Intake, Rejection, Side, Sink};
 pub use source::{KindCounts, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
@@ -38,6 +38,10 @@ pub const HEADER_FEATURES: [&str; 2] = ["zone-ping-health", "hash-suffix"];
 
 /// Header of a zone of ours: the identity that it keeps in its store. Kuma peers ignore it.
 pub const ZONE_IDENTITY_HEADER: &str = "graticule-zone-identity";
+
+/// Headers of global's answers to health checks: the revision of its store, and the one that the zone has all of. Kuma
+/// zones ignore them.
+pub(crate) const REVISION_HEADERS: [&str; 2] = ["graticule-revision", "graticule-acknowledged"];
 
 /// Member of the node metadata of requests: how many removals of the kind the sender holds back. Kuma peers ignore it.
 const HELD_BACK_MEMBER: &str = "graticule-held-back";

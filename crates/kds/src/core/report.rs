@@ -138,6 +138,20 @@ pub struct Revisions {
     pub lag: u64,
 }
 
+/// What global says with each health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heartbeat {
+    /// When.
+    pub at: Timestamp,
+    /// Revision of its store.
+    pub current: u64,
+    /// Revision that this zone has all of.
+    pub acknowledged: u64,
+    /// Difference.
+    pub lag: u64,
+}
+
 /// What is kept although the peer no longer has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -186,6 +200,9 @@ pub struct PeerReport {
     pub quarantine_total: usize,
     /// What is kept although the peer no longer has it.
     pub protection: Protection,
+    /// In a zone: what global said last about its own store, and how much of it the zone has. A Kuma global does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_revision: Option<Heartbeat>,
     /// At global: another control plane with the name of the zone that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
@@ -290,7 +307,7 @@ impl PeerState {
                 ),
             ),
             _ if by_peer > 0 => {
-                ("holding", "the other side keeps what was deleted here; decide there".into())
+                ("holding", "the other side holds back what comes from here; decide there".into())
             }
             _ => ("clear", String::new()),
         };

@@ -183,6 +183,19 @@ impl Sink {
         }
     }
 
+    /// The acknowledgement of a response of which nothing is taken, because this is not the zone's global. A peer of ours
+    /// hears that it is held back.
+    pub fn decline(&self, response: &DeltaDiscoveryResponse, node: &Node) -> DeltaDiscoveryRequest {
+        let mut own = Node { id: node.id.clone(), ..Default::default() };
+        tell_held_back(&mut own, response.resources.len() + response.removed_resources.len());
+        DeltaDiscoveryRequest {
+            node: Some(own),
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        }
+    }
+
     /// Copies whose removal waits for a decision, by kind and wire name.
     pub fn held_back(&self) -> impl Iterator<Item = (Kind, &str)> {
         self.kinds.iter().flat_map(|(kind, state)| state.held_back.iter().map(|name| (*kind, name.as_str())))

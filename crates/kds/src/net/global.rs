@@ -26,8 +26,8 @@ use super::hub::{Hub, Nobody, Observer, Stores};
 use super::registry::{Registry, ZoneReport};
 use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, describe};
 use crate::core::{
-    Catalog, DeletionProtection, Direction, Held as _, Instance, PeerReport, Plane, RESERVED_FOR, Side, Sink,
-    Source, StreamKind, TrustExchange,
+    Catalog, DeletionProtection, Direction, Held as _, Instance, PeerReport, Plane, RESERVED_FOR,
+    REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange,
 };
 
 mod admission;
@@ -212,6 +212,7 @@ impl GlobalServer {
             quarantine,
             quarantine_total,
             protection: peer.protection(zone),
+            global_revision: None,
             conflict,
         })
     }
@@ -472,6 +473,16 @@ impl GlobalKdsService for GlobalServer {
             seconds: i64::try_from(interval.as_secs()).unwrap_or(i64::MAX),
             nanos: i32::try_from(interval.subsec_nanos()).unwrap_or_default(),
         };
-        Ok(Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) }))
+        let mut response = Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) });
+        if let Some(ZoneReport { peer, .. }) = shared.registry.report(&visitor.zone) {
+            let current = shared.deps.stores.config.snapshot().revision();
+            let revisions = peer.revisions(current, shared.hub.catalog().head());
+            for (header, revision) in
+                REVISION_HEADERS.into_iter().zip([revisions.current, revisions.acknowledged])
+            {
+                response.metadata_mut().insert(header, revision.into());
+            }
+        }
+        Ok(response)
     }
 }

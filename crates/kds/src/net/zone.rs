@@ -21,7 +21,7 @@ use pb::kds_sync_service_client::KdsSyncServiceClient;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codec::CompressionEncoding;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -31,8 +31,9 @@ use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
 use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin, describe, intake};
 use crate::core::{
-    Catalog, DeletionProtection, Direction, HEADER_FEATURES, INSTANCE_HEADER, PeerReport, PeerState, Plane,
-    Side, Sink, Source, ZONE_IDENTITY_HEADER, kinds_for_zones,
+    Catalog, DeletionProtection, Direction, GlobalSeen, HEADER_FEATURES, Heartbeat, INSTANCE_HEADER,
+    PeerReport, PeerState, Plane, REVISION_HEADERS, Side, Sink, Source, ZONE_IDENTITY_HEADER,
+    kinds_for_zones,
 };
 
 /// Global refuses more frequent pings than every 15 s.
@@ -41,6 +42,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// A zone whose revision stays behind global's for this time connects again.
+const LAG_MAX: Duration = Duration::from_secs(60);
 /// Global answers a health check in this time, or is gone.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that lived this long was a good one: the next break starts with the shortest wait.
@@ -138,6 +141,8 @@ pub struct Link {
     pub last_error: Option<String>,
     /// What its streams told.
     pub peer: PeerState,
+    /// What global said last about revisions.
+    pub global_revision: Option<Heartbeat>,
 }
 
 /// The zone's connection to global, for those who ask about it. Cheap to clone; outlives the terms of leaders.
@@ -177,6 +182,7 @@ impl FederationLink {
             quarantine,
             quarantine_total,
             protection: link.peer.protection(zone),
+            global_revision: link.global_revision,
             conflict: None,
         }
     }
@@ -454,7 +460,7 @@ impl ZoneClient {
         let mut silence_ends: Option<Duration> = None;
         let mut audit_at = self.next_audit();
         loop {
-            let waiting = parked.front().is_some_and(|response| sink.must_wait(response));
+            let waiting = *sink.global() == GlobalSeen::Unknown;
             let next = if waiting { None } else { parked.pop_front() };
             let response = match next {
                 Some(response) => response,
@@ -487,6 +493,15 @@ impl ZoneClient {
                     }
                 },
             };
+            let is_foreign = matches!(sink.global(), GlobalSeen::Other { .. });
+            if is_foreign && sink.must_wait(&response) {
+                let reply = sink.decline(&response, &node);
+                self.tell_downward(sink, false);
+                if replies.send(reply).await.is_err() {
+                    return Status::unavailable("the connection is closed");
+                }
+                continue;
+            }
             if sink.must_wait(&response) {
                 if parked.len() == PARKED_MAX {
                     return Status::resource_exhausted(
@@ -507,6 +522,10 @@ impl ZoneClient {
                     reason = error.message,
                     "refused resources of global"
                 );
+            }
+            if is_foreign && *sink.global() == GlobalSeen::Known {
+                // What was declined meanwhile is asked for again.
+                return Status::aborted("this is the zone's global after all: connecting again");
             }
             missing.remove(response.type_url.as_str());
             self.tell_downward(sink, missing.is_empty());
@@ -597,7 +616,31 @@ impl ZoneClient {
         });
     }
 
+    /// What global says about revisions; the end of a connection over which the zone falls behind for good.
+    fn heartbeat(&self, headers: &MetadataMap, lagging: &mut Option<(u64, Duration)>) -> Option<Status> {
+        let number = |header| headers.get(header)?.to_str().ok()?.parse::<u64>().ok();
+        let [Some(current), Some(acknowledged)] = REVISION_HEADERS.map(number) else { return None };
+        let lag = current.saturating_sub(acknowledged);
+        let beat = Heartbeat { at: self.deps.clock.now(), current, acknowledged, lag };
+        let waits = self.state().borrow().peer.protection(&self.options.zone).state != "clear";
+        self.state().send_modify(|link| link.global_revision = Some(beat));
+        let now = self.deps.clock.monotonic();
+        match lagging {
+            _ if lag == 0 || waits => *lagging = None,
+            Some((at, since)) if *at == acknowledged => {
+                if now.saturating_sub(*since) >= LAG_MAX {
+                    return Some(Status::aborted(format!(
+                        "global is at revision {current}, the zone has stayed at {acknowledged}: connecting again"
+                    )));
+                }
+            }
+            _ => *lagging = Some((acknowledged, now)),
+        }
+        None
+    }
+
     async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {
+        let mut lagging = None;
         loop {
             let answered = tokio::select! {
                 answered = client.health_check(pb::ZoneHealthCheckRequest {}) => answered,
@@ -605,6 +648,9 @@ impl ZoneClient {
             };
             let wait = match answered {
                 Ok(response) => {
+                    if let Some(status) = self.heartbeat(response.metadata(), &mut lagging) {
+                        return status;
+                    }
                     let interval = response.into_inner().interval.unwrap_or_default();
                     let seconds = u64::try_from(interval.seconds).unwrap_or_default();
                     let nanos = u32::try_from(interval.nanos).unwrap_or_default();

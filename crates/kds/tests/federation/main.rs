@@ -172,3 +172,44 @@ async fn the_newest_connection_of_a_zone_wins() {
     until(&second.stores.config, "policy", has(Kind::MeshTimeout, "timeout-all-2wbxwvfffv2z82fc")).await;
     global.stop.drain();
 }
+
+/// The zone hears nothing and says nothing, and its connection looks alive: the stream is ended, so that it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_that_acknowledges_nothing_is_sent_away() {
+    let options = GlobalOptions {
+        keep_alive: Duration::from_secs(300),
+        stuck_after: Duration::from_millis(500),
+        ..GlobalOptions::default()
+    };
+    let global = mk_global(mk_stores(), options, None, 0).await;
+    let relay = Relay::to(global.address.port()).await;
+    let mut zone = mk_zone_with("east", &global, relay.port, mk_stores(), "east-1", |_| {});
+    linked(&mut zone, "synced", |link| link.synced).await;
+    // An idle zone is not stuck.
+    let idle = tokio::time::timeout(Duration::from_millis(1500), async {
+        until_true("never", || global.server.online_zones().is_empty()).await;
+    });
+    assert!(idle.await.is_err(), "nothing was sent, nothing is missing");
+    relay.fall_silent();
+    put(&global.stores.config, mk_timeout("unheard")).await;
+    until_true("the stream was ended", || global.server.online_zones().is_empty()).await;
+    zone.stop.drain();
+    zone.stop.force();
+}
+
+/// A zone knows how far it is behind global.
+#[tokio::test(flavor = "multi_thread")]
+async fn zones_hear_global_s_revision() {
+    let options = GlobalOptions { health_interval: Duration::from_millis(100), ..GlobalOptions::default() };
+    let global = mk_global(mk_stores(), options, None, 0).await;
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    put(&global.stores.config, mk_timeout("one")).await;
+    let wanted = global.stores.config.snapshot().revision().0;
+    linked(&mut zone, "in step", |link| {
+        link.global_revision.is_some_and(|beat| beat.current >= wanted && beat.lag == 0)
+    })
+    .await;
+    let revision = global.server.peer_report("east").unwrap().revision;
+    assert_eq!((revision.lag, revision.current), (0, revision.acknowledged));
+    zone.stop.drain();
+}

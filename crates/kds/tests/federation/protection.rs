@@ -37,6 +37,10 @@ async fn a_zone_takes_nothing_from_a_global_that_it_does_not_know() {
     assert_eq!((report.online, report.synced, report.protection.state), (true, Some(false), "otherGlobal"));
     assert!(report.protection.advice.contains("grat zone accept-deletions east"));
     // The zone's own resources reach it, nothing comes from it, and nothing goes.
+    until_true("global hears that the zone does not follow it", || {
+        second.server.peer_report("east").unwrap().protection.held_back_by_peer > 0
+    })
+    .await;
     until(&second.stores.config, "own policy", |all| all.iter().any(|r| r.meta.display_name() == "own"))
         .await;
     put(&second.stores.config, mk_timeout("later")).await;

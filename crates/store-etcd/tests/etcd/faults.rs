@@ -108,6 +108,77 @@ async fn a_lost_answer_is_found_again() {
     assert_eq!(store.snapshot().get(&key("m")).expect("stored").meta.version, 4, "each write counts once");
 }
 
+/// Answers get lost under writers whose writes go together: what is acknowledged happened once, what is refused did not.
+/// Each writer is alone with its resource, so that a conflict would show a write that nobody knows of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_writes_at_once() {
+    const WRITERS: u64 = 16;
+    const ROUNDS: u64 = 8;
+    let Some(etcd) = Etcd::start().await else { return };
+    let gate = Gate::to(etcd.port).await;
+    let options = options(gate.endpoint());
+    let store = Arc::new(open(options.clone()).await);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let (store, stopped, acknowledged) = (store.clone(), stopped.clone(), acknowledged.clone());
+        writers.spawn(async move {
+            let name = format!("w{writer}");
+            let mut version = 0;
+            while !*stopped.borrow() {
+                let expect = if version == 0 { Expect::Absent } else { Expect::Version(version) };
+                let txn = Txn::default().and_put(mesh(&name, version + 1), expect);
+                match store.commit(txn).await {
+                    Ok(committed) => {
+                        version += 1;
+                        let stored = committed.batch.changes.first().and_then(|change| change.new.clone());
+                        assert!(stored.is_none_or(|stored| stored.meta.version == version));
+                        acknowledged.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(CommitError::Unavailable(_)) => {}
+                    Err(CommitError::Uncertain(_)) => {
+                        // Nothing of it is under way any more once a later write to another resource is done.
+                        while store.commit(Txn::put(mesh(&format!("{name}-look"), version))).await.is_err() {}
+                        version = store.snapshot().get(&key(&name)).map_or(0, |stored| stored.meta.version);
+                    }
+                    Err(error) => panic!("{name} at version {version}: {error}"),
+                }
+            }
+            (name, version)
+        });
+    }
+    let mut client = etcd.client().await;
+    let head = format!("{}/head", options.prefix);
+    for _ in 0..ROUNDS {
+        let before = acknowledged.load(Ordering::SeqCst);
+        eventually("writes are acknowledged", || acknowledged.load(Ordering::SeqCst) > before + 100).await;
+        gate.set(Mode::Mute);
+        // What is under way may reach etcd, and its answer does not come.
+        let moved = client.get(head.clone(), None).await.expect("answers").kvs()[0].version();
+        for _ in 0..50 {
+            let now = client.get(head.clone(), None).await.expect("answers").kvs()[0].version();
+            if now > moved {
+                break;
+            }
+        }
+        gate.set(Mode::Shut);
+        gate.set(Mode::Open);
+    }
+    stop.send_replace(true);
+    let fresh = async {
+        let done: Vec<(String, u64)> = writers.join_all().await;
+        well(&*store).await;
+        (open(options).await, done)
+    };
+    let (fresh, done) = fresh.await;
+    for (name, version) in done {
+        let stored = fresh.snapshot().get(&key(&name)).map_or(0, |stored| stored.meta.version);
+        assert_eq!(stored, version, "{name}");
+    }
+    assert!(fresh.snapshot().iter().eq(store.snapshot().iter()), "both hold the same");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_without_etcd_says_what_is_known() {
     let Some(mut etcd) = Etcd::start().await else { return };

@@ -1,22 +1,22 @@
-//! Counters of meshes and of everything (rest-api.md §6.4, §6.5, resources.md §7.5): computed when they are
-//! asked for, so they are never old and cost nothing otherwise.
+//! Counters of meshes and of everything (rest-api.md §6.4, §6.5, resources.md §7.5): brought up to date when they are
+//! asked for, with what changed since then, so they are never old and cost nothing otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod counters;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graticule_model::kinds::dataplane::{Dataplane, InboundState, ListenerState};
 use graticule_model::kinds::dataplane_insight::{DataplaneInsight, DiscoverySubscription};
-use graticule_model::kinds::mesh_insight::{DataplaneStat, MeshInsight, ResourceStat};
-use graticule_model::kinds::mesh_service::MeshService;
-use graticule_model::kinds::zone::ZoneInsight;
-use graticule_model::{Key, Kind, Meta, Resource, labels};
+use graticule_model::kinds::mesh_insight::{DataplaneStat, MeshInsight};
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use graticule_store::Snapshot;
 use serde_json::{Map, Value, json};
 
 use crate::Context;
 
-/// A version that nobody reported.
-const UNKNOWN_VERSION: &str = "unknown";
+pub(crate) use counters::Aggregates;
+use counters::Counters;
 
 /// Whether a proxy works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,93 +44,41 @@ impl Health {
             Health::Offline
         }
     }
-
-    fn add_to(self, stat: &mut DataplaneStat) {
-        stat.total += 1;
-        match self {
-            Health::Offline => stat.offline += 1,
-            Health::PartiallyDegraded => stat.partially_degraded += 1,
-            Health::Online => stat.online += 1,
-        }
-    }
 }
 
 /// MeshInsights of all meshes, by name. One that is stored, by whoever observes, is shown as it is.
-pub(crate) fn mesh_insights(context: &Context) -> Vec<Arc<Resource>> {
-    let (state, soft) = (context.store.snapshot(), context.soft.snapshot());
+pub(crate) async fn mesh_insights(context: &Context) -> Vec<Arc<Resource>> {
+    context.aggregates.read(all_meshes).await
+}
+
+fn all_meshes(counters: &Counters, state: &Snapshot, soft: &Snapshot) -> Vec<Arc<Resource>> {
     let stored = soft.list(Kind::MeshInsight, None);
     let mut all: BTreeMap<&str, Arc<Resource>> =
         stored.map(|insight| (insight.meta.name.as_str(), insight.clone())).collect();
     for mesh in state.list(Kind::Mesh, None) {
-        all.entry(&mesh.meta.name).or_insert_with(|| Arc::new(mesh_insight(&state, &soft, mesh)));
+        all.entry(&mesh.meta.name).or_insert_with(|| Arc::new(mesh_insight(counters, mesh)));
     }
     all.into_values().collect()
 }
 
 /// The MeshInsight of one mesh.
-pub(crate) fn one_mesh_insight(context: &Context, name: &str) -> Option<Arc<Resource>> {
-    let (state, soft) = (context.store.snapshot(), context.soft.snapshot());
-    let stored = soft.get(&Key::new(Kind::MeshInsight, "", name));
-    stored.or_else(|| {
-        let mesh = state.get(&Key::new(Kind::Mesh, "", name))?;
-        Some(Arc::new(mesh_insight(&state, &soft, &mesh)))
-    })
+pub(crate) async fn one_mesh_insight(context: &Context, name: &str) -> Option<Arc<Resource>> {
+    let shown = context.aggregates.read(|counters, state, soft| {
+        let stored = soft.get(&Key::new(Kind::MeshInsight, "", name));
+        stored.or_else(|| {
+            let mesh = state.get(&Key::new(Kind::Mesh, "", name))?;
+            Some(Arc::new(mesh_insight(counters, &mesh)))
+        })
+    });
+    shown.await
 }
 
-fn mesh_insight(state: &Snapshot, soft: &Snapshot, mesh: &Resource) -> Resource {
-    let name = &mesh.meta.name;
-    let mut insight = MeshInsight::default();
-    let mut changed = mesh.meta.modification_time;
-    let is_counted = |kind: &Kind| {
-        let descriptor = kind.descriptor();
-        !descriptor.is_global_scoped() && !descriptor.capabilities.soft
-    };
-    for kind in Kind::all().filter(is_counted) {
-        let mut stat = ResourceStat::default();
-        for resource in state.list(kind, Some(name)) {
-            stat.total += 1;
-            changed = changed.max(resource.meta.modification_time);
-        }
-        if stat.total > 0 {
-            insight.resources.insert(kind.name().into(), stat);
-        }
-    }
-    for resource in state.list(Kind::Dataplane, Some(name)) {
-        let Some(dataplane) = resource.spec_as::<Dataplane>() else { continue };
-        let observed = soft.get(&insight_key(resource));
-        let observed = observed.as_ref().and_then(|resource| resource.spec_as::<DataplaneInsight>());
-        add_proxy(&mut insight, dataplane, observed);
-    }
-    let mut meta = Meta::new("", name.clone());
-    (meta.creation_time, meta.modification_time) = (mesh.meta.creation_time, changed);
+fn mesh_insight(counters: &Counters, mesh: &Resource) -> Resource {
+    let (insight, modified) = counters.mesh(&mesh.meta.name);
+    let mut meta = Meta::new("", mesh.meta.name.clone());
+    meta.creation_time = mesh.meta.creation_time;
+    meta.modification_time = modified.unwrap_or(mesh.meta.modification_time).max(mesh.meta.modification_time);
     Resource::new(meta, insight)
-}
-
-fn insight_key(proxy: &Resource) -> Key {
-    Key::new(Kind::DataplaneInsight, proxy.meta.mesh.clone(), proxy.meta.name.clone())
-}
-
-fn add_proxy(insight: &mut MeshInsight, dataplane: &Dataplane, observed: Option<&DataplaneInsight>) {
-    let health = Health::of(dataplane, observed);
-    health.add_to(&mut insight.dataplanes);
-    if dataplane.is_gateway() {
-        health.add_to(&mut insight.dataplanes_by_type.gateway);
-        health.add_to(&mut insight.dataplanes_by_type.gateway_delegated);
-    } else {
-        health.add_to(&mut insight.dataplanes_by_type.standard);
-    }
-    let version = observed.and_then(|observed| observed.subscriptions.last()).and_then(version_of);
-    let (agent, envoy) = version.unwrap_or_default();
-    let known = |version: String| if version.is_empty() { UNKNOWN_VERSION.to_owned() } else { version };
-    health.add_to(insight.dp_versions.kuma_dp.entry(known(agent)).or_default());
-    health.add_to(insight.dp_versions.envoy.entry(known(envoy)).or_default());
-    let Some(mtls) = observed.and_then(|observed| observed.mtls.as_ref()) else { return };
-    if !mtls.issued_backend.is_empty() {
-        health.add_to(insight.mtls.issued_backends.entry(mtls.issued_backend.clone()).or_default());
-    }
-    for backend in mtls.supported_backends.iter().collect::<BTreeSet<_>>() {
-        health.add_to(insight.mtls.supported_backends.entry(backend.clone()).or_default());
-    }
 }
 
 /// Versions of the agent and of Envoy.
@@ -158,9 +106,13 @@ fn sum(into: &mut DataplaneStat, stat: &DataplaneStat) {
 }
 
 /// Body of `/global-insight`.
-pub(crate) fn global_insight(context: &Context) -> Value {
-    let meshes = mesh_insights(context);
-    let (state, soft) = (context.store.snapshot(), context.soft.snapshot());
+pub(crate) async fn global_insight(context: &Context) -> Value {
+    let now = context.clock.now();
+    context.aggregates.read(|counters, state, soft| global(counters, state, soft, now)).await
+}
+
+fn global(counters: &Counters, state: &Snapshot, soft: &Snapshot, now: Timestamp) -> Value {
+    let meshes = all_meshes(counters, state, soft);
     let (mut standard, mut gateways) = (DataplaneStat::default(), DataplaneStat::default());
     let mut resources: BTreeMap<&str, u32> = BTreeMap::new();
     let insights: Vec<&MeshInsight> = meshes.iter().filter_map(|mesh| mesh.spec_as()).collect();
@@ -181,19 +133,17 @@ pub(crate) fn global_insight(context: &Context) -> Value {
             && !matches!(kind, Kind::Mesh | Kind::Zone | Kind::Config)
     };
     for kind in Kind::all().filter(is_counted) {
-        let total = count(&state, kind);
+        let total = count(state, kind);
         if total > 0 {
             resources.insert(kind.name(), total);
         }
     }
     // A zone counts once it was seen.
-    let zones: Vec<&ZoneInsight> =
-        soft.list(Kind::ZoneInsight, None).filter_map(|insight| insight.spec_as()).collect();
-    let online = zones.iter().filter(|insight| insight.is_online()).count();
+    let (zones, online) = counters.zones();
     json!({
-        "createdAt": context.clock.now().to_string(),
+        "createdAt": now.to_string(),
         "zones": {
-            "controlPlanes": {"online": online, "total": zones.len()},
+            "controlPlanes": {"online": online, "total": zones},
             "zoneIngresses": {"online": 0, "total": 0},
             "zoneEgresses": {"online": 0, "total": 0},
         },
@@ -201,60 +151,21 @@ pub(crate) fn global_insight(context: &Context) -> Value {
         "policies": {"total": policies},
         "dataplanes": {"standard": full(&standard), "gatewayDelegated": full(&gateways)},
         "services": {
-            "external": {"total": count(&state, Kind::MeshExternalService)},
-            "internal": full(&internal_services(&state)),
-            "gatewayDelegated": full(&gateway_services(&state, &soft)),
+            "external": {"total": count(state, Kind::MeshExternalService)},
+            "internal": full(&counters.internal_services()),
+            "gatewayDelegated": full(&counters.gateway_services()),
         },
         "resources": totals(resources),
     })
 }
 
 fn count(state: &Snapshot, kind: Kind) -> u32 {
-    u32::try_from(state.list(kind, None).count()).unwrap_or(u32::MAX)
+    u32::try_from(state.count(kind, None)).unwrap_or(u32::MAX)
 }
 
 fn totals<'a>(totals: impl IntoIterator<Item = (&'a str, u32)>) -> Value {
     let totals = totals.into_iter().map(|(kind, total)| (kind.to_owned(), json!({"total": total})));
     Value::Object(totals.collect::<Map<String, Value>>())
-}
-
-/// A service is as online as the proxies behind it.
-fn internal_services(state: &Snapshot) -> DataplaneStat {
-    let mut stat = DataplaneStat::default();
-    for service in state.list(Kind::MeshService, None) {
-        let proxies = service.status_of::<MeshService>().map(|status| status.dataplane_proxies);
-        let proxies = proxies.unwrap_or_default();
-        let health = match proxies.connected.min(proxies.healthy) {
-            0 => Health::Offline,
-            working if working < proxies.total => Health::PartiallyDegraded,
-            _ => Health::Online,
-        };
-        health.add_to(&mut stat);
-    }
-    stat
-}
-
-/// Delegated gateways by the service that their tags name: online when all of them are, offline when none is.
-fn gateway_services(state: &Snapshot, soft: &Snapshot) -> DataplaneStat {
-    let mut services: BTreeMap<(&str, &str), BTreeSet<Health>> = BTreeMap::new();
-    for resource in state.list(Kind::Dataplane, None) {
-        let Some(dataplane) = resource.spec_as::<Dataplane>() else { continue };
-        let Some(gateway) = &dataplane.networking().gateway else { continue };
-        let service = gateway.tags.get(labels::SERVICE).unwrap_or(&resource.meta.name);
-        let observed = soft.get(&insight_key(resource));
-        let observed = observed.as_ref().and_then(|resource| resource.spec_as::<DataplaneInsight>());
-        services.entry((&resource.meta.mesh, service)).or_default().insert(Health::of(dataplane, observed));
-    }
-    let mut stat = DataplaneStat::default();
-    for healths in services.into_values() {
-        let health = match (healths.first(), healths.last()) {
-            (Some(Health::Online), _) => Health::Online,
-            (_, Some(Health::Offline)) => Health::Offline,
-            _ => Health::PartiallyDegraded,
-        };
-        health.add_to(&mut stat);
-    }
-    stat
 }
 
 /// Body of `/global-insights`, of older clients.

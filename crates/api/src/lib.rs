@@ -136,6 +136,7 @@ pub(crate) struct Context {
     token_keys: TokenKeys,
     store: Arc<dyn Store>,
     soft: Arc<dyn Store>,
+    aggregates: insights::Aggregates,
     mode: Mode,
     zone: String,
     clock: Clock,
@@ -166,6 +167,7 @@ impl Context {
         let requests =
             Semaphore::new(options.server.max_concurrent_requests.clamp(1, Semaphore::MAX_PERMITS));
         Context {
+            aggregates: insights::Aggregates::new(store.clone(), soft.clone()),
             options,
             token_keys,
             store,
@@ -313,7 +315,7 @@ async fn perform(
         Target::Config => system::config(context, &call.user)?,
         Target::Resources => system::resources(context),
         Target::Policies => system::policies(context),
-        Target::GlobalInsight => insights::global_insight(context),
+        Target::GlobalInsight => insights::global_insight(context).await,
         Target::GlobalInsights => insights::global_insights(context),
         Target::ServiceInsights { mesh } => service_insights::list(context, call, mesh.as_deref())?,
         Target::ServiceInsight { .. } if *method != Method::GET => {
@@ -343,12 +345,14 @@ async fn perform(
         Target::DryRun { kind, mesh, name } => {
             return write::dry_run(context, call, kind, mesh.as_deref(), &name, body).await;
         }
-        Target::List { kind, mesh, form } => read::list(context, call, kind, mesh.as_deref(), form)?,
+        Target::List { kind, mesh, form } => read::list(context, call, kind, mesh.as_deref(), form).await?,
         Target::One { kind, mesh, name, form } => match *method {
             Method::PUT => return write::put(context, call, kind, mesh.as_deref(), &name, body).await,
             Method::DELETE => return write::delete(context, call, kind, mesh.as_deref(), &name).await,
-            _ if form == Form::Overview => read::overview(context, call, kind, mesh.as_deref(), &name)?,
-            _ => read::one(context, call, kind, mesh.as_deref(), &name)?,
+            _ if form == Form::Overview => {
+                read::overview(context, call, kind, mesh.as_deref(), &name).await?
+            }
+            _ => read::one(context, call, kind, mesh.as_deref(), &name).await?,
         },
     };
     Ok(respond::value(StatusCode::OK, call.format, &answer))

@@ -26,16 +26,16 @@ pub(crate) fn require_mesh(context: &Context, mesh: Option<&str>) -> Result<(), 
     }
 }
 
-fn find(context: &Context, call: &Call, key: &Key) -> Result<Arc<Resource>, Error> {
+async fn find(context: &Context, call: &Call, key: &Key) -> Result<Arc<Resource>, Error> {
     access::resources(&context.options, &call.user, key.kind)?;
     let found = match key.kind {
-        Kind::MeshInsight => insights::one_mesh_insight(context, &key.name),
+        Kind::MeshInsight => insights::one_mesh_insight(context, &key.name).await,
         kind => store_of(context, kind).snapshot().get(key),
     };
     found.ok_or_else(|| Error::not_found(title::GET))
 }
 
-pub(crate) fn one(
+pub(crate) async fn one(
     context: &Context,
     call: &Call,
     kind: Kind,
@@ -43,7 +43,7 @@ pub(crate) fn one(
     name: &str,
 ) -> Result<Value, Error> {
     require_mesh(context, mesh)?;
-    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name))?;
+    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name)).await?;
     formatted(call, &resource, title::GET)
 }
 
@@ -59,7 +59,7 @@ fn formatted(call: &Call, resource: &Resource, title: &str) -> Result<Value, Err
     }
 }
 
-pub(crate) fn list(
+pub(crate) async fn list(
     context: &Context,
     call: &Call,
     kind: Kind,
@@ -70,7 +70,8 @@ pub(crate) fn list(
     access::resources(&context.options, &call.user, kind)?;
     let page = Page::parse(&call.query)?;
     let filter = Filter::parse(&call.query, &call.template, kind == Kind::Dataplane)?;
-    let computed = if kind == Kind::MeshInsight { insights::mesh_insights(context) } else { Vec::new() };
+    let computed =
+        if kind == Kind::MeshInsight { insights::mesh_insights(context).await } else { Vec::new() };
     let snapshot = store_of(context, kind).snapshot();
     let (total, found) = match kind {
         Kind::MeshInsight => filter.page(page, computed.iter()),
@@ -126,7 +127,7 @@ fn insight(soft: &Snapshot, resource: &Resource) -> Option<Arc<Resource>> {
     soft.get(&Key::new(kind, resource.meta.mesh.clone(), resource.meta.name.clone()))
 }
 
-pub(crate) fn overview(
+pub(crate) async fn overview(
     context: &Context,
     call: &Call,
     kind: Kind,
@@ -134,7 +135,7 @@ pub(crate) fn overview(
     name: &str,
 ) -> Result<Value, Error> {
     require_mesh(context, mesh)?;
-    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name))?;
+    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name)).await?;
     let insight = insight(&context.soft.snapshot(), &resource);
     let mut overview = overview_of(&resource, insight);
     // One overview has the member always, a list only with content.

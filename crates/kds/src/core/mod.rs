@@ -14,6 +14,7 @@ mod rewrite;
 mod sink;
 mod source;
 mod status;
+pub(crate) mod trust;
 
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
 pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
-use graticule_model::kinds::mesh_trust::MeshTrust;
 use graticule_model::{Key, Kind, Resource, Status};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
@@ -20,7 +19,7 @@ use prost::Message;
 
 use super::filter::is_hashed;
 use super::protection::{DeletionProtection, Removals};
-use super::{HELD_BACK_MEMBER, kinds_for_global, kinds_for_zones, rewrite};
+use super::{HELD_BACK_MEMBER, kinds_for_global, kinds_for_zones, rewrite, trust};
 use crate::wire::{self, Encoded, Version};
 
 /// Rejections that one acknowledgement lists; the rest is counted.
@@ -334,6 +333,12 @@ impl Sink {
                     if let Some(own) = self.side.own_version(&resource) {
                         intake.taken.push((name, own, item.version.as_str().into()));
                     }
+                    if let Side::Global { zone } = &self.side
+                        && let Some(claim) = trust::claim(&resource, zone, held)
+                        && let Write::Put { resource, .. } = &claim
+                    {
+                        writes.insert(resource.key(), claim);
+                    }
                     match write {
                         Some(expect) => {
                             let key = resource.key();
@@ -463,7 +468,7 @@ impl Sink {
         }
         resource.validate().map_err(|violations| refuse(violations.to_string()))?;
         if let Side::Global { zone } = &self.side
-            && let Some(owner) = trust_domain_owner(&resource, zone, held)
+            && let Some(owner) = trust::owner(&resource, zone, held)
         {
             return Err(refuse(format!(
                 "spec.trustDomain: belongs to zone \"{owner}\", which published it first"
@@ -594,19 +599,6 @@ impl Side {
         };
         encoded.ok().map(|encoded| encoded.version)
     }
-}
-
-/// The other zone that published this trust domain in the mesh (DESIGN decision 14).
-fn trust_domain_owner(resource: &Resource, zone: &str, held: &dyn Held) -> Option<String> {
-    let trust = resource.spec_as::<MeshTrust>()?;
-    let others = held.list(Kind::MeshTrust);
-    let claim = others.iter().find(|other| {
-        other.meta.mesh == resource.meta.mesh
-            && !other.meta.is_local_to_global()
-            && other.meta.zone().is_some_and(|owner| owner != zone)
-            && other.spec_as::<MeshTrust>().is_some_and(|other| other.trust_domain == trust.trust_domain)
-    })?;
-    claim.meta.zone().map(str::to_owned)
 }
 
 fn error_detail(rejections: &[Rejection]) -> rpc::Status {

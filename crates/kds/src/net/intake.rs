@@ -6,7 +6,7 @@ use graticule_store::{CommitError, Txn, Write};
 use tonic::Status;
 
 use super::hub::Stores;
-use crate::core::{Plane, Rejection, Sink};
+use crate::core::{Plane, Rejection, Sink, trust};
 use crate::wire;
 
 /// Lost races against local writers before resources are written one by one.
@@ -43,11 +43,11 @@ pub(super) async fn apply(
         }
         // One bad write must not stop the others.
         let mut failed = Vec::new();
-        for write in &intake.writes {
-            let txn = Txn { at: Some(clock.now()), writes: vec![write.clone()] };
+        for (name, writes) in units(&intake.writes) {
+            let txn = Txn { at: Some(clock.now()), writes };
             if let Err(error) = store.commit(txn).await {
                 fatal(&error)?;
-                failed.push(Rejection { name: name_of(write), reason: error.to_string() });
+                failed.push(Rejection { name, reason: reason(&error) });
             }
         }
         return Ok(sink.settle(intake, failed, node));
@@ -64,9 +64,35 @@ fn fatal(error: &CommitError) -> Result<(), Status> {
     }
 }
 
+/// What can be written for itself: each write, but a claim only with the resource that it is for.
+fn units(writes: &[Write]) -> Vec<(String, Vec<Write>)> {
+    let resources = writes.iter().filter(|write| trust::claimant(write).is_none());
+    let unit = |write: &Write| {
+        let key = match write {
+            Write::Put { resource, .. } => resource.key(),
+            Write::Delete { key, .. } => key.clone(),
+        };
+        let claims = writes.iter().filter(|claim| trust::claimant(claim) == Some(&key)).cloned();
+        (name_of(write), std::iter::once(write.clone()).chain(claims).collect())
+    };
+    resources.map(unit).collect()
+}
+
+fn reason(error: &CommitError) -> String {
+    match error {
+        CommitError::Exists(key) | CommitError::Conflict { key, .. } if trust::is_claim(key) => {
+            "spec.trustDomain: belongs to another zone, which published it first".into()
+        }
+        error => error.to_string(),
+    }
+}
+
 fn name_of(write: &Write) -> String {
     match write {
         Write::Put { resource, .. } => wire::wire_name(&resource.meta),
         Write::Delete { key, .. } => format!("{}.{}", key.name, key.mesh),
     }
 }
+
+#[cfg(test)]
+mod tests;

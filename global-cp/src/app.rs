@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use graticule_api::{Api, Deps, NoInspector, Options, Rules};
+use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::Started;
 use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::serve::{
@@ -16,8 +17,9 @@ use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
 use graticule_store::Store;
+use graticule_store::status::Grouping;
 
-use crate::envoys::EnvoysOfZones;
+use crate::envoys::{AskedByReplicas, EnvoysOfZones};
 use crate::settings::{Settings, zone_token_keys};
 
 /// Starts everything, runs until a signal.
@@ -31,8 +33,10 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let spawner = supervisor.spawner();
     let mut opened =
         stores::open(&settings.store, &settings.general, "global", started.data_dir, &clock, &random).await?;
-    let cluster = opened.start_members(&clock).await;
-    let (store, soft) = (opened.store(), stores::memory(&clock));
+    let status = stores::status(Grouping::Zone, &instance, &clock, &random);
+    let replicas = Replicas::new(status);
+    let cluster = opened.start_members(&replicas, &clock).await;
+    let (store, soft) = (opened.store(), replicas.status().shown());
 
     let skip = settings.defaults.skip_tenant_resources;
     let objects = DefaultObjects {
@@ -47,7 +51,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     };
     objects.start(&store, &spawner).await;
 
-    let zones = serve_zones(&settings, &store, &soft, &clock, &random, &instance, &supervisor).await?;
+    let zones = serve_zones(&settings, &store, &replicas, &clock, &random, &instance, &supervisor).await?;
+    replicas.answer_with(Arc::new(AskedByReplicas(zones.admin())));
 
     let api = Api::new(
         Options {
@@ -74,7 +79,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             mesh_setup: mesh_setup(),
             backups: opened.backups(),
             inspector: Arc::new(NoInspector),
-            admin: Arc::new(EnvoysOfZones { broker: zones.admin(), soft }),
+            admin: Arc::new(EnvoysOfZones { broker: zones.admin(), replicas }),
             cluster,
             federation: Arc::new(Zones(zones)),
         },
@@ -122,7 +127,7 @@ impl ZoneAuthenticator for ZoneTokens {
 async fn serve_zones(
     settings: &Settings,
     store: &Arc<dyn Store>,
-    soft: &Arc<dyn Store>,
+    replicas: &Replicas,
     clock: &Clock,
     random: &Random,
     instance: &str,
@@ -145,7 +150,8 @@ async fn serve_zones(
             ..GlobalOptions::default()
         },
         GlobalDeps {
-            stores: Stores { config: store.clone(), status: soft.clone() },
+            stores: Stores { config: store.clone(), status: replicas.status().own() },
+            shared: Some(replicas.status().clone()),
             authenticator: Arc::new(ZoneTokens { keys, clock: clock.clone() }),
             clock: clock.clone(),
             random: random.clone(),

@@ -1,22 +1,21 @@
 //! Questions about proxies, asked of the zones that serve them (rest-api.md §8.5, federation.md §1.5).
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use graticule_api::EnvoyAdmin;
 use graticule_api::envoy_admin::{AdminFormat, AdminQuery as Asked, Unheard};
+use graticule_control_plane::cluster::{Answers, NoAnswer, Question, Replicas};
 use graticule_kds::core::name_in_zone;
 use graticule_kds::net::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat};
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Resource};
-use graticule_store::Store;
+use graticule_store::status::Group;
 
-/// Asks zones about the Envoys of their proxies.
+/// Asks zones about the Envoys of their proxies; a zone that is connected to another replica through that one.
 pub(crate) struct EnvoysOfZones {
     pub(crate) broker: AdminBroker,
-    /// Where zones are described.
-    pub(crate) soft: Arc<dyn Store>,
+    /// Where zones are described, and connected.
+    pub(crate) replicas: Replicas,
 }
 
 #[async_trait]
@@ -24,15 +23,65 @@ impl EnvoyAdmin for EnvoysOfZones {
     async fn ask(&self, proxy: &Resource, query: Asked) -> Result<Bytes, Unheard> {
         // A Dataplane without a zone is served by none.
         let zone = proxy.meta.zone().unwrap_or_default();
-        let insight = self.soft.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
+        let status = self.replicas.status();
+        let insight = status.shown().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
         let insight = insight.as_ref().and_then(|insight| insight.spec_as::<ZoneInsight>());
-        let target = AdminTarget {
-            kind: Kind::Dataplane.name().to_owned(),
-            name: name_in_zone(&proxy.meta, insight),
-            mesh: proxy.meta.mesh.to_string(),
+        let name = name_in_zone(&proxy.meta, insight);
+        let answer = ask(&self.broker, zone, &proxy.meta.mesh, &name, query).await;
+        let Err(AdminError::Offline(_)) = answer else {
+            return answer.map_err(|error| unheard(query, error));
         };
-        let answer = self.broker.ask(zone, target, asked(query)).await;
-        answer.map(Bytes::from).map_err(|error| unheard(query, error))
+        let group = Group::zone(zone);
+        let other = status.owner(&group).filter(|owner| *owner != status.observer());
+        let Some(other) = other.filter(|_| status.is_live(&group)) else {
+            return answer.map_err(|error| unheard(query, error));
+        };
+        let (zone, mesh) = (zone.to_owned(), proxy.meta.mesh.clone());
+        let question = Question::Envoy { zone, mesh, name, query };
+        self.replicas.ask(&other, &question).await.map_err(|error| unanswered(query, error))
+    }
+}
+
+/// What other replicas ask about the zones that are connected here. Never asked on.
+pub(crate) struct AskedByReplicas(pub(crate) AdminBroker);
+
+#[async_trait]
+impl Answers for AskedByReplicas {
+    async fn answer(&self, question: Question) -> Result<Bytes, NoAnswer> {
+        let Question::Envoy { zone, mesh, name, query } = question else {
+            return Err(NoAnswer::Unsupported);
+        };
+        ask(&self.0, &zone, &mesh, &name, query).await.map_err(|error| match unheard(query, error) {
+            Unheard::Unsupported => NoAnswer::Unsupported,
+            Unheard::Refused(text) => NoAnswer::Refused(text),
+            Unheard::Busy(text) => NoAnswer::Busy(text),
+            Unheard::Failed(text) => NoAnswer::Failed(text),
+        })
+    }
+}
+
+async fn ask(
+    broker: &AdminBroker,
+    zone: &str,
+    mesh: &str,
+    name: &str,
+    query: Asked,
+) -> Result<Bytes, AdminError> {
+    let target =
+        AdminTarget { kind: Kind::Dataplane.name().to_owned(), name: name.to_owned(), mesh: mesh.to_owned() };
+    broker.ask(zone, target, asked(query)).await.map(Bytes::from)
+}
+
+fn unanswered(query: Asked, error: NoAnswer) -> Unheard {
+    match error {
+        // The words of the replica that has the zone.
+        NoAnswer::Refused(text) => Unheard::Refused(text),
+        NoAnswer::Busy(text) => Unheard::Busy(text),
+        NoAnswer::Failed(text) => Unheard::Failed(text),
+        NoAnswer::NotFound | NoAnswer::Unsupported | NoAnswer::Unreachable(_) => {
+            let (_, message) = words(query);
+            Unheard::Refused(format!("could not send {message}: {error}"))
+        }
     }
 }
 
@@ -48,13 +97,18 @@ fn asked(query: Asked) -> AdminQuery {
     }
 }
 
-/// The texts that clients of the reference know.
-fn unheard(query: Asked, error: AdminError) -> Unheard {
-    let (operation, message) = match query {
+/// Operation and message, as clients of the reference know them.
+fn words(query: Asked) -> (&'static str, &'static str) {
+    match query {
         Asked::ConfigDump { .. } => ("XDS Config Dump", "XDSConfigRequest"),
         Asked::Stats { .. } => ("Stats", "StatsRequest"),
         Asked::Clusters { .. } => ("Clusters", "ClustersRequest"),
-    };
+    }
+}
+
+/// The texts that clients of the reference know.
+fn unheard(query: Asked, error: AdminError) -> Unheard {
+    let (operation, message) = words(query);
     match error {
         AdminError::Offline(_) => {
             Unheard::Refused(format!("couldn't execute {operation} operation, zone is offline"))

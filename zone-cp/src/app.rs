@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use graticule_api::{Api, Backups, Cluster, Deps, Federation, NoFederation, Options, Rules};
+use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::leading::{while_following, while_leading};
@@ -22,6 +23,7 @@ use graticule_runtime::{
     Clock, ListenLimits, Random, Spawner, Supervisor, TcpAcceptor, host, instance_id, version,
 };
 use graticule_store::Store;
+use graticule_store::status::Grouping;
 use graticule_view::{DeriveSettings, ZoneSettings};
 use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
 use graticule_zone::{
@@ -30,7 +32,7 @@ use graticule_zone::{
 };
 
 use crate::envoys::AskedByGlobal;
-use crate::inspect::EngineInspector;
+use crate::inspect::{AskedByReplicas, EngineInspector};
 use crate::settings::{Settings, dataplane_token_keys, parse_cidr};
 
 /// What every part is built from.
@@ -38,7 +40,7 @@ struct Parts {
     settings: Settings,
     mode: Mode,
     store: Arc<dyn Store>,
-    soft: Arc<dyn Store>,
+    replicas: Replicas,
     clock: Clock,
     random: Random,
     instance: String,
@@ -79,7 +81,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let mut opened =
         stores::open(&settings.store, &settings.general, &name, started.data_dir, &clock, &random).await?;
     let has_replicas = opened.has_replicas();
-    let cluster = opened.start_members(&clock).await;
+    let replicas = Replicas::new(stores::status(Grouping::Proxy, &instance, &clock, &random));
+    let cluster = opened.start_members(&replicas, &clock).await;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
     let store = opened.store();
     let envoys = Arc::new(ZoneEnvoys::new(
@@ -94,7 +97,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         cluster,
         link: FederationLink::default(),
         store,
-        soft: stores::memory(&clock),
+        replicas,
         envoys,
         spawner: supervisor.spawner(),
         settings,
@@ -106,6 +109,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let federation = if is_federated { Some(zone.federation()?) } else { None };
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
+    zone.replicas.answer_with(Arc::new(AskedByReplicas(engine.clone())));
     let addresses = zone.serve_api(&engine, opened.backups()).await?;
     let deps = DiagnosticsDeps {
         general: &zone.settings.general,
@@ -117,12 +121,16 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     // Last: a process that cannot have its ports must not show up at global.
     if let Some((options, deps)) = federation {
         let (store, drain) = (zone.store.clone(), zone.spawner.drain());
+        let replicas = zone.replicas.clone();
         zone.spawner.essential("federation", async move {
             let connect = |fenced: Arc<dyn Store>| {
                 let mut deps = deps.clone();
                 deps.stores.config = fenced;
                 let (client, drain) = (ZoneClient::new(options.clone(), deps), drain.clone());
+                let replicas = replicas.clone();
                 async move {
+                    // What is not told counts as gone at global.
+                    replicas.synced().await;
                     client.run(drain).await;
                     Ok::<(), Infallible>(())
                 }
@@ -196,16 +204,17 @@ impl Parts {
             message_len_max: zone.kds.max_msg_size,
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
-            // A store that is lost with the process cannot tell who the zone was.
             protection: DeletionProtection {
                 share: self.settings.federation.deletion_protection.share,
                 number: self.settings.federation.deletion_protection.number,
             },
+            // A store that is lost with the process cannot tell who the zone was.
             keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)
         };
         let deps = ZoneDeps {
-            stores: Stores { config: self.store.clone(), status: self.soft.clone() },
+            // The leader tells global of the proxies of all replicas.
+            stores: Stores { config: self.store.clone(), status: self.replicas.status().shown() },
             clock: self.clock.clone(),
             random: self.random.clone(),
             instance_id: self.instance.clone(),
@@ -219,7 +228,7 @@ impl Parts {
         if self.mode == Mode::StandaloneZone {
             return NoFederation::shared();
         }
-        let stores = Stores { config: self.store.clone(), status: self.soft.clone() };
+        let stores = Stores { config: self.store.clone(), status: self.replicas.status().shown() };
         Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores })
     }
 
@@ -227,7 +236,7 @@ impl Parts {
         let observations = Observations::default();
         let authorities = Authorities::default();
         let (insights, insights_handle) =
-            Insights::new(self.soft.clone(), self.clock.clone(), self.instance.as_str().into());
+            Insights::new(self.replicas.status().clone(), self.clock.clone(), self.instance.as_str().into());
         let cross_zone = &self.settings.cross_zone;
         let life = cross_zone.balance_requests.then(|| ConnectionLife {
             max_requests: cross_zone.max_requests_per_connection,
@@ -328,6 +337,13 @@ impl Parts {
         self.spawner.best_effort("proxies of an earlier run", lost);
         let found = proxies.clone().look_for_found(self.spawner.drain());
         self.spawner.best_effort("proxies of other replicas", found);
+        let status = self.replicas.status();
+        let orphans = proxies.clone().look_for_orphans(status.clone(), self.spawner.drain());
+        self.spawner.best_effort("proxies of replicas that are gone", orphans);
+        if self.has_replicas {
+            let others = observations.clone().follow_others(status.clone(), self.spawner.drain());
+            self.spawner.best_effort("status of other replicas", others);
+        }
         let authenticator = TokenAuthenticator {
             keys: self.dataplane_token_keys()?,
             store: self.store.clone(),
@@ -390,7 +406,7 @@ impl Parts {
             },
             Deps {
                 store: self.store.clone(),
-                soft: self.soft.clone(),
+                soft: self.replicas.status().shown(),
                 mode: self.mode,
                 zone: self.name().into(),
                 clock: self.clock.clone(),
@@ -399,7 +415,10 @@ impl Parts {
                 config: serde_json::to_value(settings)?,
                 mesh_setup: mesh_setup(),
                 backups,
-                inspector: Arc::new(EngineInspector(engine.clone())),
+                inspector: Arc::new(EngineInspector {
+                    engine: engine.clone(),
+                    replicas: self.replicas.clone(),
+                }),
                 admin: self.envoys.clone(),
                 cluster: self.cluster.clone(),
                 federation: self.link_to_global(),

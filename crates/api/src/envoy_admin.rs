@@ -8,13 +8,15 @@ use axum::response::Response;
 use bytes::Bytes;
 use graticule_model::{Key, Resource};
 use http::StatusCode;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, title};
 use crate::query::Query;
 use crate::{Call, Context, access, respond};
 
 /// Form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum AdminFormat {
     /// Text.
     Text,
@@ -22,8 +24,9 @@ pub enum AdminFormat {
     Json,
 }
 
-/// What is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is asked. Replicas pass it on in this form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum AdminQuery {
     /// The configuration dump, JSON.
     ConfigDump {

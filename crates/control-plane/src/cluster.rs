@@ -16,8 +16,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use graticule_api::cluster::{Cluster, ClusterError};
 use graticule_runtime::settings::RaftSettings;
-use graticule_runtime::{Clock, ListenLimits, Random, TcpAcceptor, host};
-use graticule_store::Store as _;
+use graticule_runtime::{Clock, Drain, ListenLimits, Random, TcpAcceptor, host};
+use graticule_store::Store;
 use graticule_store_raft::{Form, MemberId, Options, RaftStore};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -27,11 +27,13 @@ use crate::check::Findings;
 use crate::serve::address;
 
 mod calls;
+mod exchange;
 mod forming;
 mod members;
 mod service;
 mod tls;
 
+pub use exchange::{Answers, GONE_AFTER, NoAnswer, Question, Replicas};
 pub use tls::TlsError;
 
 use calls::Calls;
@@ -72,6 +74,7 @@ struct Local {
     clock: Clock,
     /// Members without a cluster that it has seen, itself included.
     sees: Mutex<BTreeSet<MemberId>>,
+    replicas: Replicas,
 }
 
 /// Reads the token and binds the listener; nothing when the replica stands alone. `site` is `global` or `zone-` and the
@@ -158,7 +161,8 @@ impl Prepared {
 }
 
 /// A store that stands alone, as a cluster of one.
-pub fn alone(store: Arc<RaftStore>, clock: Clock) -> Arc<dyn Cluster> {
+pub fn alone(store: Arc<RaftStore>, replicas: &Replicas, clock: Clock) -> Arc<dyn Cluster> {
+    replicas.alone();
     Arc::new(Members(Arc::new(Local {
         store,
         name: host::name(),
@@ -166,6 +170,7 @@ pub fn alone(store: Arc<RaftStore>, clock: Clock) -> Arc<dyn Cluster> {
         calls: None,
         clock,
         sees: Mutex::default(),
+        replicas: replicas.clone(),
     })))
 }
 
@@ -174,6 +179,7 @@ pub fn alone(store: Arc<RaftStore>, clock: Clock) -> Arc<dyn Cluster> {
 pub async fn start(
     prepared: Prepared,
     store: Arc<RaftStore>,
+    replicas: &Replicas,
     clock: Clock,
     tasks: &mut JoinSet<()>,
 ) -> Arc<dyn Cluster> {
@@ -186,12 +192,16 @@ pub async fn start(
         address,
         calls: Some(Calls(tls)),
         clock,
+        replicas: replicas.clone(),
     });
     tasks.spawn(service::serve(local.clone(), incoming));
     if !local.is_initialized().await {
         tracing::info!(site, ?peers, "waiting for the other members");
         forming::become_member(&local, &peers, form, may_begin).await;
     }
+    tasks.spawn(exchange::run(local.clone()));
+    let (config, status): (Arc<dyn Store>, _) = (local.store.clone(), replicas.status().clone());
+    tasks.spawn(exchange::forget_deleted(config, status, Drain::never()));
     let voter = local.clone();
     let (votes, voting) = oneshot::channel();
     tasks.spawn(async move {

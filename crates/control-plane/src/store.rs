@@ -8,11 +8,12 @@ use graticule_api::{Backups, Cluster, NoCluster};
 use graticule_runtime::settings::{General, StoreSettings};
 use graticule_runtime::{Clock, Random, host};
 use graticule_store::seal::{KeyFileError, Sealer};
+use graticule_store::status::{Grouping, SharedStatus};
 use graticule_store::{MemoryStore, Revision, Store};
 use graticule_store_raft::{Deps, FileSystem, Options, RaftStore};
 use tokio::task::JoinSet;
 
-use crate::cluster::{self, Prepared};
+use crate::cluster::{self, Prepared, Replicas};
 
 use crate::etcd::Etcd;
 
@@ -93,13 +94,17 @@ impl Opened {
     }
 
     /// Makes this replica a member of its cluster; returns when it is one and has caught up.
-    pub async fn start_members(&mut self, clock: &Clock) -> Arc<dyn Cluster> {
+    /// `replicas` hears the others from then on.
+    pub async fn start_members(&mut self, replicas: &Replicas, clock: &Clock) -> Arc<dyn Cluster> {
         match (&self.raft, self.members.take()) {
             (Some(raft), Some(members)) => {
-                cluster::start(members, raft.clone(), clock.clone(), &mut self.tasks).await
+                cluster::start(members, raft.clone(), replicas, clock.clone(), &mut self.tasks).await
             }
-            (Some(raft), None) => cluster::alone(raft.clone(), clock.clone()),
-            (None, _) => NoCluster::shared(),
+            (Some(raft), None) => cluster::alone(raft.clone(), replicas, clock.clone()),
+            (None, _) => {
+                replicas.alone();
+                NoCluster::shared()
+            }
         }
     }
 
@@ -165,8 +170,14 @@ pub async fn open(
     Ok(Opened { raft: Some(raft.clone()), members, has_replicas, ..Opened::of(raft, sealer, was_empty) })
 }
 
-/// A store that forgets: for status.
-pub fn memory(clock: &Clock) -> Arc<dyn Store> {
+/// Status of this replica, which is called `instance`, and of the others.
+pub fn status(grouping: Grouping, instance: &str, clock: &Clock, random: &Random) -> SharedStatus {
+    let clock = clock.clone();
+    SharedStatus::new(format!("{instance}-{:016x}", random.u64()), grouping, move || clock.now())
+}
+
+/// A store that forgets.
+fn memory(clock: &Clock) -> Arc<dyn Store> {
     let clock = clock.clone();
     Arc::new(MemoryStore::new(move || clock.now()))
 }

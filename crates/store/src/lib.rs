@@ -304,6 +304,7 @@ mod memory;
 pub mod seal;
 mod shelf;
 mod snapshot;
+pub mod status;
 pub mod transaction;
 pub mod wire;
 

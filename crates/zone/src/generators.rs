@@ -136,7 +136,8 @@ impl Generators {
         if meshes.is_empty() {
             return LOOK_MAX;
         }
-        let observed = self.observations.state();
+        let mut observed = self.observations.state();
+        observed.connected.append(&mut observed.elsewhere);
         let state = DeriveState {
             resources: &self.resources,
             zone: &self.settings.zone,

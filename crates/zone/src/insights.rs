@@ -1,4 +1,4 @@
-//! `DataplaneInsight`s: what happened on the streams of proxies, in the soft store.
+//! `DataplaneInsight`s: what happened on the streams of proxies, in the status of this replica.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use graticule_model::kinds::dataplane_insight::{DataplaneInsight, MTls};
 use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_runtime::{Clock, Drain, version};
+use graticule_store::status::{Group, SharedStatus};
 use graticule_store::{Expect, Store, Txn, Write};
 use graticule_view::ProxyId;
 use graticule_xds::{Event, SubscriptionTracker};
@@ -21,7 +22,7 @@ const SUBSCRIPTION_LIMIT: usize = 2;
 const TICK: Duration = Duration::from_secs(150);
 
 enum Note {
-    Open { proxy: ProxyId, stream: Arc<str>, metadata: Map<String, Value> },
+    Open { proxy: ProxyId, stream: Arc<str>, metadata: Map<String, Value>, brought: bool },
     Happened { proxy: ProxyId, stream: Arc<str>, event: Event },
     Close { proxy: ProxyId, stream: Arc<str> },
     Certificate { proxy: ProxyId, mtls: Option<MTls> },
@@ -39,8 +40,15 @@ impl InsightsHandle {
         }
     }
 
-    pub(crate) fn open(&self, proxy: &ProxyId, stream: &Arc<str>, metadata: Map<String, Value>) {
-        self.note(Note::Open { proxy: proxy.clone(), stream: stream.clone(), metadata });
+    /// `brought`: the proxy brought its Dataplane itself.
+    pub(crate) fn open(
+        &self,
+        proxy: &ProxyId,
+        stream: &Arc<str>,
+        metadata: Map<String, Value>,
+        brought: bool,
+    ) {
+        self.note(Note::Open { proxy: proxy.clone(), stream: stream.clone(), metadata, brought });
     }
 
     pub(crate) fn happened(&self, proxy: &ProxyId, stream: &Arc<str>, event: Event) {
@@ -63,17 +71,19 @@ impl InsightsHandle {
 /// Records what happens.
 pub struct Insights {
     notes: mpsc::Receiver<Note>,
-    soft: Arc<dyn Store>,
+    status: SharedStatus,
+    own: Arc<dyn Store>,
     clock: Clock,
     instance_id: Arc<str>,
     trackers: BTreeMap<ProxyId, SubscriptionTracker>,
 }
 
 impl Insights {
-    /// Writes to the soft store.
-    pub fn new(soft: Arc<dyn Store>, clock: Clock, instance_id: Arc<str>) -> (Insights, InsightsHandle) {
+    /// Writes what this replica observes.
+    pub fn new(status: SharedStatus, clock: Clock, instance_id: Arc<str>) -> (Insights, InsightsHandle) {
         let (sender, notes) = mpsc::channel(QUEUE_LEN_MAX);
-        (Insights { notes, soft, clock, instance_id, trackers: BTreeMap::new() }, InsightsHandle(sender))
+        let (own, trackers) = (status.own(), BTreeMap::new());
+        (Insights { notes, status, own, clock, instance_id, trackers }, InsightsHandle(sender))
     }
 
     /// Runs until drained.
@@ -113,10 +123,24 @@ impl Insights {
             .or_insert_with(|| SubscriptionTracker::new(SUBSCRIPTION_LIMIT, DataplaneInsight::default()))
     }
 
+    /// The newest stream of the proxy is here; another replica may have had it before, and its history goes on.
+    fn take_over(&mut self, proxy: &ProxyId, brought: bool) {
+        let key = insight_key(proxy);
+        let group = Group::proxy(&key);
+        if self.status.owner(&group).is_some_and(|owner| owner != self.status.observer()) {
+            let shown = self.status.shown().snapshot().get(&key);
+            let known = shown.and_then(|shown| shown.spec_as::<DataplaneInsight>().cloned());
+            let tracker = SubscriptionTracker::new(SUBSCRIPTION_LIMIT, known.unwrap_or_default());
+            self.trackers.insert(proxy.clone(), tracker);
+        }
+        self.status.claim(&group, brought);
+    }
+
     fn record(&mut self, note: Note) -> ProxyId {
         let (now, instance) = (self.clock.now(), self.instance_id.clone());
         match note {
-            Note::Open { proxy, stream, metadata } => {
+            Note::Open { proxy, stream, metadata, brought } => {
+                self.take_over(&proxy, brought);
                 self.tracker(&proxy).open(&stream, &instance, metadata, version::KUMA_COMPATIBLE, now);
                 proxy
             }
@@ -142,7 +166,7 @@ impl Insights {
     async fn flush(&mut self, proxies: &[ProxyId]) {
         let mut writes = Vec::new();
         for proxy in proxies {
-            let key = Key::new(Kind::DataplaneInsight, proxy.mesh.clone(), proxy.name.clone());
+            let key = insight_key(proxy);
             match self.trackers.get_mut(proxy) {
                 None => writes.push(Write::Delete { key, expect: Expect::Any }),
                 Some(tracker) => {
@@ -157,8 +181,13 @@ impl Insights {
         if writes.is_empty() {
             return;
         }
-        if let Err(error) = self.soft.commit(Txn { at: Some(self.clock.now()), writes }).await {
+        if let Err(error) = self.own.commit(Txn { at: Some(self.clock.now()), writes }).await {
             tracing::warn!(%error, "status of proxies cannot be stored");
         }
     }
+}
+
+/// Where the insight of a proxy is.
+pub(crate) fn insight_key(proxy: &ProxyId) -> Key {
+    Key::new(Kind::DataplaneInsight, proxy.mesh.clone(), proxy.name.clone())
 }

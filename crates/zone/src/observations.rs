@@ -3,6 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use graticule_model::kinds::dataplane_insight::DataplaneInsight;
+use graticule_model::{Key, Kind, Resource};
+use graticule_runtime::Drain;
+use graticule_store::Event;
+use graticule_store::status::{Group, SharedStatus};
 use graticule_view::{ProxyId, Serving};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -21,6 +26,8 @@ struct Shared {
 pub(crate) struct State {
     /// Proxies with an open stream.
     pub(crate) connected: BTreeSet<ProxyId>,
+    /// Proxies with an open stream at another replica.
+    pub(crate) elsewhere: BTreeSet<ProxyId>,
     /// What is known of their ability to serve.
     pub(crate) serving: BTreeMap<ProxyId, Serving>,
 }
@@ -70,6 +77,49 @@ impl Observations {
 
     pub(crate) fn state(&self) -> State {
         self.0.state.lock().clone()
+    }
+
+    /// Keeps what other replicas observe up to date until drained: who is connected there.
+    pub async fn follow_others(self, status: SharedStatus, drain: Drain) {
+        let (mut feed, own) = (status.shown().watch(None), status.observer());
+        let is_there = |resource: &Resource| {
+            let owner = status.owner(&Group::proxy(&resource.key()));
+            resource.spec_as().is_some_and(DataplaneInsight::is_online)
+                && owner.is_some_and(|owner| owner != own)
+        };
+        let proxy = |key: &Key| ProxyId::new(&*key.mesh, &*key.name);
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = drain.signaled() => return,
+                event = feed.next() => event,
+            };
+            let Some(event) = event else { return };
+            self.update(|state| {
+                let mut changed = false;
+                match &event {
+                    Event::Resync(snapshot) => {
+                        let all = snapshot.list(Kind::DataplaneInsight, None).filter(|one| is_there(one));
+                        let all = all.map(|one| proxy(&one.key())).collect();
+                        changed = state.elsewhere != all;
+                        state.elsewhere = all;
+                    }
+                    Event::Batch(batch) => {
+                        for change in &batch.changes {
+                            if change.key.kind != Kind::DataplaneInsight {
+                                continue;
+                            }
+                            changed |= if change.new.as_ref().is_some_and(|new| is_there(new)) {
+                                state.elsewhere.insert(proxy(&change.key))
+                            } else {
+                                state.elsewhere.remove(&proxy(&change.key))
+                            };
+                        }
+                    }
+                }
+                (changed, ())
+            });
+        }
     }
 
     /// Fires after each change.

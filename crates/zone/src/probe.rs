@@ -67,6 +67,16 @@ pub(crate) async fn is_gone(addresses: &[SocketAddr]) -> bool {
     false
 }
 
+/// True when some address accepts connections.
+pub(crate) async fn is_listening(addresses: &[SocketAddr]) -> bool {
+    for address in addresses {
+        if look(*address).await == Reachability::Listening {
+            return true;
+        }
+    }
+    false
+}
+
 async fn look(address: SocketAddr) -> Reachability {
     match tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Reachability::Listening,

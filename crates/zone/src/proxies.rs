@@ -23,6 +23,8 @@ use crate::insights::InsightsHandle;
 use crate::observations::Observations;
 use crate::probe;
 
+mod orphans;
+
 /// Writes of one Dataplane that lose races before the writer gives up.
 const WRITE_ATTEMPTS: u32 = 8;
 /// Proxies that may come and go at the same time; the same proxy never does both at once.
@@ -455,7 +457,7 @@ impl Proxies for ZoneProxies {
             }
             shared.observations.set_connected(&proxy, true);
         });
-        shared.insights.open(&proxy, &stream.0, hello.metadata);
+        shared.insights.open(&proxy, &stream.0, hello.metadata, is_self_registered);
         let ended = |error: crate::engine::Ended| ConnectError::Unavailable(error.to_string());
         shared.engine.connect(proxy, stream.clone(), hello.node).await.map_err(ended)
     }

@@ -13,6 +13,8 @@ use graticule_testkit::{Binaries, Replicas, wait};
 
 #[path = "cluster/load.rs"]
 mod load;
+#[path = "cluster/status.rs"]
+mod status;
 #[path = "cluster/zones.rs"]
 mod zones;
 
@@ -284,6 +286,16 @@ async fn three_replicas_of_a_zone() -> Result<()> {
     zones::proxies_at_every_replica(&binaries, &dir)
         .await
         .with_context(|| format!("logs are in {}", dir.display()))?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
+/// Every replica of global and of a zone shows the same of all proxies, and asks any of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_replica_answers_about_every_proxy() -> Result<()> {
+    let Some(binaries) = binaries() else { return Ok(()) };
+    let dir = dir(&binaries, "status");
+    status::run(&binaries, &dir).await.with_context(|| format!("logs are in {}", dir.display()))?;
     std::fs::remove_dir_all(&dir)?;
     Ok(())
 }

@@ -52,6 +52,17 @@ pub type Led = (usize, Value);
 impl Replicas {
     /// Starts `count` replicas with nothing but each other's addresses and the token; waits until all answer.
     pub async fn start(binaries: &Binaries, dir: &Path, site: Site, count: usize) -> Result<Replicas> {
+        Replicas::start_with(binaries, dir, site, vec![Vec::new(); count]).await
+    }
+
+    /// As [`start`](Self::start), each with variables of its own.
+    pub async fn start_with(
+        binaries: &Binaries,
+        dir: &Path,
+        site: Site,
+        each: Vec<Vec<(&str, String)>>,
+    ) -> Result<Replicas> {
+        let count = each.len();
         std::fs::create_dir_all(dir)?;
         let token_file = dir.join("cluster.token");
         let mut generate = Command::new(binaries.program("grat")?);
@@ -69,8 +80,11 @@ impl Replicas {
         let addresses = (0..count)
             .map(|_| Ok(format!("127.0.0.1:{}", free_port("127.0.0.1")?)))
             .collect::<Result<Vec<String>>>()?;
-        for address in &addresses {
-            replicas.spawn_new(address, &[("GRATICULE_STORE_RAFT_MEMBERS", &addresses.join(","))], &[])?;
+        let members = addresses.join(",");
+        for (address, own) in addresses.iter().zip(&each) {
+            let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+            let variables: Vec<_> = own.chain([("GRATICULE_STORE_RAFT_MEMBERS", members.as_str())]).collect();
+            replicas.spawn_new(address, &variables, &[])?;
         }
         for index in 0..count {
             replicas.wait_ready(index).await?;

@@ -1,6 +1,7 @@
 //! Calls of members about the cluster itself: who there is, joining, changes. HTTP/1.1 with JSON on connections that are
 //! authenticated in both directions; one call a connection.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use graticule_api::cluster::Member;
@@ -20,6 +21,10 @@ pub(super) const STATE: &str = "/v1/state";
 pub(super) const JOIN: &str = "/v1/join";
 /// Members as this one sees them.
 pub(super) const MEMBERS: &str = "/v1/members";
+/// What the member observes, as a stream that does not end.
+pub(super) const STATUS: &str = "/v1/status";
+/// A question that the member can answer.
+pub(super) const ASK: &str = "/v1/ask";
 
 /// Longest body of a call or an answer, in bytes.
 pub(super) const BODY_LEN_MAX: usize = 256 * 1024;
@@ -92,7 +97,7 @@ impl Calls {
         limit: Duration,
     ) -> Result<T, CallError> {
         let failed = |reason: String| CallError { address: address.to_owned(), reason };
-        let answered = timeout(limit, self.exchange(address, method, path, body)).await;
+        let answered = timeout(limit, self.exchange(address, method, path, body, BODY_LEN_MAX)).await;
         let answered = answered.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")));
         let (status, bytes) = answered.map_err(failed)?;
         if status.is_success() {
@@ -103,28 +108,86 @@ impl Calls {
         Err(failed(refusal.map_or_else(|_| format!("it answered {status}"), |refusal| refusal.reason)))
     }
 
+    /// Asks; what the member answers is the caller's to read.
+    pub(super) async fn ask(
+        &self,
+        address: &str,
+        question: &impl Serialize,
+        limit: Duration,
+        len_max: usize,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let failed = |reason: String| CallError { address: address.to_owned(), reason };
+        let answered = timeout(limit, self.exchange(address, Method::POST, ASK, question, len_max)).await;
+        answered.unwrap_or_else(|_| Err(format!("no answer within {limit:?}"))).map_err(failed)
+    }
+
+    /// Gives every piece of an answer that does not end to `each`, until it does, or nothing comes for `silence_max`, or
+    /// `each` has enough. Gives the reason.
+    pub(super) async fn follow(
+        &self,
+        address: &str,
+        path: &str,
+        silence_max: Duration,
+        mut each: impl FnMut(Bytes) -> Result<(), String>,
+    ) -> CallError {
+        let reason = match self.pieces(address, path, silence_max, &mut each).await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        };
+        CallError { address: address.to_owned(), reason }
+    }
+
+    async fn pieces(
+        &self,
+        address: &str,
+        path: &str,
+        silence_max: Duration,
+        each: &mut impl FnMut(Bytes) -> Result<(), String>,
+    ) -> Result<Infallible, String> {
+        let silent = |_| format!("nothing heard for {silence_max:?}");
+        let request = request(address, Method::GET, path, Vec::new())?;
+        let connecting = timeout(silence_max, self.0.connect_calls(address)).await;
+        let io = connecting.map_err(silent)?.map_err(|error| error.to_string())?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
+        let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+        let pieces = async {
+            let response = timeout(silence_max, sender.send_request(request)).await.map_err(silent)?;
+            let (head, mut body) = response.map_err(|error| error.to_string())?.into_parts();
+            if !head.status.is_success() {
+                return Err(format!("it answered {}", head.status));
+            }
+            loop {
+                let frame = timeout(silence_max, body.frame()).await.map_err(silent)?;
+                let frame = frame.ok_or("it ended the answer")?.map_err(|error| error.to_string())?;
+                if let Ok(bytes) = frame.into_data() {
+                    each(bytes)?;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = pieces => ended,
+            _ = connection => Err("the connection broke".to_owned()),
+        }
+    }
+
     async fn exchange(
         &self,
         address: &str,
         method: Method,
         path: &str,
         body: &impl Serialize,
+        len_max: usize,
     ) -> Result<(StatusCode, Bytes), String> {
         let body = serde_json::to_vec(body).map_err(|error| error.to_string())?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, address)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| error.to_string())?;
+        let request = request(address, method, path, body)?;
         let io = self.0.connect_calls(address).await.map_err(|error| error.to_string())?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
         let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
         let exchange = async move {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, BODY_LEN_MAX).collect().await.map_err(|error| error.to_string())?;
+            let body = Limited::new(body, len_max).collect().await.map_err(|error| error.to_string())?;
             // The connection ends when nobody can send any more.
             drop(sender);
             Ok((head.status, body.to_bytes()))
@@ -132,4 +195,14 @@ impl Calls {
         let (answer, _) = tokio::join!(exchange, connection);
         answer
     }
+}
+
+fn request(address: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, address)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())
 }

@@ -1,12 +1,14 @@
 //! The members' listener: connections for the store, and calls about the cluster.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State as Shared};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use graticule_api::cluster::Member;
 use graticule_runtime::listen::{Incoming, incoming_from};
 use graticule_runtime::{Connection, Drain, HttpLimits, serve_http};
@@ -16,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Local;
 use super::calls::{self, BODY_LEN_MAX, Join, Refusal, State};
+use super::exchange::{HEARTBEAT, NoAnswer, Question};
 use super::tls::{CALLS, STORE};
 
 /// Connections that wait to be served.
@@ -58,6 +61,8 @@ fn router(local: Arc<Local>) -> Router {
         .route(calls::STATE, get(state))
         .route(calls::MEMBERS, get(members))
         .route(calls::JOIN, post(join))
+        .route(calls::STATUS, get(status))
+        .route(calls::ASK, post(ask))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(local)
 }
@@ -78,4 +83,33 @@ async fn join(Shared(local): Shared<Arc<Local>>, Json(join): Json<Join>) -> Resp
             (StatusCode::SERVICE_UNAVAILABLE, Json(refusal)).into_response()
         }
     }
+}
+
+/// What this member observes, for ever.
+async fn status(Shared(local): Shared<Arc<Local>>) -> Response {
+    let frames = local.replicas.status().frames();
+    let told = stream::unfold((local, frames), |(local, mut frames)| async move {
+        let frame = tokio::select! {
+            biased;
+            frame = frames.next() => frame?,
+            () = local.clock.sleep(HEARTBEAT) => local.replicas.status().heartbeat(),
+        };
+        Some((Ok::<_, Infallible>(frame), (local, frames)))
+    });
+    Body::from_stream(told).into_response()
+}
+
+async fn ask(Shared(local): Shared<Arc<Local>>, Json(question): Json<Question>) -> Response {
+    let error = match local.replicas.answer(question).await {
+        Ok(answer) => return answer.into_response(),
+        Err(error) => error,
+    };
+    let status = match error {
+        NoAnswer::NotFound => StatusCode::NOT_FOUND,
+        NoAnswer::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        NoAnswer::Refused(_) => StatusCode::BAD_REQUEST,
+        NoAnswer::Busy(_) | NoAnswer::Unreachable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        NoAnswer::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, Json(error)).into_response()
 }

@@ -44,6 +44,19 @@ impl ZoneStatus {
         &self.insight
     }
 
+    /// What another replica of global knew of earlier connections, which are over. Nothing new once the zone is here.
+    pub fn remember(&mut self, known: &ZoneInsight, at: Timestamp) {
+        let newest = known.subscriptions.last();
+        if !self.insight.is_online()
+            && newest.is_some_and(|newest| newest.global_instance_id != self.instance_id)
+        {
+            self.insight.subscriptions.clone_from(&known.subscriptions);
+            for earlier in &mut self.insight.subscriptions {
+                earlier.disconnect_time.get_or_insert(at);
+            }
+        }
+    }
+
     /// A stream was opened.
     pub fn stream_opened(&mut self, kind: StreamKind, at: Timestamp) {
         let stream = Some(KdsStream { global_instance_id: self.instance_id.clone(), connect_time: Some(at) });
@@ -142,5 +155,42 @@ fn member<'a>(members: &'a Struct, key: &str) -> Option<&'a Struct> {
     match members.fields.get(key)?.kind.as_ref()? {
         ValueKind::StructValue(inner) => Some(inner),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    fn seen(status: &ZoneStatus) -> Vec<(&str, bool)> {
+        let all = status.insight().subscriptions.iter();
+        all.map(|one| (one.id.as_str(), one.disconnect_time.is_none())).collect()
+    }
+
+    #[test]
+    fn a_zone_that_comes_from_another_replica_keeps_its_history() {
+        let mut a = ZoneStatus::new("a", 10);
+        a.subscribed("one".into(), at(1), true);
+        let mut b = ZoneStatus::new("b", 10);
+        // One stream of the zone may be here before the other, and each brings what the other replica knew.
+        b.remember(a.insight(), at(2));
+        assert_eq!((seen(&b), b.insight().is_online()), (vec![("one", false)], false));
+        b.subscribed("two".into(), at(3), true);
+        b.remember(a.insight(), at(4));
+        assert_eq!(seen(&b), [("one", false), ("two", true)]);
+        a.unsubscribed("one", at(5));
+        b.unsubscribed("two", at(6));
+        a.remember(b.insight(), at(7));
+        a.subscribed("three".into(), at(8), true);
+        assert_eq!(seen(&a), [("one", false), ("two", false), ("three", true)]);
+        // Its own history is not replaced by itself.
+        let known = a.insight().clone();
+        a.unsubscribed("three", at(9));
+        a.remember(&known, at(10));
+        assert_eq!(a.insight().subscriptions[2].disconnect_time, Some(at(9)));
     }
 }

@@ -13,7 +13,8 @@ use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use graticule_runtime::{Clock, Drain, HttpLimits, Incoming, Random, serve_http};
-use graticule_store::{CommitError, Event, Expect, Health, Txn, Write};
+use graticule_store::status::{Group, SharedStatus};
+use graticule_store::{CommitError, Event, Expect, Health, Store, Txn, Write};
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio_util::sync::CancellationToken;
@@ -117,6 +118,8 @@ pub struct GlobalDeps {
     pub random: Random,
     /// Names this process.
     pub instance_id: String,
+    /// What all replicas observe, if there are others; `stores.status` is then what this one observes.
+    pub shared: Option<SharedStatus>,
 }
 
 /// Why global's side cannot start.
@@ -186,9 +189,11 @@ impl GlobalServer {
         let stores = shared.deps.stores.held();
         let key = |kind| Key::new(kind, "", zone);
         stores.get(&key(Kind::Zone))?;
-        let stored = stores.get(&key(Kind::ZoneInsight));
-        let insight = shared.registry.insight(zone).or_else(|| stored?.spec_as::<ZoneInsight>().cloned());
-        let insight = insight.unwrap_or_default();
+        let shown = shared.shown_status().snapshot().get(&key(Kind::ZoneInsight));
+        let shown = shown.and_then(|shown| shown.spec_as::<ZoneInsight>().cloned());
+        // What this replica remembers is old when the zone is connected to another one.
+        let elsewhere = shown.clone().filter(ZoneInsight::is_online);
+        let insight = elsewhere.or_else(|| shared.registry.insight(zone)).or(shown).unwrap_or_default();
         let open = || insight.subscriptions.iter().filter(|one| one.disconnect_time.is_none());
         let ZoneReport { peer, conflict } = shared.registry.report(zone).unwrap_or_default();
         let sink = Sink::new(Side::Global { zone: zone.into() }, true);
@@ -307,6 +312,22 @@ impl Shared {
         }
     }
 
+    /// What all replicas observe.
+    fn shown_status(&self) -> Arc<dyn Store> {
+        let shown = self.deps.shared.as_ref().map(SharedStatus::shown);
+        shown.unwrap_or_else(|| self.deps.stores.status.clone())
+    }
+
+    /// A zone connected here: what another replica observed of it and of its proxies is observed here from now on.
+    fn take_over(&self, zone: &str) {
+        let Some(shared) = &self.deps.shared else { return };
+        let known = shared.shown().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone));
+        if let Some(known) = known.as_ref().and_then(|known| known.spec_as()) {
+            self.registry.remember(zone, known, self.deps.clock.now());
+        }
+        shared.claim(&Group::zone(zone), false);
+    }
+
     async fn write_insights(&self, drain: &Drain) {
         loop {
             let last = tokio::select! {
@@ -379,6 +400,7 @@ impl KdsSyncService for GlobalServer {
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
         let now = shared.deps.clock.now();
+        shared.take_over(&visitor.zone);
         let subscription = shared.deps.random.uuid();
         shared.registry.subscribed(&visitor.zone, subscription.clone(), now, visitor.token_provided);
         // Watch before the source takes its position, so that no change falls between.
@@ -401,6 +423,7 @@ impl KdsSyncService for GlobalServer {
         let visitor = shared.admit(&request, Status::unknown)?;
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
+        shared.take_over(&visitor.zone);
         let mut sink = shared.registry.take_sink(&visitor.zone);
         sink.set_estranged(shared.is_estranged(&visitor.zone));
         if shared.registry.take_decision(&visitor.zone) {

@@ -233,6 +233,11 @@ impl Registry {
         streams.is_none_or(|streams| streams.values().all(|stream| stream.by.identity == claimant.identity))
     }
 
+    /// What another replica knew of a zone that comes here.
+    pub(super) fn remember(&self, zone: &str, known: &ZoneInsight, at: Timestamp) {
+        self.update(zone, false, |entry| entry.status.remember(known, at));
+    }
+
     /// Ends all streams of a zone.
     pub(super) fn evict(&self, zone: &str) {
         let mut zones = self.zones.lock();

@@ -127,6 +127,7 @@ pub(crate) async fn mk_global(
         clock,
         random,
         instance_id: "global-1".into(),
+        shared: None,
     };
     let server = GlobalServer::new(options, deps);
     let (stop, drain) = Drain::new();

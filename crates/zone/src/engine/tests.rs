@@ -3,6 +3,7 @@
 use graticule_model::kinds::mesh_identity::DEFAULT_EXPIRY;
 use graticule_model::yaml;
 use graticule_runtime::DrainSignal;
+use graticule_store::status::{Grouping, SharedStatus};
 use graticule_store::{Expect, MemoryStore, Txn, Write};
 use graticule_view::derive::{AuthorityRequest, AuthoritySource};
 
@@ -35,8 +36,8 @@ fn mk_zone() -> Zone {
         let clock = clock.clone();
         move || clock.now()
     }));
-    let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
-    let (insights, insights_handle) = Insights::new(soft, clock.clone(), "instance".into());
+    let status = SharedStatus::new("a", Grouping::Proxy, || Timestamp::UNIX_EPOCH);
+    let (insights, insights_handle) = Insights::new(status, clock.clone(), "instance".into());
     let (engine, handle) = Engine::new(
         EngineSettings { zone: ZoneSettings::new("east") },
         store.clone(),

@@ -1,12 +1,15 @@
 //! Streams of one proxy that overlap, and Dataplanes that outlive them.
 
+use bytes::BytesMut;
 use graticule_model::Timestamp;
 use graticule_runtime::{Random, Supervisor};
 use graticule_store::MemoryStore;
+use graticule_store::status::{Group, Grouping, SharedStatus};
 use graticule_view::ZoneSettings;
 use serde_json::json;
 
 use super::*;
+use crate::insights::insight_key;
 use crate::{Authorities, Engine, EngineSettings, Insights};
 
 const DELAY: Duration = Duration::from_secs(10);
@@ -15,6 +18,7 @@ struct Zone {
     proxies: ZoneProxies,
     store: Arc<MemoryStore>,
     clock: Clock,
+    status: SharedStatus,
     _supervisor: Supervisor,
 }
 
@@ -31,15 +35,15 @@ fn zone() -> Zone {
     }));
     let mesh = resource(Kind::Mesh, json!({"type": "Mesh", "name": "default"}));
     store.commit_now(Txn::put(mesh)).expect("empty store");
-    replica(store, clock, false)
+    replica(store, clock, "a", false)
 }
 
 /// One control plane of a zone over its store.
-fn replica(store: Arc<MemoryStore>, clock: Clock, has_replicas: bool) -> Zone {
+fn replica(store: Arc<MemoryStore>, clock: Clock, name: &str, has_replicas: bool) -> Zone {
     let supervisor = Supervisor::new(Random::seeded(1));
     let spawner = supervisor.spawner();
-    let soft = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
-    let (insights, insights_handle) = Insights::new(soft, clock.clone(), "instance".into());
+    let status = SharedStatus::new(name, Grouping::Proxy, || Timestamp::UNIX_EPOCH);
+    let (insights, insights_handle) = Insights::new(status.clone(), clock.clone(), "instance".into());
     let observations = Observations::default();
     let (engine, engine_handle) = Engine::new(
         EngineSettings { zone: ZoneSettings::new("west") },
@@ -67,7 +71,7 @@ fn replica(store: Arc<MemoryStore>, clock: Clock, has_replicas: bool) -> Zone {
         spawner,
         clock.clone(),
     );
-    Zone { proxies, store, clock, _supervisor: supervisor }
+    Zone { proxies, store, clock, status, _supervisor: supervisor }
 }
 
 fn id() -> ProxyId {
@@ -121,8 +125,8 @@ async fn a_stream_that_breaks_late_leaves_the_next_one_alone() {
 /// Two replicas of one zone.
 fn replicas() -> (Zone, Zone) {
     let Zone { store, clock, .. } = zone();
-    let first = replica(store.clone(), clock.clone(), true);
-    (first, replica(store, clock, true))
+    let first = replica(store.clone(), clock.clone(), "a", true);
+    (first, replica(store, clock, "b", true))
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,4 +257,74 @@ async fn proxies_of_an_earlier_run_that_are_gone_are_no_endpoints() {
     assert_eq!(serving("gone"), Serving::Gone);
     assert_eq!(serving("serving"), Serving::Unknown);
     assert_ne!(serving("back"), Serving::Gone);
+}
+
+/// Tells one replica everything that the other observes.
+async fn tell(from: &Zone, to: &Zone) {
+    let frame = from.status.frames().next().await.expect("everything is one frame");
+    to.status.take(&mut BytesMut::from(&frame[..])).expect("a frame");
+}
+
+/// Waits until a proxy's stream is known.
+async fn until_observed(zone: &Zone) {
+    let group = Group::proxy(&insight_key(&id()));
+    let mut feed = zone.status.shown().watch(None);
+    while !zone.status.is_live(&group) {
+        feed.next().await.expect("the feed lasts");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_proxy_of_a_lost_replica_registered_goes_when_it_does_not_come_back() {
+    for (back, wanted) in [(None, false), (Some("b"), true)] {
+        let (a, b) = replicas();
+        let (signal, drain) = Drain::new();
+        #[expect(clippy::disallowed_methods, reason = "joined below")]
+        let looking = tokio::spawn(b.proxies.clone().look_for_orphans(b.status.clone(), drain));
+        let _at_a = a.connect("first").await;
+        until_observed(&a).await;
+        tell(&a, &b).await;
+        b.status.gone(&a.status.observer(), b.clock.now());
+        b.status.adopt();
+        assert_eq!(b.status.orphans().len(), 1);
+        let _at_b = match back {
+            Some(_) => Some(b.connect("second").await),
+            None => None,
+        };
+        b.clock.sleep(DELAY / 2).await;
+        assert!(b.is_stored(), "too early");
+        b.clock.sleep(DELAY * 2).await;
+        assert_eq!(b.is_stored(), wanted);
+        assert_eq!(b.status.shown().snapshot().contains(&insight_key(&id())), wanted);
+        signal.drain();
+        looking.await.expect("it ends");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connected_elsewhere_is_connected() {
+    let (a, b) = replicas();
+    let (signal, drain) = Drain::new();
+    let observations = b.proxies.0.observations.clone();
+    #[expect(clippy::disallowed_methods, reason = "joined below")]
+    let following = tokio::spawn(observations.clone().follow_others(b.status.clone(), drain));
+    let mut changes = observations.changes();
+    let _at_a = a.connect("first").await;
+    until_observed(&a).await;
+    tell(&a, &b).await;
+    while !observations.state().elsewhere.contains(&id()) {
+        changes.changed().await.expect("observations last");
+    }
+    b.status.gone(&a.status.observer(), b.clock.now());
+    while observations.state().elsewhere.contains(&id()) {
+        changes.changed().await.expect("observations last");
+    }
+    // A proxy of this replica is none of others.
+    let _at_b = b.connect("second").await;
+    until_observed(&b).await;
+    assert!(
+        !observations.state().elsewhere.contains(&id()) && observations.state().connected.contains(&id())
+    );
+    signal.drain();
+    following.await.expect("it ends");
 }

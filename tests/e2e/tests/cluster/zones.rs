@@ -13,7 +13,7 @@ use graticule_testkit::{Binaries, Process, Replicas, wait};
 use serde_json::{Value, json};
 
 /// Makes a token for a zone.
-async fn zone_token(client: &Client, api: &str, zone: &str) -> Result<String> {
+pub(crate) async fn zone_token(client: &Client, api: &str, zone: &str) -> Result<String> {
     let body = json!({"zone": zone, "scope": [], "validFor": "24h"});
     Ok(expect(client.post(&format!("{api}/tokens/zone"), &body).await?, &[200], "zone token")?.body)
 }

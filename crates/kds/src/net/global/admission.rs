@@ -158,7 +158,7 @@ impl Shared {
 
     /// Another replica of global that serves the zone now, by what it tells about it.
     fn connected_elsewhere(&self, zone: &str) -> Option<String> {
-        let insight = self.deps.stores.status.snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
+        let insight = self.shown_status().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
         let subscriptions = &insight.spec_as::<ZoneInsight>()?.subscriptions;
         let open =
             subscriptions.iter().filter(|one| one.connect_time.is_some() && one.disconnect_time.is_none());

@@ -387,3 +387,6 @@ pub(super) async fn forget_deleted(store: Arc<dyn Store>, status: SharedStatus, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -181,7 +181,8 @@ fn details(status: &Value, now: Timestamp) -> String {
     let beat = &status["globalRevision"];
     if beat.is_object() {
         let [current, acknowledged, lag] = ["current", "acknowledged", "lag"].map(|key| number(&beat[key]));
-        let line = format!("  {current}, this zone has {acknowledged} (lag {lag}), at {}\n", text(&beat["at"]));
+        let line =
+            format!("  {current}, this zone has {acknowledged} (lag {lag}), at {}\n", text(&beat["at"]));
         part("Global's revision:", line);
     }
     let instances = status["instances"].as_array().into_iter().flatten();

@@ -47,7 +47,7 @@ pub const SITE_SETTINGS: &[Setting] = &[
     setting("environment", "ENVIRONMENT", "where the program runs; this version: universal"),
 ];
 
-/// `federation.deletionProtection`: how much the other side may delete at once.
+/// `federation.deletionProtection`: how much the other side may lack when a connection begins.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DeletionProtection {
@@ -69,13 +69,13 @@ impl DeletionProtection {
         setting(
             "federation.deletionProtection.share",
             "FEDERATION_DELETION_PROTECTION_SHARE",
-            "deletions by the other side of a federation are held back when they concern at least this share of the \
-             copies of a kind (0 to 1) …",
+            "what the other side of a federation lacks when a connection begins is kept when that is at least this share \
+             of the copies of a kind (0 to 1) …",
         ),
         setting(
             "federation.deletionProtection.number",
             "FEDERATION_DELETION_PROTECTION_NUMBER",
-            "… and at least this number of them at once; 0: nothing is ever held back",
+            "… and at least this number of them; 0: nothing is ever kept",
         ),
     ];
 

@@ -302,7 +302,7 @@ impl PeerState {
             (_, false) => (
                 "holding",
                 format!(
-                    "the other side wants to delete much at once; the copies are kept. They are released when it has them \
+                    "the other side no longer has much of what it gave; the copies are kept. They are released when it has them \
                      again, and deleted with: grat zone accept-deletions {zone}"
                 ),
             ),

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::{Key, Kind, Resource, Status};
@@ -18,7 +17,7 @@ use graticule_store::{Expect, Write};
 use prost::Message;
 
 use super::filter::is_hashed;
-use super::protection::{DeletionProtection, Removals};
+use super::protection::DeletionProtection;
 use super::{HELD_BACK_MEMBER, kinds_for_global, kinds_for_zones, rewrite, trust};
 use crate::wire::{self, Encoded, Version};
 
@@ -104,7 +103,6 @@ struct KindState {
     held_back: BTreeSet<String>,
     /// Wire names of copies that an operator gave up.
     given_up: BTreeSet<String>,
-    removals: Removals,
 }
 
 /// One peer's receiving side. Lives longer than a stream: it remembers received versions.
@@ -118,7 +116,6 @@ pub struct Sink {
     global: GlobalSeen,
     /// The id of another federation that an operator agreed to.
     agreed: Option<String>,
-    now: Duration,
     kinds: BTreeMap<Kind, KindState>,
 }
 
@@ -137,7 +134,6 @@ impl Sink {
             estranged: false,
             global: GlobalSeen::Unknown,
             agreed: None,
-            now: Duration::ZERO,
             kinds,
         }
     }
@@ -150,11 +146,6 @@ impl Sink {
     /// Whether the peer is not the one that the copies came from (a zone with another identity).
     pub fn set_estranged(&mut self, estranged: bool) {
         self.estranged = estranged;
-    }
-
-    /// Monotonic time of what comes next.
-    pub fn set_time(&mut self, now: Duration) {
-        self.now = now;
     }
 
     /// Which global a zone is connected to.
@@ -415,15 +406,15 @@ impl Sink {
         self.side == Side::Zone && self.protection.number > 0 && stored.meta.is_local_to_zone()
     }
 
-    /// Whether so much goes at once that it waits for a decision.
+    /// Whether so much is missing when the stream begins that it waits for a decision.
     fn holds_back(&self, kind: Kind, state: &KindState, removed: usize, held: &dyn Held) -> bool {
-        if removed == 0 || !self.protection.concerns(kind) {
+        if removed == 0 || !state.first || !self.protection.concerns(kind) {
             return false;
         }
-        if self.estranged && state.first {
+        if self.estranged {
             return true;
         }
-        if self.agreed.is_some() && state.first {
+        if self.agreed.is_some() {
             // Another federation was agreed to, with all that it does not have.
             return false;
         }
@@ -431,7 +422,7 @@ impl Sink {
         let copies = held.list(kind);
         let counted =
             copies.iter().filter(|copy| self.side.owns(copy) && !waits(&wire::wire_name(&copy.meta)));
-        self.protection.holds(kind, removed, counted.count(), &state.removals, self.now)
+        self.protection.holds(kind, removed, counted.count())
     }
 
     /// What a response asks to delete. Follows the reference: a peer that says that it has nothing left is believed,
@@ -513,7 +504,6 @@ impl Sink {
             if !matches!(intake.global, Some(GlobalSeen::Other { .. })) {
                 state.first = false;
             }
-            state.removals.note(intake.removed.len(), self.now);
             for name in &intake.removed {
                 state.received.remove(name);
                 state.quarantine.remove(name);

@@ -362,6 +362,20 @@ fn draft(
     }
     let (mut resources, mut removed, mut len) = (Vec::new(), Vec::new(), 0);
     let mut updates = Vec::new();
+    if state.phase == Phase::First {
+        // All that the peer has too much is said at once, so that it can judge how much that is.
+        let surplus: Vec<String> =
+            state.known.keys().filter(|name| visible(name).is_none()).cloned().collect();
+        for name in surplus {
+            if len + name.len() + 8 > len_max {
+                break;
+            }
+            len += name.len() + 8;
+            state.known.remove(&name);
+            state.dirty.remove(&name);
+            removed.push(name);
+        }
+    }
     while let Some(name) = state.dirty.pop_first() {
         match visible(&name) {
             Some(offer) => {

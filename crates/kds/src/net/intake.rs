@@ -23,7 +23,6 @@ pub(super) async fn apply(
     response: &DeltaDiscoveryResponse,
     node: &Node,
 ) -> Result<DeltaDiscoveryRequest, Status> {
-    sink.set_time(clock.monotonic());
     let mut attempt = 0;
     loop {
         let intake = sink.on_response(response, &stores.held());

@@ -224,3 +224,37 @@ async fn damaged_copies_heal() {
     .await;
     zone.stop.drain();
 }
+
+/// What is deleted while both are connected was decided: many at once, one again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn decisions_flow_at_once() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    let key = |name: &str| Key::new(Kind::MeshTimeout, "default", name);
+    let gone = |all: &[Arc<Resource>]| !all.iter().any(|r| r.kind() == Kind::MeshTimeout);
+    for _ in 0..15 {
+        put(&global.stores.config, mk_timeout("again")).await;
+        until(&zone.stores.config, "it comes", |all| !gone(all)).await;
+        delete(&global.stores.config, key("again")).await;
+        until(&zone.stores.config, "it goes", gone).await;
+    }
+    for n in 0..30 {
+        put(&global.stores.config, mk_timeout(&format!("t{n}"))).await;
+    }
+    until(&zone.stores.config, "all come", |all| {
+        all.iter().filter(|r| r.kind() == Kind::MeshTimeout).count() == 30
+    })
+    .await;
+    let writes = (0..30)
+        .map(|n| graticule_store::Write::Delete {
+            key: key(&format!("t{n}")),
+            expect: graticule_store::Expect::Present,
+        })
+        .collect();
+    let txn = graticule_store::Txn { at: Some(graticule_model::Timestamp::now()), writes };
+    global.stores.config.commit(txn).await.unwrap();
+    until(&zone.stores.config, "all go", gone).await;
+    assert!(zone.link.borrow().peer.held_back.is_empty());
+    zone.stop.drain();
+}

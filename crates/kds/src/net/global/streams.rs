@@ -218,7 +218,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 tracing::warn!(
                     zone,
                     kept = report.peer.held_back.len(),
-                    "a zone wants to delete much at once; the copies are kept: grat zone status {zone}"
+                    "a zone no longer has much of what it gave; the copies are kept: grat zone status {zone}"
                 );
             }
         });

@@ -1,0 +1,91 @@
+//! The state of the connection to global, and what an operator decides about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use graticule_model::Timestamp;
+use tokio::sync::{Notify, watch};
+
+use super::super::hub::{Hub, Stores};
+use crate::core::{Heartbeat, PeerReport, PeerState, Side, Sink};
+
+/// State of the connection to global.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Since when; `None` = not connected.
+    pub connected_since: Option<Timestamp>,
+    /// Every kind was brought up to date over this connection.
+    pub synced: bool,
+    /// Why the last connection ended or could not be made.
+    pub last_error: Option<String>,
+    /// What its streams told.
+    pub peer: PeerState,
+    /// What global said last about revisions.
+    pub global_revision: Option<Heartbeat>,
+}
+
+/// The zone's connection to global, for those who ask about it. Cheap to clone; outlives the terms of leaders.
+#[derive(Clone, Default)]
+pub struct FederationLink(pub(super) Arc<LinkShared>);
+
+#[derive(Default)]
+pub(super) struct LinkShared {
+    pub(super) link: watch::Sender<Link>,
+    /// What the zone offers; present while this replica leads.
+    pub(super) hub: parking_lot::Mutex<Option<Arc<Hub>>>,
+    /// An operator gave up what is held back.
+    pub(super) decided: AtomicBool,
+    pub(super) decision: Notify,
+}
+
+impl FederationLink {
+    /// All that is known about the connection of this zone.
+    pub fn report(&self, zone: &str, stores: &Stores) -> PeerReport {
+        let link = self.0.link.borrow().clone();
+        let hub = self.0.hub.lock().clone();
+        let elsewhere =
+            || "another replica of this zone leads: it is the one that is connected to global".to_owned();
+        let (quarantine, quarantine_total) = link.peer.quarantine();
+        let held = stores.held();
+        let head = hub.as_ref().map_or(0, |hub| hub.catalog().head());
+        PeerReport {
+            zone: zone.into(),
+            reporter: "zone",
+            online: link.connected_since.is_some(),
+            synced: Some(link.synced),
+            connected_since: link.connected_since,
+            last_error: if hub.is_some() { link.last_error } else { Some(elsewhere()) },
+            instances: Vec::new(),
+            revision: link.peer.revisions(stores.config.snapshot().revision(), head),
+            kinds: link.peer.kinds(Sink::new(Side::Zone, true).holds(&held)),
+            quarantine,
+            quarantine_total,
+            protection: link.peer.protection(zone),
+            global_revision: link.global_revision,
+            conflict: None,
+        }
+    }
+
+    /// An operator gives up what is held back, and agrees to the global that the zone is connected to: the zone connects
+    /// again, and then it goes. Tells how many copies were held back; `None`: another replica is connected.
+    pub fn accept_deletions(&self) -> Option<usize> {
+        self.0.hub.lock().as_ref()?;
+        self.0.decided.store(true, Ordering::Release);
+        self.0.decision.notify_one();
+        Some(self.0.link.borrow().peer.held_back.len())
+    }
+
+    pub(super) fn take_decision(&self) -> bool {
+        self.0.decided.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// This replica leads, until dropped.
+pub(super) struct Leading<'a>(pub(super) &'a FederationLink);
+
+impl Drop for Leading<'_> {
+    fn drop(&mut self) {
+        *self.0.0.hub.lock() = None;
+        self.0.0.link.send_replace(Link::default());
+    }
+}

@@ -1,0 +1,265 @@
+//! The streams of one connection: resources in both directions, and the health checks.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use graticule_model::Kind;
+use graticule_proto::discovery::DeltaDiscoveryResponse;
+use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use pb::global_kds_service_client::GlobalKdsServiceClient;
+use pb::kds_sync_service_client::KdsSyncServiceClient;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use super::super::{describe, intake};
+use super::{Authed, ZoneClient};
+use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Sink, Source, kinds_for_zones};
+
+/// Between health checks until global says otherwise.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
+/// A zone whose revision stays behind global's for this time connects again.
+const LAG_MAX: Duration = Duration::from_secs(60);
+/// Global answers a health check in this time, or is gone.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Responses that wait until the zone knows whether this is its global; a peer has one in flight for each kind.
+const PARKED_MAX: usize = 64;
+/// A global that names no federation in this time counts as the known one.
+const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(2);
+/// Messages that wait for the transport.
+const SEND_QUEUE_LEN: usize = 64;
+
+impl ZoneClient {
+    pub(super) async fn downward(&self, mut client: KdsSyncServiceClient<Authed>, sink: &mut Sink) -> Status {
+        let options = &self.options;
+        let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
+        let stores = &self.deps.stores;
+        if self.deps.link.take_decision() {
+            let given_up = sink.accept_deletions();
+            tracing::info!(given_up, "an operator gave up what global no longer has");
+        }
+        let first = sink.start(&node, &stores.held());
+        let (replies, queue) = mpsc::channel(SEND_QUEUE_LEN);
+        let requests = stream::iter(first).chain(ReceiverStream::new(queue));
+        let mut responses = match client.global_to_zone_sync(requests).await {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => return status,
+        };
+        let mut missing: BTreeSet<&str> = kinds_for_zones().map(Kind::name).collect();
+        self.state().send_modify(|link| link.connected_since = Some(self.deps.clock.now()));
+        let clock = &self.deps.clock;
+        let mut parked = VecDeque::new();
+        let mut silence_ends: Option<Duration> = None;
+        let mut audit_at = self.next_audit();
+        loop {
+            let waiting = *sink.global() == GlobalSeen::Unknown;
+            let next = if waiting { None } else { parked.pop_front() };
+            let response = match next {
+                Some(response) => response,
+                None => tokio::select! {
+                    biased;
+                    () = self.deps.link.0.decision.notified() => {
+                        return Status::aborted("an operator decided about what is held back: connecting again");
+                    }
+                    response = responses.message() => match response {
+                        Ok(Some(response)) => response,
+                        Ok(None) => return Status::unavailable("ended by global"),
+                        Err(status) => return status,
+                    },
+                    () = clock.sleep(silence_ends.unwrap_or_default().saturating_sub(clock.monotonic())),
+                        if silence_ends.is_some() =>
+                    {
+                        silence_ends = None;
+                        sink.assume_known();
+                        continue;
+                    }
+                    () = clock.sleep(audit_at.saturating_sub(clock.monotonic())) => {
+                        audit_at = self.next_audit();
+                        let damaged = sink.damaged(&stores.held());
+                        if let Some(first) = damaged.first() {
+                            let damaged = damaged.len();
+                            tracing::warn!(damaged, %first, "copies of global's were damaged; they are fetched again");
+                            return Status::aborted("copies need repair: connecting again");
+                        }
+                        continue;
+                    }
+                },
+            };
+            let is_foreign = matches!(sink.global(), GlobalSeen::Other { .. });
+            if is_foreign && sink.must_wait(&response) {
+                let reply = sink.decline(&response, &node);
+                self.tell_downward(sink, false);
+                if replies.send(reply).await.is_err() {
+                    return Status::unavailable("the connection is closed");
+                }
+                continue;
+            }
+            if sink.must_wait(&response) {
+                if parked.len() == PARKED_MAX {
+                    return Status::resource_exhausted(
+                        "global sends more and more that the zone does not take",
+                    );
+                }
+                silence_ends = silence_ends.or(Some(clock.monotonic() + FEDERATION_ID_TIMEOUT));
+                parked.push_back(response);
+                continue;
+            }
+            let reply = match intake::apply(stores, clock, sink, &response, &node).await {
+                Ok(reply) => reply,
+                Err(status) => return status,
+            };
+            if let Some(error) = &reply.error_detail {
+                tracing::warn!(
+                    kind = response.type_url,
+                    reason = error.message,
+                    "refused resources of global"
+                );
+            }
+            if is_foreign && *sink.global() == GlobalSeen::Known {
+                // What was declined meanwhile is asked for again.
+                return Status::aborted("this is the zone's global after all: connecting again");
+            }
+            missing.remove(response.type_url.as_str());
+            self.tell_downward(sink, missing.is_empty());
+            if replies.send(reply).await.is_err() {
+                return Status::unavailable("the connection is closed");
+            }
+        }
+    }
+
+    /// Puts down what the stream from global comes to.
+    fn tell_downward(&self, sink: &Sink, synced: bool) {
+        let now = self.deps.clock.now();
+        let reason = "global no longer has it; it is kept until somebody decides";
+        self.state().send_if_modified(|link| {
+            let mut changed = link.synced != synced;
+            link.synced = synced;
+            changed |= link.peer.refused_here.update(sink.quarantine(), now);
+            let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
+            let news = link.peer.held_back.update(held_back, now) | (link.peer.global != *sink.global());
+            link.peer.global = sink.global().clone();
+            let protection = link.peer.protection(&self.options.zone);
+            if news && !protection.advice.is_empty() && protection.held_back_by_peer == 0 {
+                tracing::warn!(kept = protection.held_back, "{}", protection.advice);
+            }
+            changed | news
+        });
+    }
+
+    /// When copies are compared next. Monotonic.
+    fn next_audit(&self) -> Duration {
+        let spread = 0.5 + self.deps.random.fraction() / 2.0;
+        self.deps.clock.monotonic() + self.options.audit_interval.mul_f64(spread)
+    }
+
+    pub(super) async fn upward(&self, mut client: KdsSyncServiceClient<Authed>) -> Status {
+        let (responses, queue) = mpsc::channel::<DeltaDiscoveryResponse>(SEND_QUEUE_LEN);
+        let mut requests = match client.zone_to_global_sync(ReceiverStream::new(queue)).await {
+            Ok(requests) => requests.into_inner(),
+            Err(status) => return status,
+        };
+        let mut changes = self.hub.changes();
+        let limit = self.options.message_len_max;
+        let mut source = Source::new(&self.options.zone, None, limit, &self.hub.catalog());
+        loop {
+            let ready = source.poll(&self.hub.catalog());
+            self.tell_upward(&source);
+            for (_, response) in ready {
+                if responses.send(response).await.is_err() {
+                    return Status::unavailable("the connection is closed");
+                }
+            }
+            tokio::select! {
+                biased;
+                request = requests.message() => match request {
+                    Ok(Some(request)) => {
+                        let nacked = request.error_detail.as_ref().map(|error| error.message.clone());
+                        let kind = request.type_url.clone();
+                        if let Err(refused) = source.on_request(request) {
+                            return Status::invalid_argument(refused.to_string());
+                        }
+                        if let Some(reason) = nacked {
+                            tracing::warn!(kind, reason, "global refused resources");
+                        }
+                        self.tell_upward(&source);
+                    }
+                    Ok(None) => return Status::unavailable("ended by global"),
+                    Err(status) => return status,
+                },
+                Ok(()) = changes.changed() => {}
+            }
+        }
+    }
+
+    /// Puts down how far global is.
+    fn tell_upward(&self, source: &Source) {
+        let now = self.deps.clock.now();
+        self.state().send_if_modified(|link| {
+            let peer = &mut link.peer;
+            let before = (peer.acknowledged, peer.settled_at);
+            let changed = peer.refused_by_peer.update(source.rejected(), now);
+            peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+            let sent: Vec<_> = source.counts().collect();
+            let moved = peer.sent != sent;
+            peer.sent = sent;
+            peer.acknowledged = source.acknowledged();
+            peer.settled_at = source.settled_at();
+            changed || moved || before != (peer.acknowledged, peer.settled_at)
+        });
+    }
+
+    /// What global says about revisions; the end of a connection over which the zone falls behind for good.
+    fn heartbeat(&self, headers: &MetadataMap, lagging: &mut Option<(u64, Duration)>) -> Option<Status> {
+        let number = |header| headers.get(header)?.to_str().ok()?.parse::<u64>().ok();
+        let [Some(current), Some(acknowledged)] = REVISION_HEADERS.map(number) else { return None };
+        let lag = current.saturating_sub(acknowledged);
+        let beat = Heartbeat { at: self.deps.clock.now(), current, acknowledged, lag };
+        let waits = self.state().borrow().peer.protection(&self.options.zone).state != "clear";
+        self.state().send_modify(|link| link.global_revision = Some(beat));
+        let now = self.deps.clock.monotonic();
+        match lagging {
+            _ if lag == 0 || waits => *lagging = None,
+            Some((at, since)) if *at == acknowledged => {
+                if now.saturating_sub(*since) >= LAG_MAX {
+                    return Some(Status::aborted(format!(
+                        "global is at revision {current}, the zone has stayed at {acknowledged}: connecting again"
+                    )));
+                }
+            }
+            _ => *lagging = Some((acknowledged, now)),
+        }
+        None
+    }
+
+    pub(super) async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {
+        let mut lagging = None;
+        loop {
+            let answered = tokio::select! {
+                answered = client.health_check(pb::ZoneHealthCheckRequest {}) => answered,
+                () = self.deps.clock.sleep(HEALTH_TIMEOUT) => Err(Status::unavailable("no answer in time")),
+            };
+            let wait = match answered {
+                Ok(response) => {
+                    if let Some(status) = self.heartbeat(response.metadata(), &mut lagging) {
+                        return status;
+                    }
+                    let interval = response.into_inner().interval.unwrap_or_default();
+                    let seconds = u64::try_from(interval.seconds).unwrap_or_default();
+                    let nanos = u32::try_from(interval.nanos).unwrap_or_default();
+                    let interval = Duration::from_secs(seconds) + Duration::from_nanos(nanos.into());
+                    if interval.is_zero() {
+                        HEALTH_INTERVAL
+                    } else {
+                        interval.max(Duration::from_millis(100))
+                    }
+                }
+                Err(status) if status.code() == Code::Unimplemented => std::future::pending().await,
+                Err(status) => return status,
+            };
+            self.deps.clock.sleep(wait).await;
+        }
+    }
+}

@@ -135,7 +135,10 @@ fn overview(all: &[Value], now: Timestamp) -> Table {
         table.row(vec![
             text(&status["zone"]),
             connection(status),
-            age::age(age::time(&status["connectedSince"]), now),
+            match age::time(&status["connectedSince"]) {
+                Some(since) => age::age(Some(since), now),
+                None => "-".into(),
+            },
             number(&revision["current"]),
             number(&revision["lag"]),
             number(&status["quarantineTotal"]),
@@ -248,13 +251,13 @@ mod tests {
                 "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
-            east   offline      never   9          2     1             1           yes
+            east   offline      -       9          2     1             1           yes
             west   online       10m     9          0     0             0           -
         "#]]
         .assert_eq(&overview(&[ill.clone(), healthy], now).render());
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
-            east   offline      never   9          2     1             1           yes
+            east   offline      -       9          2     1             1           yes
 
             Global's revision:
               30, this zone has 28 (lag 2), at 2026-01-01T00:09:00Z

@@ -152,12 +152,15 @@ impl Source {
     pub fn counts(&self) -> impl Iterator<Item = KindCounts> {
         self.types.values().filter_map(|state| {
             let kind = state.kind?;
-            let pending = state.dirty.len() + state.in_flight.len();
-            let settled = state.known.len().saturating_sub(state.in_flight.len() + state.rejected.len());
+            let waits = |name: &&String| state.dirty.contains(*name);
+            let also_dirty = state.in_flight.iter().filter(waits).count();
+            let unsettled = state.dirty.iter().filter(|name| state.known.contains_key(*name)).count()
+                + (state.in_flight.len() - also_dirty)
+                + state.rejected.keys().filter(|name| !state.dirty.contains(*name)).count();
             Some(KindCounts {
                 kind,
-                in_sync: settled,
-                pending,
+                in_sync: state.known.len().saturating_sub(unsettled),
+                pending: state.dirty.len() + state.in_flight.len() - also_dirty,
                 quarantined: state.rejected.len(),
                 held_back: state.held_back,
             })

@@ -610,3 +610,32 @@ fn a_zone_that_stood_alone_loses_nothing() {
     assert_eq!(zone.names(Kind::Mesh), ["both"]);
     assert!(held(&again.sink).is_empty());
 }
+
+/// What changed again while it was on its way is pending once, and not in sync meanwhile.
+#[test]
+fn pending_is_not_in_sync() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    for name in ["a", "b", "c"] {
+        global.put(mk(&format!("{{type: Mesh, name: {name}}}")));
+    }
+    let mut offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    let counts = |source: &Source| {
+        let counts = source.counts().find(|counts| counts.kind == Kind::Mesh).unwrap();
+        (counts.in_sync, counts.pending)
+    };
+    assert_eq!(counts(&wire.source), (3, 0));
+    let mut put = |wire: &mut Wire, text: &str| {
+        offers.apply(Plane::Config, &global.put(mk(text)));
+        wire.source.poll(&offers).len()
+    };
+    let labelled =
+        |name: &str, value: &str| format!("{{type: Mesh, name: {name}, labels: {{team: {value}}}}}");
+    assert_eq!(put(&mut wire, &labelled("a", "one")), 1);
+    assert_eq!(counts(&wire.source), (2, 1), "one is on its way");
+    assert_eq!(put(&mut wire, &labelled("a", "two")), 0, "until it is acknowledged");
+    assert_eq!(put(&mut wire, &labelled("b", "one")), 0);
+    assert_eq!(put(&mut wire, "{type: Mesh, name: d}"), 0);
+    assert_eq!(counts(&wire.source), (1, 3));
+}

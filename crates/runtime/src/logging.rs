@@ -96,12 +96,12 @@ fn filter(level: &str) -> Result<EnvFilter, Error> {
 }
 
 /// The TLS library warns of every client that names an IP address as the server name, which every Envoy does
-/// that reaches its control plane by address; the Raft library tells every step of a start. Who wants to see that
-/// says so with a directive.
+/// that reaches its control plane by address; the Raft library tells every step of a start, and every call of a member
+/// that is down (the store says once that it is). Who wants to see that says so with a directive.
 fn quiet(text: &str) -> String {
     match text {
-        "warn" => "warn,rustls=error".to_owned(),
-        "info" => "info,rustls=error,openraft=warn".to_owned(),
+        "warn" => "warn,rustls=error,openraft=error".to_owned(),
+        "info" => "info,rustls=error,openraft=error".to_owned(),
         other => other.to_owned(),
     }
 }

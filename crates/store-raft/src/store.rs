@@ -153,6 +153,7 @@ impl RaftStore {
             cluster: Arc::new(Mutex::new(node.cluster)),
             members: Arc::default(),
             is_removed: Arc::default(),
+            lost: Arc::default(),
             inline: options.log.inline,
         };
         let (recover, requests) = mpsc::channel(1);

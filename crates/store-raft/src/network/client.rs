@@ -1,6 +1,6 @@
 //! Calls of other members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub(crate) struct Network {
     pub(crate) members: Arc<Mutex<BTreeMap<MemberId, Member>>>,
     /// Whether a leader has said that this one is no member any more.
     pub(crate) is_removed: Arc<AtomicBool>,
+    /// Members that could not be reached when it was tried last: each loss is told once.
+    pub(crate) lost: Arc<Mutex<BTreeSet<MemberId>>>,
     pub(crate) inline: bool,
 }
 
@@ -85,7 +87,23 @@ impl Peer {
     async fn connect(&self, limit: Duration) -> io::Result<Box<dyn Io>> {
         let connected = timeout(CONNECT_TIMEOUT.min(limit), self.connect_and_greet()).await;
         let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        self.tell(connected.as_ref().err());
         connected.map_err(|error| io::Error::new(io::ErrorKind::NotConnected, error))
+    }
+
+    /// Says when the member is lost, and when it is back.
+    fn tell(&self, failure: Option<&io::Error>) {
+        let (member, address) = (format!("{:016x}", self.id), &self.member.address);
+        let mut lost = self.network.lost.lock();
+        match failure {
+            Some(error) if lost.insert(self.id) => {
+                tracing::warn!(member, address, %error, "a member of the store cannot be reached");
+            }
+            None if lost.remove(&self.id) => {
+                tracing::info!(member, address, "the member of the store can be reached again");
+            }
+            _ => {}
+        }
     }
 
     async fn connect_and_greet(&self) -> io::Result<Box<dyn Io>> {

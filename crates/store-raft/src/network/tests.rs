@@ -221,6 +221,7 @@ async fn an_answer_after_a_lost_one_is_told_apart() {
         cluster: Arc::default(),
         members: Arc::default(),
         is_removed: Arc::default(),
+        lost: Arc::default(),
         inline: false,
     };
     let mut tasks = JoinSet::new();

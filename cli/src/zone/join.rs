@@ -3,8 +3,9 @@
 //! Only reads, unless it is told `--yes`: then global gets what the zone would lose otherwise, and a token for the zone.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -199,7 +200,11 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         .truncate(true)
         .mode(0o600)
         .open(file)
-        .and_then(|mut open| open.write_all(token.trim().as_bytes()))
+        .and_then(|mut open| {
+            // One that exists keeps its mode otherwise.
+            open.set_permissions(Permissions::from_mode(0o600))?;
+            open.write_all(token.trim().as_bytes())
+        })
         .with_context(|| file.display().to_string())?;
     session.screen.line(&format!(
         "the zone's token is in {file}; set in the zone, and start it again:\n  multizone.zone.name: {name}\n  \

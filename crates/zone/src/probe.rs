@@ -67,14 +67,17 @@ pub(crate) async fn is_gone(addresses: &[SocketAddr]) -> bool {
     false
 }
 
-/// True when some address accepts connections.
-pub(crate) async fn is_listening(addresses: &[SocketAddr]) -> bool {
+/// What all addresses together tell: somebody listens, all refuse, or neither. `None`: there is nothing to ask.
+pub(crate) async fn look_at_all(addresses: &[SocketAddr]) -> Option<Reachability> {
+    let mut all = None;
     for address in addresses {
-        if look(*address).await == Reachability::Listening {
-            return true;
+        match (look(*address).await, all) {
+            (Reachability::Listening, _) => return Some(Reachability::Listening),
+            (Reachability::Refused, None | Some(Reachability::Refused)) => all = Some(Reachability::Refused),
+            _ => all = Some(Reachability::Silent),
         }
     }
-    false
+    all
 }
 
 async fn look(address: SocketAddr) -> Reachability {
@@ -94,6 +97,12 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let address = listener.local_addr().expect("bound");
         assert_eq!(look(address).await, Reachability::Listening);
+        let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let refused = closed.local_addr().expect("bound");
+        drop(closed);
+        assert_eq!(look_at_all(&[]).await, None, "nothing to ask is no reason to remove anything");
+        assert_eq!(look_at_all(&[refused, address]).await, Some(Reachability::Listening));
+        assert_eq!(look_at_all(&[refused, refused]).await, Some(Reachability::Refused));
         drop(listener);
         assert!(is_gone(&[address]).await);
         assert!(!is_gone(&[]).await);

@@ -9,7 +9,7 @@
 //! A stream that breaks says nothing about what was observed: it is made again. When it stays broken for [`GONE_AFTER`],
 //! the streams that the other replica had count as ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -270,18 +270,26 @@ fn others(local: &Local) -> BTreeMap<MemberId, String> {
 /// Observers that were not heard for too long, or that are members no more, are gone; tells whether any is.
 fn give_up(shared: &Shared, links: &Links, members: &BTreeMap<MemberId, String>, now: Duration) -> bool {
     let mut gone = Vec::new();
-    links.lock().retain(|id, link| {
+    let mut links = links.lock();
+    let heard: BTreeSet<Observer> = links
+        .values()
+        .flat_map(|link| link.observers.iter())
+        .filter(|(_, broken)| broken.is_none())
+        .map(|(observer, _)| observer.clone())
+        .collect();
+    links.retain(|id, link| {
         let is_member = members.contains_key(id);
         link.observers.retain(|observer, broken| {
             let Some(broken) = broken else { return true };
             let is_over = !is_member || now.saturating_sub(broken.since) >= GONE_AFTER;
-            if is_over {
+            if is_over && !heard.contains(observer) {
                 gone.push((observer.clone(), broken.at));
             }
             !is_over
         });
         is_member || !link.observers.is_empty()
     });
+    drop(links);
     for (observer, at) in &gone {
         tracing::info!(%observer, "a replica is gone: the streams that it had are over");
         shared.status.gone(observer, *at);
@@ -320,10 +328,16 @@ impl Hearing {
 impl Drop for Hearing {
     fn drop(&mut self) {
         let Some(observer) = &self.observer else { return };
-        self.shared.routes.lock().remove(observer);
         let broken = Broken { since: self.clock.monotonic(), at: self.clock.now() };
-        if let Some(link) = self.links.lock().get_mut(&self.id) {
+        let mut links = self.links.lock();
+        if let Some(link) = links.get_mut(&self.id) {
             link.observers.insert(observer.clone(), Some(broken));
+        }
+        // A member that took the place of another one at its address is heard twice for a while.
+        let is_heard = links.values().any(|link| matches!(link.observers.get(observer), Some(None)));
+        drop(links);
+        if !is_heard {
+            self.shared.routes.lock().remove(observer);
         }
     }
 }

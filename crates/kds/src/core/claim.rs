@@ -123,6 +123,13 @@ impl Tenure {
         self.replaced.retain(|(instance, _)| *instance != claimant.instance);
     }
 
+    /// `claimant` may not open a stream now. An instance that was replaced and keeps asking stays replaced.
+    pub fn refused(&mut self, claimant: &Claimant, now: Duration) {
+        for (_, at) in self.replaced.iter_mut().filter(|(instance, _)| *instance == claimant.instance) {
+            *at = now;
+        }
+    }
+
     fn was_replaced(&self, instance: &str, now: Duration) -> bool {
         let recent = |at: &Duration| now.saturating_sub(*at) < NO_RETURN_FOR;
         self.replaced.iter().any(|(replaced, at)| replaced == instance && recent(at))
@@ -244,6 +251,12 @@ mod tests {
         assert!(matches!(tenure.judge(&first, open(&second), None, at(20)), Verdict::Held { .. }));
         assert_eq!(tenure.judge(&first, std::iter::empty(), None, at(20)), Verdict::Admitted, "it is gone");
         assert_eq!(tenure.judge(&second, open(&second), None, at(20)), Verdict::Admitted);
+        let mut asking = tenure.clone();
+        asking.refused(&first, at(50));
+        assert!(
+            matches!(asking.judge(&first, open(&second), None, at(100)), Verdict::Held { .. }),
+            "it kept asking"
+        );
         assert_eq!(tenure.judge(&first, open(&second), None, at(70)), Verdict::Admitted, "much later");
         for instance in 0..10 * REPLACED_MAX {
             tenure.admitted(&second, [&mk("a", &format!("x-{instance}"))].into_iter(), at(70));

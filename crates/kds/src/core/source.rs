@@ -14,6 +14,8 @@ use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
 const TYPES_MAX: usize = 256;
+/// Bytes of a peer's reason that are kept for each name.
+const REASON_LEN_MAX: usize = 1024;
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
 
@@ -84,6 +86,12 @@ struct TypeState {
     acknowledged: Revision,
     /// Removals that the peer holds back.
     held_back: usize,
+}
+
+/// The beginning of a reason that a peer gave.
+fn shortened(reason: &str) -> &str {
+    let end = (0..=REASON_LEN_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+    &reason[..end.unwrap_or_default()]
 }
 
 /// How far one kind is on one stream.
@@ -173,13 +181,18 @@ impl Source {
             Phase::Armed if state.dirty.is_empty() && !state.all_dirty => self.revision,
             _ => state.acknowledged,
         };
-        self.types.values().map(of).min().unwrap_or_default()
+        // What cannot be sent is reported, and holds up nothing else.
+        let sent = self.types.values().filter(|state| state.phase != Phase::Held);
+        sent.map(of).min().unwrap_or_default()
     }
 
     /// Position of the catalog up to which the peer has everything; `None` while something is on its way.
     pub fn settled_at(&self) -> Option<u64> {
-        let is_settled =
-            |state: &TypeState| state.phase == Phase::Armed && state.dirty.is_empty() && !state.all_dirty;
+        let is_settled = |state: &TypeState| match state.phase {
+            Phase::Held => true,
+            Phase::Armed => state.dirty.is_empty() && !state.all_dirty,
+            Phase::First | Phase::Waiting => false,
+        };
         (!self.types.is_empty() && self.types.values().all(is_settled)).then_some(self.position)
     }
 
@@ -253,15 +266,16 @@ impl Source {
             .flat_map(|detail| detail.rejections)
             .map(|rejection| (rejection.name, rejection.reason))
             .collect();
+        let message = shortened(&error.message);
         for name in in_flight {
             // A peer that names nothing leaves all of the response under suspicion.
-            let reason = if named.is_empty() { Some(&error.message) } else { named.get(&name) };
+            let reason = if named.is_empty() { Some(message) } else { named.get(&name).map(String::as_str) };
             match reason {
-                Some(reason) => state.rejected.insert(name, reason.clone()),
+                Some(reason) => state.rejected.insert(name, shortened(reason).to_owned()),
                 None => state.rejected.remove(&name),
             };
         }
-        Ok(Received::Nacked { kind: state.kind, message: error.message })
+        Ok(Received::Nacked { kind: state.kind, message: message.to_owned() })
     }
 
     /// Everything that may be sent now: at most one response per type.

@@ -24,6 +24,13 @@ pub enum StreamKind {
     Clusters,
 }
 
+impl StreamKind {
+    /// Resources travel on it, in one direction or the other.
+    pub fn is_sync(self) -> bool {
+        matches!(self, StreamKind::GlobalToZone | StreamKind::ZoneToGlobal)
+    }
+}
+
 /// Facts about the connections of one zone.
 #[derive(Debug, Clone)]
 pub struct ZoneStatus {

@@ -1,6 +1,6 @@
 //! A trust domain belongs to the zone that published it first (DESIGN decision 14), also when two zones publish it at two
 //! replicas of global at the same moment: with the MeshTrust goes a claim, an internal Config that only one of them can
-//! make. It goes when the MeshTrust goes.
+//! make. It goes when the MeshTrust goes, and counts for nothing once the MeshTrust has another domain.
 
 use graticule_model::kinds::config::Config;
 use graticule_model::kinds::mesh_trust::MeshTrust;
@@ -19,7 +19,7 @@ fn claim_key(mesh: &str, trust: &MeshTrust) -> Key {
 /// The other zone that published this trust domain in the mesh.
 pub(super) fn owner(resource: &Resource, zone: &str, held: &dyn Held) -> Option<String> {
     let trust = resource.spec_as::<MeshTrust>()?;
-    let claim = held.get(&claim_key(&resource.meta.mesh, trust));
+    let claim = held.get(&claim_key(&resource.meta.mesh, trust)).filter(|claim| counts(claim, trust, held));
     let claimed = claim.as_ref().and_then(|claim| claim.spec_as::<Config>());
     if let Some(claimed) = claimed.filter(|claimed| claimed.config != zone) {
         return Some(claimed.config.clone());
@@ -39,13 +39,24 @@ pub(super) fn owner(resource: &Resource, zone: &str, held: &dyn Held) -> Option<
 pub(super) fn claim(resource: &Resource, zone: &str, held: &dyn Held) -> Option<Write> {
     let trust = resource.spec_as::<MeshTrust>()?;
     let key = claim_key(&resource.meta.mesh, trust);
-    if held.get(&key).is_some() {
-        return None;
-    }
+    let expect = match held.get(&key) {
+        Some(claim) if counts(&claim, trust, held) => return None,
+        // Left behind by a MeshTrust that has another domain now.
+        Some(claim) => Expect::Version(claim.meta.version),
+        None => Expect::Absent,
+    };
     let mut meta = Meta::new("", key.name);
     meta.owner = Some(resource.key());
     let claim = Box::new(Resource::new(meta, Config { config: zone.to_owned() }));
-    Some(Write::Put { resource: claim, expect: Expect::Absent, touch: false })
+    Some(Write::Put { resource: claim, expect, touch: false })
+}
+
+/// Whether what a claim belongs to still has the trust domain.
+fn counts(claim: &Resource, trust: &MeshTrust, held: &dyn Held) -> bool {
+    let owner = claim.meta.owner.as_ref().and_then(|key| held.get(key));
+    owner.is_some_and(|owner| {
+        owner.spec_as::<MeshTrust>().is_some_and(|owner| owner.trust_domain == trust.trust_domain)
+    })
 }
 
 /// Whether this is the key of a claim.
@@ -56,7 +67,73 @@ pub(crate) fn is_claim(key: &Key) -> bool {
 /// What a claim belongs to.
 pub(crate) fn claimant(write: &Write) -> Option<&Key> {
     match write {
-        Write::Put { resource, .. } if is_claim(&resource.key()) => resource.meta.owner.as_ref(),
+        Write::Put { resource, .. } if resource.kind() == Kind::Config && is_claim(&resource.key()) => {
+            resource.meta.owner.as_ref()
+        }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use graticule_model::yaml;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Stored(BTreeMap<Key, Arc<Resource>>);
+
+    impl Stored {
+        fn put(&mut self, mut resource: Resource) {
+            resource.meta.version = self.0.len() as u64 + 1;
+            self.0.insert(resource.key(), Arc::new(resource));
+        }
+
+        /// As global does with a MeshTrust of a zone; tells who the domain belongs to otherwise.
+        fn publish(&mut self, zone: &str, domain: &str) -> Option<String> {
+            let resource = trust(zone, domain);
+            if let Some(owner) = owner(&resource, zone, self) {
+                return Some(owner);
+            }
+            if let Some(Write::Put { resource, expect, .. }) = claim(&resource, zone, self) {
+                let version = self.get(&resource.key()).map(|claim| claim.meta.version);
+                assert_eq!(expect, version.map_or(Expect::Absent, Expect::Version));
+                self.put(*resource);
+            }
+            self.put(resource);
+            None
+        }
+    }
+
+    impl Held for Stored {
+        fn get(&self, key: &Key) -> Option<Arc<Resource>> {
+            self.0.get(key).cloned()
+        }
+        fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
+            self.0.values().filter(|resource| resource.kind() == kind).cloned().collect()
+        }
+    }
+
+    fn trust(zone: &str, domain: &str) -> Resource {
+        let text = format!(
+            "{{type: MeshTrust, mesh: default, name: of-{zone},
+               labels: {{kuma.io/origin: zone, kuma.io/zone: {zone}}},
+               spec: {{trustDomain: {domain}, caBundles: [{{type: Pem, pem: {{value: x}}}}]}}}}"
+        );
+        Resource::from_rest(Kind::MeshTrust, &yaml::parse_one(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_domain_belongs_to_who_published_it_first_until_it_has_another_one() {
+        let mut stored = Stored::default();
+        assert_eq!(stored.publish("east", "one.local"), None);
+        assert_eq!(stored.publish("west", "one.local").as_deref(), Some("east"));
+        assert_eq!(stored.publish("west", "two.local"), None);
+        assert_eq!(stored.publish("east", "three.local"), None, "east changes its domain");
+        assert_eq!(stored.publish("west", "one.local"), None, "nobody has the old one");
+        assert_eq!(stored.publish("east", "one.local").as_deref(), Some("west"));
     }
 }

@@ -1,5 +1,8 @@
 //! Commits what a response comes to.
 
+use std::collections::BTreeMap;
+
+use graticule_model::Key;
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_runtime::Clock;
 use graticule_store::{CommitError, Txn, Write};
@@ -65,13 +68,19 @@ fn fatal(error: &CommitError) -> Result<(), Status> {
 
 /// What can be written for itself: each write, but a claim only with the resource that it is for.
 fn units(writes: &[Write]) -> Vec<(String, Vec<Write>)> {
+    let mut claims: BTreeMap<&Key, Vec<&Write>> = BTreeMap::new();
+    for claim in writes {
+        if let Some(owner) = trust::claimant(claim) {
+            claims.entry(owner).or_default().push(claim);
+        }
+    }
     let resources = writes.iter().filter(|write| trust::claimant(write).is_none());
     let unit = |write: &Write| {
         let key = match write {
             Write::Put { resource, .. } => resource.key(),
             Write::Delete { key, .. } => key.clone(),
         };
-        let claims = writes.iter().filter(|claim| trust::claimant(claim) == Some(&key)).cloned();
+        let claims = claims.get(&key).into_iter().flatten().map(|claim| Write::clone(claim));
         (name_of(write), std::iter::once(write.clone()).chain(claims).collect())
     };
     resources.map(unit).collect()

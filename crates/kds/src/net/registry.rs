@@ -149,11 +149,17 @@ impl Registry {
             // Another replica may have given the name to somebody else.
             entry.tenure.identity.clone_from(&asking.bound);
         }
+        if asking.elsewhere.is_some() {
+            entry.tenure.away_since = asking.now;
+        }
         let open =
             entry.streams.iter().map(|(other, stream)| Holding { by: &stream.by, same_kind: *other == kind });
         match entry.tenure.judge(claimant, open, asking.elsewhere, asking.now) {
             Verdict::Admitted => {}
-            verdict => return Err(verdict),
+            verdict => {
+                entry.tenure.refused(claimant, asking.now);
+                return Err(verdict);
+            }
         }
         let is_other_process =
             |by: &Claimant| claimant.identity.is_some() && by.instance != claimant.instance;
@@ -286,15 +292,13 @@ impl Registry {
         }
     }
 
-    /// An operator gives up what is held back of a zone. The zone reconnects, and then it goes. `None`: it never connected
+    /// An operator gives up what is held back of a zone. The zone reconnects, and then it goes. `None`: it is not connected
     /// here.
     pub(super) fn accept_deletions(&self, zone: &str) -> Option<usize> {
         let mut zones = self.zones.lock();
         let entry = zones.by_name.get_mut(zone)?;
+        entry.streams.get(&StreamKind::ZoneToGlobal)?.renewed.cancel();
         entry.accepted = true;
-        if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal) {
-            stream.renewed.cancel();
-        }
         Some(entry.report.peer.held_back.len())
     }
 

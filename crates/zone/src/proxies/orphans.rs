@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use graticule_model::{Key, Resource};
 use graticule_runtime::Drain;
@@ -13,6 +14,10 @@ use super::{
     CommitError, Dataplane, ProxyId, Serving, TypedSpec as _, ZoneProxies, probe, unready, version_of,
 };
 use crate::insights::insight_key;
+use crate::probe::Reachability;
+
+/// A proxy of a lost replica that came to no other one for this time, and of which nothing is heard, went with its host.
+pub(super) const SILENT_FOR: Duration = Duration::from_secs(60);
 
 impl ZoneProxies {
     /// Runs until drained.
@@ -22,9 +27,9 @@ impl ZoneProxies {
         let mut known: BTreeMap<Key, u64> = BTreeMap::new();
         loop {
             let orphans = status.orphans();
-            known.retain(|key, stamp| {
-                orphans.iter().any(|orphan| orphan.key == *key && orphan.claim.stamp == *stamp)
-            });
+            let stamps: BTreeMap<&Key, u64> =
+                orphans.iter().map(|orphan| (&orphan.key, orphan.claim.stamp)).collect();
+            known.retain(|key, stamp| stamps.get(key) == Some(stamp));
             for orphan in orphans {
                 if known.insert(orphan.key.clone(), orphan.claim.stamp) != Some(orphan.claim.stamp) {
                     let proxy = ProxyId::new(&*orphan.key.mesh, &*orphan.key.name);
@@ -44,16 +49,18 @@ impl ZoneProxies {
     /// its way to another replica: it keeps its Dataplane as long as it does.
     async fn see_off_orphan(self, proxy: ProxyId, orphan: Orphan, status: SharedStatus) {
         let shared = &self.0;
+        if !orphan.claim.brought {
+            return;
+        }
         let mut version = 0;
-        if orphan.claim.brought
-            && let Some(stored) = self.dataplane(&proxy)
-        {
+        if let Some(stored) = self.dataplane(&proxy) {
             version = stored.meta.version;
             if probe::is_gone(&addresses(&stored)).await {
                 tracing::info!(%proxy, "its replica is gone and its ports refuse connections: no endpoint any more");
                 version = self.withdraw_orphan(&proxy, version).await.unwrap_or(version);
             }
         }
+        let mut silent_since = None;
         loop {
             shared.clock.sleep(shared.settings.deregistration_delay).await;
             let is_mine =
@@ -64,28 +71,57 @@ impl ZoneProxies {
             let Some(stored) = self.dataplane(&proxy) else {
                 return self.forget_orphan(&proxy, &status).await;
             };
-            if orphan.claim.brought && !probe::is_listening(&addresses(&stored)).await {
-                break;
+            let now = shared.clock.monotonic();
+            let is_over = match probe::look_at_all(&addresses(&stored)).await {
+                Some(Reachability::Refused) => true,
+                // Behind a transparent proxy there is nothing to ask.
+                Some(Reachability::Silent) | None => {
+                    now.saturating_sub(*silent_since.get_or_insert(now)) >= SILENT_FOR
+                }
+                Some(Reachability::Listening) => {
+                    silent_since = None;
+                    false
+                }
+            };
+            if !is_over {
+                continue;
+            }
+            match self.remove_orphan(&proxy, &orphan, version, &status).await {
+                Ok(()) => return,
+                Err(CommitError::Conflict { .. }) => {
+                    // Written since, by this replica or somebody else: looked at once more.
+                    version = stored_version(self.dataplane(&proxy).as_deref());
+                }
+                Err(error) => {
+                    tracing::warn!(%proxy, %error, "Dataplane of a replica that is gone cannot be removed; tried again");
+                }
             }
         }
-        let _gate = self.gate(&proxy).await;
-        if status.is_live(&Group::proxy(&orphan.key)) || shared.registrations.lock().contains_key(&proxy) {
-            return;
+    }
+
+    /// Removes the Dataplane at this version, unless its proxy has come back.
+    async fn remove_orphan(
+        &self,
+        proxy: &ProxyId,
+        orphan: &Orphan,
+        version: u64,
+        status: &SharedStatus,
+    ) -> Result<(), CommitError> {
+        let shared = &self.0;
+        let _gate = self.gate(proxy).await;
+        if status.is_live(&Group::proxy(&orphan.key)) || shared.registrations.lock().contains_key(proxy) {
+            return Ok(());
         }
         let delete = Txn::default().and_delete(proxy.key(), Expect::Version(version));
         match shared.store.commit(Txn { at: Some(shared.clock.now()), ..delete }).await {
             Ok(_) => {
                 tracing::info!(%proxy, "its replica is gone and it did not come back: Dataplane removed");
-                self.forget_orphan(&proxy, &status).await;
             }
-            Err(CommitError::NotFound(_)) => self.forget_orphan(&proxy, &status).await,
-            Err(CommitError::Conflict { .. }) => {
-                tracing::info!(%proxy, "was written by somebody else since its replica is gone: Dataplane stays");
-            }
-            Err(error) => {
-                tracing::warn!(%proxy, %error, "Dataplane of a replica that is gone cannot be removed")
-            }
+            Err(CommitError::NotFound(_)) => {}
+            Err(error) => return Err(error),
         }
+        self.forget_orphan(proxy, status).await;
+        Ok(())
     }
 
     /// Tells all replicas that a proxy takes no traffic; gives the new version of its Dataplane.
@@ -108,6 +144,10 @@ impl ZoneProxies {
         // Without expectations nothing can be in the way.
         let _committed = status.own().commit(Txn { at: Some(self.0.clock.now()), writes }).await;
     }
+}
+
+fn stored_version(stored: Option<&Resource>) -> u64 {
+    stored.map_or(0, |stored| stored.meta.version)
 }
 
 fn addresses(stored: &Resource) -> Vec<SocketAddr> {

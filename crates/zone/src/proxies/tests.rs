@@ -294,6 +294,8 @@ async fn what_a_proxy_of_a_lost_replica_registered_goes_when_it_does_not_come_ba
         b.clock.sleep(DELAY / 2).await;
         assert!(b.is_stored(), "too early");
         b.clock.sleep(DELAY * 2).await;
+        assert!(b.is_stored(), "no answer from its address proves nothing yet");
+        b.clock.sleep(orphans::SILENT_FOR + DELAY).await;
         assert_eq!(b.is_stored(), wanted);
         assert_eq!(b.status.shown().snapshot().contains(&insight_key(&id())), wanted);
         signal.drain();

@@ -115,7 +115,9 @@ impl Shared {
             let reason = match self.registry.open(&asking, clock) {
                 Ok(stream) => {
                     self.registry.settle_conflict(zone, claimant);
-                    self.bind(zone, asking.bound.as_deref(), claimant).await?;
+                    if kind.is_sync() {
+                        self.bind(zone, asking.bound.as_deref(), claimant).await?;
+                    }
                     return Ok(stream);
                 }
                 Err(Verdict::Held { .. }) if now < give_up => {
@@ -187,6 +189,14 @@ impl Shared {
         self.binding(zone).is_some_and(|(_, is_unconfirmed)| is_unconfirmed)
     }
 
+    /// Something of the zone's is held back: a restart or another replica decides nothing. Only for zones with an identity.
+    pub(super) async fn doubt(&self, zone: &str) -> Result<(), Status> {
+        match self.binding(zone) {
+            Some((identity, false)) => self.write_binding(zone, format!("{identity}{UNCONFIRMED}")).await,
+            _ => Ok(()),
+        }
+    }
+
     /// The zone has all that its copies say, or an operator decided.
     pub(super) async fn confirm(&self, zone: &str) -> Result<(), Status> {
         match self.binding(zone) {
@@ -196,29 +206,47 @@ impl Shared {
     }
 
     /// Every replica of global, and this one after a restart, knows whose name it is.
+    ///
+    /// # Errors
+    /// Somebody else took the name at another replica at the same moment: who asks again is judged anew.
     async fn bind(&self, zone: &str, bound: Option<&str>, claimant: &Claimant) -> Result<(), Status> {
-        match (&claimant.identity, bound) {
-            (Some(identity), Some(bound)) if identity == bound => Ok(()),
-            (None, None) => Ok(()),
-            (Some(identity), None) => self.write_binding(zone, identity.clone()).await,
-            (Some(identity), Some(_)) => self.write_binding(zone, format!("{identity}{UNCONFIRMED}")).await,
-            (None, Some(_)) => {
-                self.write_config(Write::Delete { key: identity_key(zone), expect: Expect::Any }).await
-            }
+        let version = self.deps.stores.config.snapshot().get(&identity_key(zone)).map(|one| one.meta.version);
+        if self.bound_identity(zone).as_deref() != bound {
+            return self.lost_race(zone, claimant);
+        }
+        let expect = version.map_or(Expect::Absent, Expect::Version);
+        let write = match (&claimant.identity, bound) {
+            (Some(identity), Some(bound)) if identity == bound => return Ok(()),
+            (None, None) => return Ok(()),
+            (Some(identity), None) => binding_of(zone, identity.clone(), expect),
+            (Some(identity), Some(_)) => binding_of(zone, format!("{identity}{UNCONFIRMED}"), expect),
+            (None, Some(_)) => Write::Delete { key: identity_key(zone), expect },
+        };
+        match self.write_config(write).await? {
+            Written::Done => Ok(()),
+            Written::Raced => self.lost_race(zone, claimant),
         }
     }
 
-    async fn write_binding(&self, zone: &str, text: String) -> Result<(), Status> {
-        let mut meta = Meta::new("", identity_key(zone).name);
-        meta.owner = Some(Key::new(Kind::Zone, "", zone));
-        let resource = Box::new(Resource::new(meta, Config { config: text }));
-        self.write_config(Write::Put { resource, expect: Expect::Any, touch: false }).await
+    /// The other streams of the same zone are no rivals.
+    fn lost_race(&self, zone: &str, claimant: &Claimant) -> Result<(), Status> {
+        if self.bound_identity(zone) == claimant.identity {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!(
+            "another control plane took the name \"{zone}\" at this moment; ask again"
+        )))
     }
 
-    async fn write_config(&self, write: Write) -> Result<(), Status> {
+    async fn write_binding(&self, zone: &str, text: String) -> Result<(), Status> {
+        self.write_config(binding_of(zone, text, Expect::Any)).await.map(|_| ())
+    }
+
+    async fn write_config(&self, write: Write) -> Result<Written, Status> {
         let txn = Txn { at: Some(self.deps.clock.now()), writes: vec![write] };
         match self.deps.stores.config.commit(txn).await {
-            Ok(_) | Err(CommitError::NotFound(_)) => Ok(()),
+            Ok(_) | Err(CommitError::NotFound(_)) => Ok(Written::Done),
+            Err(CommitError::Exists(_) | CommitError::Conflict { .. }) => Ok(Written::Raced),
             Err(error) => Err(Status::unavailable(format!("the zone's identity cannot be stored: {error}"))),
         }
     }
@@ -243,6 +271,20 @@ impl Shared {
             Err(error) => Err(Status::unavailable(format!("the Zone cannot be stored: {error}"))),
         }
     }
+}
+
+/// What became of a write of an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Done,
+    /// Somebody else wrote first.
+    Raced,
+}
+
+fn binding_of(zone: &str, text: String, expect: Expect) -> Write {
+    let mut meta = Meta::new("", identity_key(zone).name);
+    meta.owner = Some(Key::new(Kind::Zone, "", zone));
+    Write::Put { resource: Box::new(Resource::new(meta, Config { config: text })), expect, touch: false }
 }
 
 fn identity_key(zone: &str) -> Key {

@@ -222,7 +222,9 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 );
             }
         });
-        if sink.is_synced() && sink.held_back().next().is_none() {
+        if sink.held_back().next().is_some() {
+            shared.doubt(zone).await?;
+        } else if sink.is_synced() {
             shared.confirm(zone).await?;
         }
         Ok(reply)

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
-use graticule_model::Kind;
+use graticule_model::kinds::config::Config;
+use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_proto::discovery::DeltaDiscoveryResponse;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use graticule_store::{Expect, Txn, Write};
 use pb::global_kds_service_client::GlobalKdsServiceClient;
 use pb::kds_sync_service_client::KdsSyncServiceClient;
 use tokio::sync::mpsc;
@@ -29,14 +31,21 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 const PARKED_MAX: usize = 64;
 /// A global that names no federation in this time counts as the known one.
 const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(2);
+/// Config of the store that says that something of global's is held back.
+const HELD_BACK_CONFIG: &str = "graticule-held-back";
 /// Messages that wait for the transport.
 const SEND_QUEUE_LEN: usize = 64;
+
+fn held_back_key() -> Key {
+    Key::new(Kind::Config, "", HELD_BACK_CONFIG)
+}
 
 impl ZoneClient {
     pub(super) async fn downward(&self, mut client: KdsSyncServiceClient<Authed>, sink: &mut Sink) -> Status {
         let options = &self.options;
         let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
         let stores = &self.deps.stores;
+        sink.set_estranged(self.remembers_held_back());
         if self.deps.link.take_decision() {
             let given_up = sink.accept_deletions();
             tracing::info!(given_up, "an operator gave up what global no longer has");
@@ -124,6 +133,7 @@ impl ZoneClient {
             }
             missing.remove(response.type_url.as_str());
             self.tell_downward(sink, missing.is_empty());
+            self.remember_held_back(sink).await;
             if replies.send(reply).await.is_err() {
                 return Status::unavailable("the connection is closed");
             }
@@ -147,6 +157,28 @@ impl ZoneClient {
             }
             changed | news
         });
+    }
+
+    /// Something was held back when the store was written last: a restart or another leader decides nothing.
+    fn remembers_held_back(&self) -> bool {
+        self.deps.stores.config.snapshot().contains(&held_back_key())
+    }
+
+    async fn remember_held_back(&self, sink: &Sink) {
+        let holds = sink.held_back().next().is_some();
+        let write = match (holds, self.remembers_held_back()) {
+            (true, false) if self.options.keeps_identity => {
+                let resource =
+                    Resource::new(Meta::new("", HELD_BACK_CONFIG), Config { config: "yes".into() });
+                Write::Put { resource: Box::new(resource), expect: Expect::Absent, touch: false }
+            }
+            (false, true) if sink.is_synced() => Write::Delete { key: held_back_key(), expect: Expect::Any },
+            _ => return,
+        };
+        let txn = Txn { at: Some(self.deps.clock.now()), writes: vec![write] };
+        if let Err(error) = self.deps.stores.config.commit(txn).await {
+            tracing::warn!(%error, "whether something is held back cannot be stored");
+        }
     }
 
     /// When copies are compared next. Monotonic.

@@ -169,8 +169,11 @@ impl<'a> Play<'a> {
             What::Open(rpc, headers) => self.open(recording, event, &link, *rpc, headers).await,
             What::Message(message) => {
                 let said = self.message(event.index, &link, message).await;
-                // Ours may end a stream sooner than the reference; that it does is checked when the recording does.
-                if is_closed_later(recording, event, message.rpc) { Ok(()) } else { said }
+                // Ours may end a stream sooner than the reference, which is checked when the recording does, and end one
+                // at once that the reference leaves without any answer.
+                let may_end = is_closed_later(recording, event, message.rpc)
+                    || is_never_answered(recording, event, message);
+                if may_end { Ok(()) } else { said }
             }
             What::Closed(rpc, status) => self.closed(event.index, &link, *rpc, &status.1).await,
             What::Left(rpc) => {
@@ -450,6 +453,17 @@ fn is_closed_later(recording: &Recording, event: &Event, rpc: Rpc) -> bool {
     let after = recording.events.iter().filter(|other| other.conn == event.conn && other.index > event.index);
     let mut ends = after.take_while(|other| !matches!(&other.what, What::Open(opened, _) if *opened == rpc));
     ends.any(|other| matches!(&other.what, What::Closed(closed, _) if *closed == rpc))
+}
+
+/// Whether the other side says nothing on the stream of a message, on this connection.
+fn is_never_answered(recording: &Recording, event: &Event, message: &Message) -> bool {
+    let answers = |other: &&Event| match &other.what {
+        What::Message(other) => other.rpc == message.rpc && other.by_zone != message.by_zone,
+        What::Closed(rpc, _) => *rpc == message.rpc,
+        _ => false,
+    };
+    let of_connection = |other: &&Event| other.conn == event.conn;
+    !recording.events.iter().filter(of_connection).any(|other| answers(&other))
 }
 
 /// Connections that are open when a recording begins.

@@ -11,7 +11,6 @@ use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::core::DeletionProtection;
 use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
@@ -141,10 +140,7 @@ async fn serve_zones(
             message_len_max: kds.max_msg_size,
             trust_exchange: settings.federation.trust_exchange.into(),
             allow_zones_without_token: settings.compat.allow_zones_without_token,
-            protection: DeletionProtection {
-                share: settings.federation.deletion_protection.share,
-                number: settings.federation.deletion_protection.number,
-            },
+            protection: settings.federation.deletion_protection,
             health_interval: kds.health_interval.to_std(),
             version: version::KUMA_COMPATIBLE.into(),
             ..GlobalOptions::default()

@@ -5,9 +5,11 @@ use graticule_api::{Access, ApiServer};
 use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
-use graticule_control_plane::settings::{Compat, DeletionProtection, Environment, GlobalMode, SITE_SETTINGS};
+use graticule_control_plane::settings::{
+    Compat, DELETION_PROTECTION_SETTINGS, Environment, GlobalMode, SITE_SETTINGS, check_deletion_share,
+};
 use graticule_identity::tokens::StaticKey;
-use graticule_kds::core::TrustExchange;
+use graticule_kds::core::{DeletionProtection, TrustExchange};
 use graticule_model::GoDuration;
 use graticule_runtime::audit::AuditSettings;
 use graticule_runtime::config::Setting;
@@ -235,7 +237,7 @@ pub(crate) fn program() -> Program<Settings> {
         Diagnostics::SETTINGS,
         AuditSettings::SETTINGS,
         Compat::SETTINGS,
-        DeletionProtection::SETTINGS,
+        DELETION_PROTECTION_SETTINGS,
         OWN,
     ];
     Program { name: "global-cp", about: ABOUT, schema: schema(&tables, Role::Global), check }
@@ -260,7 +262,9 @@ fn check(settings: &Settings) -> Vec<String> {
         findings.server(&server, general);
     }
     findings.outcome(zone_token_keys(settings));
-    settings.federation.deletion_protection.check().into_iter().for_each(|line| findings.add(line));
+    check_deletion_share(settings.federation.deletion_protection.share)
+        .into_iter()
+        .for_each(|line| findings.add(line));
     findings.into_lines()
 }
 

@@ -8,11 +8,14 @@ use anyhow::{Context, Result, ensure};
 /// Profile in which the programs of the demo and of measurements are built.
 pub(crate) const PROFILE: &str = "quick-release";
 
-const PROGRAMS: [&str; 5] =
-    ["graticule-global-cp", "graticule-zone-cp", "graticule-dp-agent", "graticule-cli", "graticule-demo-app"];
-
-/// The programs of these packages.
-const BINARIES: [&str; 5] = ["global-cp", "zone-cp", "dp-agent", "grat", "demo-app"];
+/// Packages of our programs, and what the programs are called.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("graticule-global-cp", "global-cp"),
+    ("graticule-zone-cp", "zone-cp"),
+    ("graticule-dp-agent", "dp-agent"),
+    ("graticule-cli", "grat"),
+    ("graticule-demo-app", "demo-app"),
+];
 
 /// Features that the programs have here and that the default build leaves out.
 pub(crate) const FEATURES: &str = "graticule-global-cp/etcd,graticule-zone-cp/etcd";
@@ -49,8 +52,8 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Builds our programs, optimised; gives their directory.
 pub(crate) fn build_programs() -> Result<PathBuf> {
     let mut build = command(&["build", "--locked", "--profile", PROFILE, "--features", FEATURES]);
-    for program in PROGRAMS {
-        build.args(["--package", program]);
+    for (package, _) in PROGRAMS {
+        build.args(["--package", package]);
     }
     run(&mut build)?;
     Ok(target_dir().join(PROFILE))
@@ -60,11 +63,12 @@ pub(crate) fn build_programs() -> Result<PathBuf> {
 pub(crate) const UNIT_TESTS: [&str; 6] =
     ["--locked", "--workspace", "--exclude", "graticule-e2e", "--features", FEATURES];
 
-/// Builds our programs for tests, with all assertions, out of crates as the unit tests need them; gives their directory.
-pub(crate) fn build_tested_programs() -> Result<PathBuf> {
+/// Builds our programs for tests, with all assertions; gives their directory. `more` is built along: with `--tests`, what
+/// programs and tests share is compiled once.
+pub(crate) fn build_tested_programs(more: &[&str]) -> Result<PathBuf> {
     let mut build = command(&["build"]);
-    build.args(UNIT_TESTS);
-    for program in BINARIES {
+    build.args(UNIT_TESTS).args(more);
+    for (_, program) in PROGRAMS {
         build.args(["--bin", program]);
     }
     run(&mut build)?;

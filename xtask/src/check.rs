@@ -12,8 +12,8 @@ pub(crate) fn test() -> Result<()> {
     let etcd = etcd();
     step("formatting, lints, structure");
     verify()?;
-    step("programs for the end-to-end tests");
-    let bin_dir = cargo::build_tested_programs()?;
+    step("programs and tests");
+    let bin_dir = cargo::build_tested_programs(&["--tests"])?;
     let prepare = |command: &mut Command| {
         command.env("ENVOY_BIN", &envoy).env("GRATICULE_BIN_DIR", &bin_dir);
         if let Some(etcd) = &etcd {
@@ -49,7 +49,7 @@ fn etcd() -> Option<std::path::PathBuf> {
 /// End-to-end tests only; `arguments` go to the test runner.
 pub(crate) fn e2e(arguments: &[String]) -> Result<()> {
     let envoy = tools::envoy()?;
-    let bin_dir = cargo::build_tested_programs()?;
+    let bin_dir = cargo::build_tested_programs(&[])?;
     let mut command = cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--"]);
     command.arg("--test-threads=1").args(arguments);
     if let Some(etcd) = etcd() {

@@ -22,9 +22,11 @@ pub(crate) fn run(dir: PathBuf, suite: Option<String>, case: Option<String>, sho
         // Somebody may have built them already.
         Some(match Binaries::from_env() {
             Some(binaries) => binaries,
-            None => {
-                Binaries { envoy: tools::envoy()?, dir: cargo::build_tested_programs()?, root: cargo::root() }
-            }
+            None => Binaries {
+                envoy: tools::envoy()?,
+                dir: cargo::build_tested_programs(&[])?,
+                root: cargo::root(),
+            },
         })
     } else {
         None

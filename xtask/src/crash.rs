@@ -10,7 +10,7 @@ const TEST: &str = "nothing_acknowledged_is_lost";
 /// Runs the crash test of the end-to-end tests for this long.
 pub(crate) fn run(minutes: u32) -> Result<()> {
     let envoy = tools::envoy()?;
-    let bin_dir = cargo::build_tested_programs()?;
+    let bin_dir = cargo::build_tested_programs(&[])?;
     let mut command =
         cargo::command(&["test", "--locked", "--package", "graticule-e2e", "--test", "cluster"]);
     command.args(["--", "--exact", TEST, "--nocapture"]);

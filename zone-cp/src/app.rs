@@ -14,7 +14,6 @@ use graticule_control_plane::serve::{
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
-use graticule_kds::core::DeletionProtection;
 use graticule_kds::net::{Dial, FederationLink, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;
@@ -204,10 +203,7 @@ impl Parts {
             message_len_max: zone.kds.max_msg_size,
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
-            protection: DeletionProtection {
-                share: self.settings.federation.deletion_protection.share,
-                number: self.settings.federation.deletion_protection.number,
-            },
+            protection: self.settings.federation.deletion_protection,
             // A store that is lost with the process cannot tell who the zone was.
             keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)

@@ -7,8 +7,11 @@ use graticule_api::{Access, ApiServer};
 use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
-use graticule_control_plane::settings::{Compat, DeletionProtection, Environment, SITE_SETTINGS, ZoneMode};
+use graticule_control_plane::settings::{
+    Compat, DELETION_PROTECTION_SETTINGS, Environment, SITE_SETTINGS, ZoneMode, check_deletion_share,
+};
 use graticule_identity::tokens::StaticKey;
+use graticule_kds::core::DeletionProtection;
 use graticule_model::{GoDuration, name};
 use graticule_runtime::audit::AuditSettings;
 use graticule_runtime::config::Setting;
@@ -324,7 +327,7 @@ pub(crate) fn program() -> Program<Settings> {
         Diagnostics::SETTINGS,
         AuditSettings::SETTINGS,
         Compat::SETTINGS,
-        DeletionProtection::SETTINGS,
+        DELETION_PROTECTION_SETTINGS,
         graticule_xds::Options::SETTINGS,
         OWN,
     ];
@@ -368,7 +371,9 @@ fn check(settings: &Settings) -> Vec<String> {
 
 /// What the connection to global needs.
 fn federation(settings: &Settings, findings: &mut Findings) {
-    settings.federation.deletion_protection.check().into_iter().for_each(|line| findings.add(line));
+    check_deletion_share(settings.federation.deletion_protection.share)
+        .into_iter()
+        .for_each(|line| findings.add(line));
     let zone = &settings.multizone.zone;
     if zone.global_address.is_empty() {
         return;

@@ -47,43 +47,25 @@ pub const SITE_SETTINGS: &[Setting] = &[
     setting("environment", "ENVIRONMENT", "where the program runs; this version: universal"),
 ];
 
-/// `federation.deletionProtection`: how much the other side may lack when a connection begins.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct DeletionProtection {
-    /// Deletions are held back from this share of a kind on, 0 to 1.
-    pub share: f64,
-    /// … and from this number on; 0: never.
-    pub number: usize,
-}
+/// Table of `federation.deletionProtection`, which both control planes have.
+pub const DELETION_PROTECTION_SETTINGS: &[Setting] = &[
+    setting(
+        "federation.deletionProtection.share",
+        "FEDERATION_DELETION_PROTECTION_SHARE",
+        "what the other side of a federation lacks when a connection begins is kept when that is at least this share \
+         of the copies of a kind (0 to 1) …",
+    ),
+    setting(
+        "federation.deletionProtection.number",
+        "FEDERATION_DELETION_PROTECTION_NUMBER",
+        "… and at least this number of them; 0: nothing is ever kept",
+    ),
+];
 
-impl Default for DeletionProtection {
-    fn default() -> Self {
-        DeletionProtection { share: 0.5, number: 10 }
-    }
-}
-
-impl DeletionProtection {
-    /// Table.
-    pub const SETTINGS: &[Setting] = &[
-        setting(
-            "federation.deletionProtection.share",
-            "FEDERATION_DELETION_PROTECTION_SHARE",
-            "what the other side of a federation lacks when a connection begins is kept when that is at least this share \
-             of the copies of a kind (0 to 1) …",
-        ),
-        setting(
-            "federation.deletionProtection.number",
-            "FEDERATION_DELETION_PROTECTION_NUMBER",
-            "… and at least this number of them; 0: nothing is ever kept",
-        ),
-    ];
-
-    /// What is wrong with it.
-    pub fn check(&self) -> Option<String> {
-        let is_share = (0.0..=1.0).contains(&self.share);
-        (!is_share).then(|| "federation.deletionProtection.share: must be from 0 to 1".to_owned())
-    }
+/// What is wrong with `federation.deletionProtection.share`.
+pub fn check_deletion_share(share: f64) -> Option<String> {
+    let is_share = (0.0..=1.0).contains(&share);
+    (!is_share).then(|| "federation.deletionProtection.share: must be from 0 to 1".to_owned())
 }
 
 /// `compat`: single points of safety that can be turned off for stock Kuma peers and habits.

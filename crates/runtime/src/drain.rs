@@ -35,6 +35,16 @@ impl Drain {
         self.forced.cancelled().await;
     }
 
+    /// What `work` gives; `None` once [`signaled`](Self::signaled) returns. For loops that end with either:
+    /// `while let Some(event) = drain.unless_signaled(feed.next()).await`.
+    pub async fn unless_signaled<T>(&self, work: impl Future<Output = Option<T>>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.signaled() => None,
+            given = work => given,
+        }
+    }
+
     /// Whether [`signaled`](Self::signaled) would return at once.
     pub fn is_signaled(&self) -> bool {
         self.graceful.is_cancelled()
@@ -83,5 +93,16 @@ mod tests {
         signal.force();
         drain.signaled().await;
         part.forced().await;
+    }
+    #[tokio::test]
+    async fn a_signal_ends_waiting_and_comes_before_work() {
+        let (signal, drain) = Drain::new();
+        assert_eq!(drain.unless_signaled(async { Some(1) }).await, Some(1));
+        assert_eq!(drain.unless_signaled(async { None::<u8> }).await, None);
+        let (waited, ()) = tokio::join!(drain.unless_signaled(std::future::pending::<Option<u8>>()), async {
+            signal.drain();
+        });
+        assert_eq!(waited, None);
+        assert_eq!(drain.unless_signaled(async { Some(1) }).await, None, "the signal comes first");
     }
 }

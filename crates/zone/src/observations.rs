@@ -88,13 +88,7 @@ impl Observations {
                 && owner.is_some_and(|owner| owner != own)
         };
         let proxy = |key: &Key| ProxyId::new(&*key.mesh, &*key.name);
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = drain.signaled() => return,
-                event = feed.next() => event,
-            };
-            let Some(event) = event else { return };
+        while let Some(event) = drain.unless_signaled(feed.next()).await {
             self.update(|state| {
                 let mut changed = false;
                 match &event {

@@ -222,13 +222,7 @@ impl ZoneProxies {
             return;
         }
         let mut feed = self.0.store.watch(None);
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = drain.signaled() => return,
-                event = feed.next() => event,
-            };
-            let Some(event) = event else { return };
+        while let Some(event) = drain.unless_signaled(feed.next()).await {
             match event {
                 FeedEvent::Batch(batch) => {
                     for new in batch.changes.iter().filter_map(|change| change.new.as_ref()) {

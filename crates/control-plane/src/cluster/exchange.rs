@@ -375,13 +375,7 @@ async fn hear(local: Arc<Local>, calls: Calls, id: MemberId, address: String, li
 /// Observations of what was deleted go, too, wherever it was deleted.
 pub(super) async fn forget_deleted(store: Arc<dyn Store>, status: SharedStatus, drain: Drain) {
     let (mut feed, own) = (store.watch(None), status.own());
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = drain.signaled() => return,
-            event = feed.next() => event,
-        };
-        let Some(event) = event else { return };
+    while let Some(event) = drain.unless_signaled(feed.next()).await {
         let Event::Batch(batch) = event else { continue };
         let observed = own.snapshot();
         let deleted = batch.changes.iter().filter(|change| change.new.is_none());

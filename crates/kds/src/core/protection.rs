@@ -6,8 +6,9 @@
 
 use graticule_model::Kind;
 
-/// How much may be missing when a stream begins.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How much may be missing when a stream begins (`federation.deletionProtection`).
+#[derive(Debug, Clone, Copy, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DeletionProtection {
     /// A removal is held back from this share on of what is held of the kind, 0 to 1.
     pub share: f64,

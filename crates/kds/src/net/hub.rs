@@ -101,13 +101,7 @@ impl Hub {
         observer: &impl Observer,
     ) {
         let mut feed = store.watch(None);
-        loop {
-            let event = tokio::select! {
-                biased;
-                () = drain.signaled() => return,
-                event = feed.next() => event,
-            };
-            let Some(event) = event else { return };
+        while let Some(event) = drain.unless_signaled(feed.next()).await {
             observer.observe(&event).await;
             if self.catalog.write().apply(plane, &event) {
                 self.changed.send_replace(());

@@ -1,0 +1,67 @@
+//! What is kept until somebody decides, and what is said about it.
+
+use super::*;
+
+/// A zone that stood alone has meshes that global never heard of: they are kept until global has them, or an operator
+/// gives them up.
+#[test]
+fn a_zone_that_stood_alone_loses_nothing() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    let both = "{type: Mesh, name: both}";
+    global.put(mk(both));
+    zone.put(mk(both));
+    zone.put(mk("{type: Mesh, name: only-here}"));
+    zone.put(mk("{type: Mesh, name: given-up}"));
+    let mut offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!(zone.names(Kind::Mesh), ["both", "given-up", "only-here"]);
+    let held = |sink: &Sink| sink.held_back().map(|(_, name)| name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(held(&wire.sink), ["given-up.", "only-here."]);
+    let counts = wire.source.counts().find(|counts| counts.kind == Kind::Mesh).unwrap();
+    assert_eq!((counts.in_sync, counts.held_back), (1, 2), "global is told");
+
+    // Global gets one: it is a copy from now on.
+    offers.apply(Plane::Config, &global.put(mk("{type: Mesh, name: only-here}")));
+    wire.settle(&offers, &mut zone);
+    assert_eq!(held(&wire.sink), ["given-up."]);
+    let copy = zone.list(Kind::Mesh).into_iter().find(|mesh| mesh.meta.name == "only-here").unwrap();
+    assert_eq!(copy.meta.label("kuma.io/origin"), Some("global"));
+
+    // The other one is given up; copies are deleted as ever.
+    wire.sink.accept_deletions();
+    offers.apply(Plane::Config, &global.delete(&Key::new(Kind::Mesh, "", "only-here")));
+    let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+    again.settle(&offers, &mut zone);
+    assert_eq!(zone.names(Kind::Mesh), ["both"]);
+    assert!(held(&again.sink).is_empty());
+}
+
+/// What changed again while it was on its way is pending once, and not in sync meanwhile.
+#[test]
+fn pending_is_not_in_sync() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    for name in ["a", "b", "c"] {
+        global.put(mk(&format!("{{type: Mesh, name: {name}}}")));
+    }
+    let mut offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    let counts = |source: &Source| {
+        let counts = source.counts().find(|counts| counts.kind == Kind::Mesh).unwrap();
+        (counts.in_sync, counts.pending)
+    };
+    assert_eq!(counts(&wire.source), (3, 0));
+    let mut put = |wire: &mut Wire, text: &str| {
+        offers.apply(Plane::Config, &global.put(mk(text)));
+        wire.source.poll(&offers).len()
+    };
+    let labelled =
+        |name: &str, value: &str| format!("{{type: Mesh, name: {name}, labels: {{team: {value}}}}}");
+    assert_eq!(put(&mut wire, &labelled("a", "one")), 1);
+    assert_eq!(counts(&wire.source), (2, 1), "one is on its way");
+    assert_eq!(put(&mut wire, &labelled("a", "two")), 0, "until it is acknowledged");
+    assert_eq!(put(&mut wire, &labelled("b", "one")), 0);
+    assert_eq!(put(&mut wire, "{type: Mesh, name: d}"), 0);
+    assert_eq!(counts(&wire.source), (1, 3));
+}

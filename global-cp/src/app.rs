@@ -7,14 +7,17 @@ use graticule_api::{Api, Deps, NoInspector, Options, Rules};
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::Started;
 use graticule_control_plane::diagnostics::readiness_of;
+use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
+use graticule_kds::net::{self as kds, GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
-use graticule_runtime::{Clock, ListenLimits, Random, Supervisor, TcpAcceptor, host, instance_id, version};
+use graticule_runtime::{
+    Clock, ListenLimits, Metrics, Random, Supervisor, TcpAcceptor, host, instance_id, version,
+};
 use graticule_store::Store;
 use graticule_store::status::Grouping;
 
@@ -35,7 +38,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let status = stores::status(Grouping::Zone, &instance, &clock, &random);
     let replicas = Replicas::new(status);
     let cluster = opened.start_members(&replicas, &clock).await;
-    let (store, soft) = (opened.store(), replicas.status().shown());
+    let metrics = Metrics::new();
+    let store = measure_store(opened.store(), &metrics, &clock);
+    let soft = replicas.status().shown();
 
     let skip = settings.defaults.skip_tenant_resources;
     let objects = DefaultObjects {
@@ -52,6 +57,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
 
     let zones = serve_zones(&settings, &store, &replicas, &clock, &random, &instance, &supervisor).await?;
     replicas.answer_with(Arc::new(AskedByReplicas(zones.admin())));
+    let measured = zones.clone();
+    metrics.look_up(move || kds::measured(&measured.peer_reports()));
 
     let api = Api::new(
         Options {
@@ -83,10 +90,16 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             federation: Arc::new(Zones(zones)),
         },
     );
+    let api = measure_requests(api, &metrics, &clock);
     let addresses =
         serve_api(api, &settings.api_server, &settings.general, &clock, &random, &spawner).await?;
-    let deps =
-        DiagnosticsDeps { general: &settings.general, clock: &clock, random: &random, spawner: &spawner };
+    let deps = DiagnosticsDeps {
+        general: &settings.general,
+        clock: &clock,
+        random: &random,
+        spawner: &spawner,
+        metrics: &metrics,
+    };
     serve_diagnostics(&settings.diagnostics, readiness_of(store.clone()), deps).await?;
     tracing::info!(version = version::VERSION, instance, api = ?addresses, "global control plane runs");
     let outcome = supervisor.run(command::SHUTDOWN_GRACE).await;

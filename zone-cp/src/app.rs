@@ -9,17 +9,20 @@ use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
 use graticule_control_plane::leading::{while_following, while_leading};
+use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
-use graticule_kds::net::{Dial, FederationLink, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken};
+use graticule_kds::net::{
+    self as kds, Dial, FederationLink, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+};
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;
 use graticule_runtime::tls::ClientTrust;
 use graticule_runtime::{
-    Clock, ListenLimits, Random, Spawner, Supervisor, TcpAcceptor, host, instance_id, version,
+    Clock, ListenLimits, Metrics, Random, Spawner, Supervisor, TcpAcceptor, host, instance_id, version,
 };
 use graticule_store::Store;
 use graticule_store::status::Grouping;
@@ -28,6 +31,7 @@ use graticule_xds::net::{DataplaneServer, Deps as XdsDeps};
 use graticule_zone::{
     Authorities, Engine, EngineHandle, EngineSettings, GeneratorSettings, Generators, Insights,
     InsightsHandle, Observations, ProxySettings, TokenAuthenticator, ZoneEnvoys, ZoneProxies,
+    measure_proxies,
 };
 
 use crate::envoys::AskedByGlobal;
@@ -49,6 +53,7 @@ struct Parts {
     has_replicas: bool,
     cluster: Arc<dyn Cluster>,
     link: FederationLink,
+    metrics: Metrics,
 }
 
 /// What the API tells about the connection to global.
@@ -83,7 +88,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let replicas = Replicas::new(stores::status(Grouping::Proxy, &instance, &clock, &random));
     let cluster = opened.start_members(&replicas, &clock).await;
     let is_federated = !settings.multizone.zone.global_address.is_empty();
-    let store = opened.store();
+    let metrics = Metrics::new();
+    let store = measure_store(opened.store(), &metrics, &clock);
     let envoys = Arc::new(ZoneEnvoys::new(
         store.clone(),
         clock.clone(),
@@ -95,6 +101,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         has_replicas,
         cluster,
         link: FederationLink::default(),
+        metrics,
         store,
         replicas,
         envoys,
@@ -106,6 +113,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     };
     zone.default_objects().await;
     let federation = if is_federated { Some(zone.federation()?) } else { None };
+    zone.measure_federation();
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
     zone.replicas.answer_with(Arc::new(AskedByReplicas(engine.clone())));
@@ -115,6 +123,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
         clock: &zone.clock,
         random: &zone.random,
         spawner: &zone.spawner,
+        metrics: &zone.metrics,
     };
     serve_diagnostics(&zone.settings.diagnostics, readiness_of(zone.store.clone()), deps).await?;
     // Last: a process that cannot have its ports must not show up at global.
@@ -218,6 +227,19 @@ impl Parts {
             admin: Some(Arc::new(AskedByGlobal(self.envoys.clone()))),
         };
         Ok((options, deps))
+    }
+
+    /// The replica that is connected tells; what the others would tell is not true of the zone.
+    fn measure_federation(&self) {
+        if self.mode == Mode::StandaloneZone {
+            return;
+        }
+        let stores = Stores { config: self.store.clone(), status: self.replicas.status().shown() };
+        let (zone, link) = (self.name().to_owned(), self.link.clone());
+        self.metrics.look_up(move || {
+            let report = link.leads().then(|| link.report(&zone, &stores));
+            kds::measured(report.as_slice())
+        });
     }
 
     fn link_to_global(&self) -> Arc<dyn Federation> {
@@ -347,7 +369,7 @@ impl Parts {
             admits_everybody: options.authn.is_none(),
         };
         let deps = XdsDeps {
-            proxies: Arc::new(proxies),
+            proxies: measure_proxies(Arc::new(proxies), &self.metrics, &self.clock),
             authenticator: Arc::new(authenticator),
             cert,
             bootstrap: self.bootstrap_settings(),
@@ -420,6 +442,7 @@ impl Parts {
                 federation: self.link_to_global(),
             },
         );
+        let api = measure_requests(api, &self.metrics, &self.clock);
         let addresses =
             serve_api(api, &settings.api_server, &settings.general, &self.clock, &self.random, &self.spawner)
                 .await?;

@@ -1,4 +1,4 @@
-//! The diagnostics port of both control planes: liveness, readiness, log levels (rest-api.md §1.2).
+//! The diagnostics port of both control planes: liveness, readiness, metrics, log levels (rest-api.md §1.2).
 //!
 //! Reading is open; log levels are changed from this machine only.
 
@@ -11,8 +11,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Router};
-use graticule_runtime::Peer;
 use graticule_runtime::logging::levels::{LevelError, Levels};
+use graticule_runtime::{Metrics, Peer, metrics};
 use graticule_store::{Health, Store};
 use serde::Deserialize;
 use serde_json::json;
@@ -59,9 +59,11 @@ pub fn readiness_of(store: Arc<dyn Store>) -> impl Fn() -> Readiness + Clone + S
     }
 }
 
-/// `/healthy` (the process runs), `/ready` (`ready` says so) and `/logging` (`levels`, where logging is set up).
+/// `/healthy` (the process runs), `/ready` (`ready` says so), `/metrics` and `/logging` (`levels`, where logging is set
+/// up).
 pub fn router(
     ready: impl Fn() -> Readiness + Clone + Send + Sync + 'static,
+    metrics: Metrics,
     levels: Option<&'static Levels>,
 ) -> Router {
     let answer = move || {
@@ -71,13 +73,24 @@ pub fn router(
             Readiness::NotReady(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
         })
     };
-    let router =
-        Router::new().route("/ready", get(answer)).route("/healthy", get(|| async { StatusCode::OK }));
+    let router = Router::new()
+        .route("/ready", get(answer))
+        .route("/healthy", get(|| async { StatusCode::OK }))
+        .route("/metrics", get(async move || numbers(&metrics)));
     let router = match levels {
         Some(levels) => router.merge(logging(levels)),
         None => router,
     };
     router.fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found") })
+}
+
+fn numbers(metrics: &Metrics) -> Response {
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, &format!("a metric cannot be written: {error}"))
+        }
+    }
 }
 
 fn logging(levels: &'static Levels) -> Router {
@@ -177,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn levels_are_changed_from_this_machine_only() {
-        let router = router(|| Readiness::NotReady("it starts".into()), Some(levels()));
+        let router = router(|| Readiness::NotReady("it starts".into()), Metrics::new(), Some(levels()));
         let debug = r#"{"component": "xds", "level": "debug"}"#;
         let (here, away) = ("127.0.0.1:4000", "192.0.2.1:4000");
         let large = format!(r#"{{"component": "{}", "level": "debug"}}"#, "x".repeat(BODY_MAX));
@@ -199,6 +212,16 @@ mod tests {
             assert_eq!((status, text.as_str()), want, "{from} {method} {path}");
         }
         assert_eq!(call(&router, here, "PUT", "/logging", &large).await.0, 413);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_for_everybody() {
+        let metrics = Metrics::new();
+        metrics.counts("graticule_test_calls", "Calls").count([("from", "x")]);
+        let router = router(|| Readiness::Ready, metrics, None);
+        let (status, text) = call(&router, "192.0.2.1:1", "GET", "/metrics", "").await;
+        assert_eq!(status, 200);
+        assert!(text.lines().any(|line| line == "graticule_test_calls_total{from=\"x\"} 1"), "{text}");
     }
 
     struct Ailing(parking_lot::Mutex<Health>);
@@ -228,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn readiness_follows_the_store() {
         let store = Arc::new(Ailing(parking_lot::Mutex::new(Health::Ready)));
-        let router = router(readiness_of(store.clone()), None);
+        let router = router(readiness_of(store.clone()), Metrics::new(), None);
         for (health, want) in [
             (
                 Health::Stale("there is no leader".into()),

@@ -8,6 +8,7 @@ pub mod diagnostics;
 mod etcd;
 pub mod keys;
 pub mod leading;
+pub mod metrics;
 mod report;
 pub mod serve;
 pub mod settings;

@@ -10,8 +10,8 @@ use graticule_runtime::logging::levels;
 use graticule_runtime::settings::{Diagnostics, General};
 use graticule_runtime::tls::{CertOptions, ServerTls};
 use graticule_runtime::{
-    BindError, Clock, HttpLimits, ListenLimits, Random, ServerCert, Spawner, TcpAcceptor, host, serve_http,
-    tls,
+    BindError, Clock, HttpLimits, ListenLimits, Metrics, Random, ServerCert, Spawner, TcpAcceptor, host,
+    serve_http, tls,
 };
 
 use crate::diagnostics::{self, Readiness};
@@ -165,6 +165,8 @@ pub struct DiagnosticsDeps<'a> {
     pub random: &'a Random,
     /// Runs it.
     pub spawner: &'a Spawner,
+    /// What `/metrics` answers.
+    pub metrics: &'a Metrics,
 }
 
 /// Starts the [diagnostics](crate::diagnostics); `ready` says what `/ready` answers.
@@ -179,7 +181,7 @@ pub async fn serve_diagnostics(
     let address = address("diagnostics", "0.0.0.0", settings.server_port)?;
     let acceptor = TcpAcceptor::bind(address, "diagnostics.serverPort", ListenLimits::default()).await?;
     let bound = acceptor.local_addr();
-    let router = diagnostics::router(ready, levels::of_process());
+    let router = diagnostics::router(ready, deps.metrics.clone(), levels::of_process());
     let incoming = if settings.tls_enabled {
         let own = (settings.tls_cert_file.as_str(), settings.tls_key_file.as_str());
         let certificate = certificate("diagnostics", own, deps.general, deps.clock, deps.random)?;

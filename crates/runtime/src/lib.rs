@@ -1,4 +1,4 @@
-//! What every server of Graticule stands on: settings, logging, time, randomness, tasks, shutdown,
+//! What every server of Graticule stands on: settings, logging, metrics, time, randomness, tasks, shutdown,
 //! certificates and listeners.
 //!
 //! The crate knows nothing about meshes. Components get a [`Clock`], a [`Random`], a [`Spawner`] and a
@@ -18,6 +18,7 @@ pub mod host;
 pub mod http_server;
 pub mod listen;
 pub mod logging;
+pub mod metrics;
 pub mod random;
 pub mod settings;
 pub mod supervisor;
@@ -28,6 +29,7 @@ pub use clock::{Clock, ClockHand};
 pub use drain::{Drain, DrainSignal};
 pub use http_server::{HttpLimits, Progress, serve_http};
 pub use listen::{BindError, Connection, Incoming, ListenLimits, Peer, TcpAcceptor, WhenFull};
+pub use metrics::Metrics;
 pub use random::{Random, instance_id};
 pub use supervisor::{Backoff, Spawner, Supervisor, TaskFailed};
 pub use tls::ServerCert;

@@ -21,7 +21,9 @@ pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
 pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
-pub use report::{Conflict, Dated, Flow, Heartbeat, Instance, PeerReport, PeerState};
+pub use report::{
+    Conflict, Dated, Flow, Heartbeat, Instance, KindStatus, PeerReport, PeerState, Protection, Revisions,
+};
 pub use sink::{GlobalSeen, Held, Intake, Rejection, Side, Sink};
 pub use source::{KindCounts, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};

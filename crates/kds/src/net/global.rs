@@ -222,6 +222,13 @@ impl GlobalServer {
         })
     }
 
+    /// [`peer_report`](Self::peer_report) of every zone.
+    pub fn peer_reports(&self) -> Vec<PeerReport> {
+        let snapshot = self.0.deps.stores.config.snapshot();
+        let zones = snapshot.list(Kind::Zone, None);
+        zones.filter_map(|zone| self.peer_report(&zone.meta.name)).collect()
+    }
+
     /// An operator gives up what is held back of a zone: it goes when the zone has connected again, which it is told to
     /// do. Tells how many copies that concerns; `None`: the zone is not connected to this replica.
     pub fn accept_deletions(&self, zone: &str) -> Option<usize> {

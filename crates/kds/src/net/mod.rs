@@ -5,6 +5,7 @@ mod connect;
 mod global;
 mod hub;
 mod intake;
+mod measured;
 mod registry;
 mod zone;
 
@@ -20,6 +21,7 @@ pub use admin::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat, 
 pub use connect::{Connector, Dial, DialError, ZoneToken};
 pub use global::{GlobalDeps, GlobalError, GlobalOptions, GlobalServer, ZoneAuthenticator};
 pub use hub::Stores;
+pub use measured::measured;
 pub use registry::ZoneReport;
 pub use zone::{FederationLink, Link, ZoneClient, ZoneDeps, ZoneOptions};
 

@@ -272,7 +272,7 @@ impl StoreSettings {
     }
 }
 
-/// `diagnostics`: health and readiness of the process.
+/// `diagnostics`: health, readiness and metrics of the process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Diagnostics {
@@ -306,7 +306,11 @@ impl Default for Diagnostics {
 impl Diagnostics {
     /// Table of settings.
     pub const SETTINGS: &[Setting] = &[
-        setting("diagnostics.serverPort", "DIAGNOSTICS_SERVER_PORT", "port of /ready and /healthy"),
+        setting(
+            "diagnostics.serverPort",
+            "DIAGNOSTICS_SERVER_PORT",
+            "port of /ready, /healthy, /metrics and /logging",
+        ),
         setting("diagnostics.tlsEnabled", "DIAGNOSTICS_TLS_ENABLED", "TLS on that port"),
         setting(
             "diagnostics.tlsCertFile",

@@ -66,6 +66,11 @@ impl FederationLink {
         }
     }
 
+    /// Whether this replica is the one that connects to global.
+    pub fn leads(&self) -> bool {
+        self.0.hub.lock().is_some()
+    }
+
     /// An operator gives up what is held back, and agrees to the global that the zone is connected to: the zone connects
     /// again, and then it goes. Tells how many copies were held back; `None`: another replica is connected.
     pub fn accept_deletions(&self) -> Option<usize> {

@@ -49,6 +49,13 @@ pub(crate) const REVISION_HEADERS: [&str; 2] = ["graticule-revision", "graticule
 /// Member of the node metadata of requests: how many removals of the kind the sender holds back. Kuma peers ignore it.
 const HELD_BACK_MEMBER: &str = "graticule-held-back";
 
+/// Member of the node metadata of first requests: the sender presents what it holds, so that a first state may come in
+/// parts. Kuma peers ignore it.
+const TAKES_PARTS_MEMBER: &str = "graticule-takes-parts";
+
+/// `system_version_info` of a part of a first state that others follow. Sent to those who take parts only.
+const MORE_FOLLOWS: &str = "graticule-more-follows";
+
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";
 

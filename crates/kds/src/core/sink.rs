@@ -18,7 +18,9 @@ use prost::Message;
 
 use super::filter::is_hashed;
 use super::protection::DeletionProtection;
-use super::{HELD_BACK_MEMBER, kinds_for_global, kinds_for_zones, rewrite, trust};
+use super::{
+    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, rewrite, trust,
+};
 use crate::wire::{self, Encoded, Version};
 
 /// Rejections that one acknowledgement lists; the rest is counted.
@@ -70,6 +72,8 @@ pub struct Intake {
     /// Removals that wait for a decision.
     held_back: Vec<String>,
     global: Option<GlobalSeen>,
+    /// A part of a first state, and not the last one.
+    more_follows: bool,
 }
 
 /// Whether the global that a zone is connected to is the one whose copies it holds, by the id of its federation.
@@ -97,7 +101,7 @@ struct KindState {
     /// what is stored, so that damage to a copy shows and is repaired at the next connection.
     received: HashMap<String, (Version, Version)>,
     quarantine: BTreeMap<String, String>,
-    /// The first response of the stream is due.
+    /// The first state of the stream, or a part of it, is due.
     first: bool,
     /// Wire names of copies whose removal waits for a decision.
     held_back: BTreeSet<String>,
@@ -153,7 +157,7 @@ impl Sink {
         &self.global
     }
 
-    /// Every kind was answered since the stream began.
+    /// The first state of every kind was taken since the stream began.
     pub fn is_synced(&self) -> bool {
         self.kinds.values().all(|state| !state.first)
     }
@@ -268,6 +272,9 @@ impl Sink {
             state.complete = !present;
             let mut node = node.clone();
             tell_held_back(&mut node, state.held_back.len());
+            if present {
+                tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
+            }
             requests.push(DeltaDiscoveryRequest {
                 node: Some(node),
                 type_url: kind.name().into(),
@@ -286,6 +293,7 @@ impl Sink {
         let mut intake = Intake {
             type_url: response.type_url.clone(),
             nonce: response.nonce.clone(),
+            more_follows: self.present_versions && response.system_version_info == MORE_FOLLOWS,
             ..Intake::default()
         };
         let known = Kind::from_name(&response.type_url).ok();
@@ -501,7 +509,7 @@ impl Sink {
         intake.rejections.extend(failed);
         if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
             state.complete = false;
-            if !matches!(intake.global, Some(GlobalSeen::Other { .. })) {
+            if !matches!(intake.global, Some(GlobalSeen::Other { .. })) && !intake.more_follows {
                 state.first = false;
             }
             for name in &intake.removed {
@@ -560,8 +568,12 @@ fn tell_held_back(node: &mut Node, number: usize) {
         return;
     }
     #[expect(clippy::cast_precision_loss, reason = "a number for people")]
-    let value = Value { kind: Some(ValueKind::NumberValue(number as f64)) };
-    node.metadata.get_or_insert_with(Struct::default).fields.insert(HELD_BACK_MEMBER.into(), value);
+    tell(node, HELD_BACK_MEMBER, ValueKind::NumberValue(number as f64));
+}
+
+fn tell(node: &mut Node, member: &str, value: ValueKind) {
+    let metadata = node.metadata.get_or_insert_with(Struct::default);
+    metadata.fields.insert(member.into(), Value { kind: Some(value) });
 }
 
 struct Taken {

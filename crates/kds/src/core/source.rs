@@ -9,7 +9,7 @@ use graticule_proto::graticule::kds::v1::Rejections;
 use graticule_store::Revision;
 use prost::Message;
 
-use super::{Catalog, HELD_BACK_MEMBER};
+use super::{Catalog, HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER};
 use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
@@ -18,6 +18,9 @@ const TYPES_MAX: usize = 256;
 const REASON_LEN_MAX: usize = 1024;
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
+/// Bytes of resources in one response to a peer that takes parts; a larger resource travels alone. Many zones that connect at
+/// once then cost little memory, and whatever else a stream has to say does not wait for long.
+const PART_LEN_MAX: usize = 1024 * 1024;
 
 /// Who is at the other end, as far as filters care.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,6 +78,10 @@ struct TypeState {
     phase: Phase,
     /// The peer told what it holds, so that a first response may be incomplete.
     resumed: bool,
+    /// It always does, and knows the mark of a part.
+    takes_parts: bool,
+    /// Parts of the first state are still due.
+    is_partial: bool,
     known: BTreeMap<String, Version>,
     dirty: BTreeSet<String>,
     all_dirty: bool,
@@ -228,11 +235,13 @@ impl Source {
                 return Err(Refused::TooManyTypes);
             }
             let kind = Kind::from_name(&request.type_url).ok();
-            let versions = request.initial_resource_versions;
+            let (versions, takes_parts) = (request.initial_resource_versions, takes_parts(&node));
             let state = TypeState {
                 kind,
                 phase: Phase::First,
-                resumed: !versions.is_empty(),
+                resumed: takes_parts || !versions.is_empty(),
+                takes_parts,
+                is_partial: takes_parts,
                 known: versions.into_iter().map(|(name, version)| (name, version.into())).collect(),
                 dirty: BTreeSet::new(),
                 all_dirty: true,
@@ -305,7 +314,9 @@ impl Source {
                     continue;
                 }
             };
-            if state.phase == Phase::Armed && resources.is_empty() && removed.is_empty() {
+            // Whoever waits for the last part hears that there is none.
+            if state.phase == Phase::Armed && resources.is_empty() && removed.is_empty() && !state.is_partial
+            {
                 continue;
             }
             self.nonce += 1;
@@ -313,6 +324,8 @@ impl Source {
             if state.dirty.is_empty() {
                 state.sent = self.revision;
             }
+            state.is_partial &= !state.dirty.is_empty();
+            let mark = if state.is_partial { MORE_FOLLOWS } else { "" };
             state.in_flight = resources.iter().map(|resource| resource.name.clone()).collect();
             out.push((
                 state.kind,
@@ -320,6 +333,7 @@ impl Source {
                     resources,
                     removed_resources: removed,
                     type_url,
+                    system_version_info: mark.into(),
                     nonce: self.nonce.to_string(),
                     control_plane: Some(ControlPlane { identifier: self.identifier.clone() }),
                     ..Default::default()
@@ -393,6 +407,7 @@ fn draft(
             removed.push(name);
         }
     }
+    let part_len_max = if state.takes_parts { PART_LEN_MAX.min(len_max) } else { len_max };
     while let Some(name) = state.dirty.pop_first() {
         match visible(&name) {
             Some(offer) => {
@@ -404,7 +419,7 @@ fn draft(
                     faults.insert(name, format!("resource of {offer_len} bytes exceeds the message limit"));
                     continue;
                 }
-                if len + offer_len > len_max {
+                if len > 0 && len + offer_len > part_len_max {
                     state.dirty.insert(name);
                     if whole {
                         state.all_dirty = true;
@@ -457,6 +472,12 @@ fn held_back(node: &Node) -> usize {
         Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e9 => *number as usize,
         _ => 0,
     }
+}
+
+/// Whether the peer says that a first state may come in parts.
+fn takes_parts(node: &Node) -> bool {
+    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(TAKES_PARTS_MEMBER));
+    matches!(said.and_then(|value| value.kind.as_ref()), Some(ValueKind::BoolValue(true)))
 }
 
 fn features_of(node: &Node) -> BTreeSet<String> {

@@ -503,6 +503,81 @@ fn large_increments_are_split_and_first_states_are_not() {
     assert_eq!(late.faults().count(), 1);
 }
 
+/// A site with more than goes into one part, and the catalog of it.
+fn large_site() -> (Site, Catalog) {
+    let mut site = Site::default();
+    for number in 0..40 {
+        let items = "x".repeat(60_000);
+        site.put(mk(&format!("{{type: Mesh, name: m{number:02}, skipCreatingInitialPolicies: [{items}]}}")));
+    }
+    let offers = catalog(to_zones(), &site);
+    (site, offers)
+}
+
+#[test]
+fn first_states_come_in_parts_to_those_who_take_them() {
+    let (mut global, mut offers) = large_site();
+    let mut zone = Site::default();
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    let (mut parts, mut synced) = (Vec::new(), Vec::new());
+    loop {
+        let responses = wire.source.poll(&offers);
+        if responses.is_empty() {
+            break;
+        }
+        for (_, response) in responses {
+            if response.type_url == "Mesh" {
+                parts.push(response.resources.len());
+                assert!(prost::Message::encoded_len(&response) < 1_100_000);
+            }
+            let intake = wire.sink.on_response(&response, &zone);
+            zone.apply(&intake);
+            let reply = wire.sink.settle(intake, Vec::new(), &wire.node);
+            synced.push(wire.sink.is_synced());
+            wire.source.on_request(reply).unwrap();
+        }
+        // A change that comes in between neither is lost nor makes the first state endless.
+        if parts.len() == 1 {
+            offers.apply(Plane::Config, &global.delete(&Key::new(Kind::Mesh, "", "m39")));
+        }
+    }
+    assert_eq!((parts.iter().sum::<usize>(), parts.len()), (39, 3), "{parts:?}");
+    assert_eq!(zone.names(Kind::Mesh).len(), 39);
+    assert_eq!(synced.iter().filter(|synced| **synced).count(), 1, "only with the last part: {synced:?}");
+
+    // After a break between two parts only the rest is sent.
+    let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+    again.settle(&offers, &mut zone);
+    assert_eq!(again.sent, 0);
+    let kept: Vec<Key> = zone.list(Kind::Mesh).iter().skip(10).map(|mesh| mesh.key()).collect();
+    kept.iter().for_each(|key| drop(zone.delete(key)));
+    let mut rest = Wire::down("east", None, &offers, &zone);
+    rest.settle(&offers, &mut zone);
+    assert_eq!((rest.sent, rest.sink.is_synced()), (29, true));
+}
+
+#[test]
+fn what_is_missing_in_any_part_of_a_first_state_is_held_back() {
+    let (mut global, offers) = large_site();
+    let mut zone = Site::default();
+    Wire::down("east", None, &offers, &zone).settle(&offers, &mut zone);
+    // Much is new, so that there are parts, and much is gone: it is said first, and still held back.
+    let mut empty = Site::default();
+    std::mem::swap(&mut global, &mut empty);
+    for number in 50..80 {
+        let items = "y".repeat(60_000);
+        global
+            .put(mk(&format!("{{type: Mesh, name: m{number:02}, skipCreatingInitialPolicies: [{items}]}}")));
+    }
+    let offers = catalog(to_zones(), &global);
+    let mut sink = Sink::new(Side::Zone, true);
+    sink.protect(DeletionProtection::default());
+    let mut wire = Wire::down("east", Some(sink), &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!((zone.names(Kind::Mesh).len(), wire.sink.held_back().count()), (70, 40));
+    assert!(wire.sink.is_synced());
+}
+
 #[test]
 fn reconnecting_sends_differences_only() {
     let mut global = Site::default();

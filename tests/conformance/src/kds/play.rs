@@ -396,6 +396,9 @@ impl<'a> Play<'a> {
     async fn process(&mut self, recording: &Recording, index: usize, what: &str, name: &str) -> Result<()> {
         let ours = if self.role == Role::Zones { "global" } else { ZONE };
         if name != ours {
+            if what == "exited" && self.role == Role::Zones {
+                self.wait_until_offline(name).await;
+            }
             return Ok(());
         }
         self.settle(recording, index).await;
@@ -417,6 +420,17 @@ impl<'a> Play<'a> {
             "SIGTERM" | "SIGKILL" => self.site.stop(what).await,
             _ => Ok(()),
         }
+    }
+
+    /// Until global has noticed that a zone is gone. What it does not notice shows in what follows.
+    async fn wait_until_offline(&self, zone: &str) {
+        let path = format!("/zones/{zone}/_status");
+        let is_offline = || async {
+            let answer = self.site.get(&path).await.map_err(|error| error.to_string())?;
+            let report: Value = serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
+            if report["online"] == false { Ok(()) } else { Err(answer.body) }
+        };
+        let _ = wait::until("the zone is offline", READ_LIMIT, is_offline).await;
     }
 
     async fn restart(&mut self, how: &str) -> Result<()> {

@@ -127,6 +127,11 @@ impl Site {
         self.process.as_mut().map_or(Ok(()), Process::check_running)
     }
 
+    /// Reads from the API.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer> {
+        send(self.api, &Request::get(self.api, path)).await
+    }
+
     /// Makes a recorded call.
     pub(super) async fn call(&self, rest: &Rest) -> Result<Answer> {
         let request = match &rest.body {

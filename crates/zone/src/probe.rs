@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use graticule_model::kinds::dataplane::Networking;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 /// Time for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -13,6 +14,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 20;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
+
+/// Looks at once. Thousands of proxies may lose their control plane in one moment.
+const LOOKS_MAX: usize = 64;
+static LOOKS: Semaphore = Semaphore::const_new(LOOKS_MAX);
 
 /// What a look at an address tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +86,8 @@ pub(crate) async fn look_at_all(addresses: &[SocketAddr]) -> Option<Reachability
 }
 
 async fn look(address: SocketAddr) -> Reachability {
+    // Nobody closes the semaphore; a look without a place in it would be harmless.
+    let _place = LOOKS.acquire().await;
     match tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Reachability::Listening,
         Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Reachability::Refused,

@@ -232,6 +232,11 @@ impl Registry {
         });
     }
 
+    /// Whether this stream of the zone is open here.
+    pub(super) fn has_stream(&self, zone: &str, kind: StreamKind) -> bool {
+        self.zones.lock().by_name.get(zone).is_some_and(|entry| entry.streams.contains_key(&kind))
+    }
+
     /// Whether this caller holds the name.
     pub(super) fn is_held_by(&self, zone: &str, claimant: &Claimant) -> bool {
         let zones = self.zones.lock();

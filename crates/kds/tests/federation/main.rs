@@ -6,6 +6,8 @@ mod names;
 mod protection;
 mod support;
 
+use graticule_proto::kuma::mesh::v1alpha1::ZoneHealthCheckRequest;
+use graticule_proto::kuma::mesh::v1alpha1::global_kds_service_server::GlobalKdsService as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,5 +213,20 @@ async fn zones_hear_global_s_revision() {
     .await;
     let revision = global.server.peer_report("east").unwrap().revision;
     assert_eq!((revision.lag, revision.current), (0, revision.acknowledged));
+    assert!(tells_revision(&global).await);
     zone.stop.drain();
+    zone.stop.force();
+    until_true("the zone is gone", || global.server.online_zones().is_empty()).await;
+    // The streams may be at another replica by now: how far the zone is, this one does not know.
+    put(&global.stores.config, mk_timeout("two")).await;
+    assert!(!tells_revision(&global).await);
+}
+
+async fn tells_revision(global: &Global) -> bool {
+    let mut request = tonic::Request::new(ZoneHealthCheckRequest::default());
+    for (header, value) in [("client-id", "east"), ("authorization", "Bearer token-east")] {
+        request.metadata_mut().insert(header, value.parse().unwrap());
+    }
+    let answer = global.server.health_check(request).await.unwrap();
+    answer.metadata().contains_key("graticule-revision")
 }

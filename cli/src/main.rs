@@ -207,6 +207,12 @@ mod tests {
             ("grat zone join east", false),
             ("grat zone join east --global https://global:5682 --yes", true),
             ("grat zone accept-deletions east --yes", true),
+            ("grat zone rebuild-global", false),
+            ("grat zone rebuild-global --from east --from https://west:5682 --prune --yes", true),
+            ("grat zone leave east", false),
+            ("grat zone leave east --without-global", true),
+            ("grat zone leave east --without-global --global x", false),
+            ("grat zone leave east --global https://global:5682 --yes", true),
             ("grat generate tls-certificate --type server", false),
         ] {
             let parsed = Arguments::try_parse_from(line.split_whitespace());

@@ -1,6 +1,8 @@
 //! `grat zone`: the connections between global and zones.
 
 mod join;
+mod leave;
+mod rebuild;
 
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
@@ -20,6 +22,10 @@ pub(crate) enum Command {
     Status(Status),
     /// Shows what becomes of a zone that stood alone when it joins a global, and prepares global for it.
     Join(join::Arguments),
+    /// Shows what becomes of a zone that leaves its global and stands alone again, and does it.
+    Leave(leave::Arguments),
+    /// Shows what a global that lost everything gets back from its zones' copies, and does it.
+    RebuildGlobal(rebuild::Arguments),
     /// Gives up copies that are kept although the other side no longer has them; ask the side that keeps them.
     AcceptDeletions {
         /// The zone.
@@ -41,13 +47,16 @@ pub(crate) struct Status {
 
 /// Asks and shows, or decides.
 pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
-    if let Command::Join(arguments) = command {
-        return join::run(session, &arguments).await;
-    }
+    let command = match command {
+        Command::Join(arguments) => return join::run(session, &arguments).await,
+        Command::Leave(arguments) => return leave::run(session, &arguments).await,
+        Command::RebuildGlobal(arguments) => return rebuild::run(session, &arguments).await,
+        other => other,
+    };
     let client = session.checked_client().await?;
     match command {
         // Answered above.
-        Command::Join(_) => Ok(()),
+        Command::Join(_) | Command::Leave(_) | Command::RebuildGlobal(_) => Ok(()),
         Command::Status(Status { zone: Some(zone), output }) => {
             let status = one(&client, &zone).await?;
             session.screen.print(&match output {

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use graticule_api::{Api, Backups, Cluster, Deps, Federation, NoFederation, Options, Rules};
+use async_trait::async_trait;
+use graticule_api::{Api, Backups, Cluster, Deps, Federation, LeaveError, NoFederation, Options, Rules};
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
@@ -16,7 +17,8 @@ use graticule_control_plane::serve::{
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{
-    self as kds, Dial, FederationLink, Stores, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+    self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneClient, ZoneDeps, ZoneOptions,
+    ZoneToken, finish_leaving,
 };
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;
@@ -61,8 +63,10 @@ struct Global {
     zone: String,
     link: FederationLink,
     stores: Stores,
+    clock: Clock,
 }
 
+#[async_trait]
 impl Federation for Global {
     fn status(&self, zone: &str) -> Option<serde_json::Value> {
         serde_json::to_value((zone == self.zone).then(|| self.link.report(zone, &self.stores))?).ok()
@@ -70,6 +74,29 @@ impl Federation for Global {
 
     fn accept_deletions(&self, zone: &str) -> Option<usize> {
         if zone == self.zone { self.link.accept_deletions() } else { None }
+    }
+
+    async fn leave(&self, zone: &str, preview: bool) -> Result<serde_json::Value, LeaveError> {
+        if zone != self.zone {
+            return Err(LeaveError::NoGlobal);
+        }
+        let fates = if preview {
+            self.link.fates_of_leaving(zone, &self.stores)
+        } else {
+            match self.link.leave(zone, &self.stores, &self.clock).await {
+                Ok(fates) => fates,
+                Err(NotLeft::Store(error)) => return Err(LeaveError::Store(error)),
+                Err(error @ NotLeft::Elsewhere) => {
+                    return Err(LeaveError::Refused(format!(
+                        "{error}: ask the one that `grat cluster status` names"
+                    )));
+                }
+                Err(error @ NotLeft::Open) => {
+                    return Err(LeaveError::Refused(format!("{error} in time: ask again")));
+                }
+            }
+        };
+        serde_json::to_value(fates).map_err(|error| LeaveError::Refused(error.to_string()))
     }
 }
 
@@ -114,6 +141,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     zone.default_objects().await;
     let federation = if is_federated { Some(zone.federation()?) } else { None };
     zone.measure_federation();
+    if !is_federated {
+        zone.finish_leaving();
+    }
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
     zone.replicas.answer_with(Arc::new(AskedByReplicas(engine.clone())));
@@ -177,6 +207,24 @@ impl Parts {
             signing_keys: !skip,
         };
         objects.start(&self.store, &self.spawner).await;
+    }
+
+    /// The leader of a zone that stands alone now ends what it was in a federation.
+    fn finish_leaving(&self) {
+        let status = self.replicas.status().shown();
+        let (zone, clock, drain) = (self.name().to_owned(), self.clock.clone(), self.spawner.drain());
+        let store = self.store.clone();
+        self.spawner.essential("end of a federation", async move {
+            let finish = |fenced: Arc<dyn Store>| {
+                let stores = Stores { config: fenced, status: status.clone() };
+                let (zone, clock) = (zone.clone(), clock.clone());
+                async move {
+                    finish_leaving(&zone, &stores, &clock).await;
+                    Ok::<(), Infallible>(())
+                }
+            };
+            while_leading("end of a federation", &store, drain, finish).await
+        });
     }
 
     /// What the leader connects to global with, again whenever the connection ends.
@@ -247,7 +295,8 @@ impl Parts {
             return NoFederation::shared();
         }
         let stores = Stores { config: self.store.clone(), status: self.replicas.status().shown() };
-        Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores })
+        let clock = self.clock.clone();
+        Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores, clock })
     }
 
     fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {

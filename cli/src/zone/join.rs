@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -159,7 +159,7 @@ fn for_global(item: &Value) -> Value {
 /// Shows what becomes of everything; with `--yes` prepares global.
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
     let zone = session.checked_client().await?;
-    let global = global_client(session, arguments)?;
+    let global = global_client(session, &arguments.global, arguments.global_token.as_deref())?;
     roles(&zone, &global).await?;
     name_is_free(&global, &arguments.zone).await?;
     let mut plan: Vec<(Kind, Fate, Value)> = Vec::new();
@@ -191,9 +191,21 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         global.put(&path, &for_global(item)).await.with_context(|| format!("global does not take {path}"))?;
         session.screen.line(&format!("global has {kind} {}", text(item, "name")))?;
     }
-    let body = json!({"zone": arguments.zone, "scope": [], "validFor": "87600h"});
-    let token = global.post("/tokens/zone", &body).await.context("global makes no token for the zone")?;
     let file = &arguments.token_file;
+    write_zone_token(&global, &arguments.zone, file).await?;
+    session.screen.line(&format!(
+        "the zone's token is in {file}; set in the zone, and start it again:\n  multizone.zone.name: {name}\n  \
+         multizone.zone.globalAddress: grpcs://<global>:5685\n  multizone.zone.kds.tokenFile: {file}\n  \
+         multizone.zone.kds.rootCaFile: <authority of global's certificate>\nthen look: grat zone status {name}",
+        file = file.display(),
+        name = arguments.zone,
+    ))
+}
+
+/// Has global make a token for a zone, readable by who runs this alone.
+pub(super) async fn write_zone_token(global: &Client, zone: &str, file: &Path) -> Result<()> {
+    let body = json!({"zone": zone, "scope": [], "validFor": "87600h"});
+    let token = global.post("/tokens/zone", &body).await.context("global makes no token for the zone")?;
     std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -205,30 +217,24 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
             open.set_permissions(Permissions::from_mode(0o600))?;
             open.write_all(token.trim().as_bytes())
         })
-        .with_context(|| file.display().to_string())?;
-    session.screen.line(&format!(
-        "the zone's token is in {file}; set in the zone, and start it again:\n  multizone.zone.name: {name}\n  \
-         multizone.zone.globalAddress: grpcs://<global>:5685\n  multizone.zone.kds.tokenFile: {file}\n  \
-         multizone.zone.kds.rootCaFile: <authority of global's certificate>\nthen look: grat zone status {name}",
-        file = file.display(),
-        name = arguments.zone,
-    ))
+        .with_context(|| file.display().to_string())
 }
 
-fn global_client(session: &Session, arguments: &Arguments) -> Result<Client> {
-    let target = if arguments.global.contains("://") {
-        let token = arguments.global_token.clone();
-        Target { address: arguments.global.clone(), token, ..Target::default() }
+/// A client of global, which is named beside the control plane of --address.
+pub(super) fn global_client(session: &Session, global: &str, token: Option<&str>) -> Result<Client> {
+    let target = if global.contains("://") {
+        Target { address: global.to_owned(), token: token.map(str::to_owned), ..Target::default() }
     } else {
-        if arguments.global_token.is_some() {
+        if token.is_some() {
             return Err(usage("--global-token goes with a URL; a context has its own"));
         }
-        session.contexts()?.target(Some(&arguments.global))?.0
+        session.contexts()?.target(Some(global))?.0
     };
     Client::new(&target, session.timeout()?)
 }
 
-async fn roles(zone: &Client, global: &Client) -> Result<()> {
+/// Both are what they are taken for.
+pub(super) async fn roles(zone: &Client, global: &Client) -> Result<()> {
     for (client, wanted, option) in [(zone, "zone", "--address"), (global, "global", "--global")] {
         match client.mode().await.as_deref() {
             Some(mode) if mode == wanted => {}

@@ -181,13 +181,19 @@ pub(crate) async fn answer(
 /// What a request to recover must say, so that nobody does it by accident.
 const CONFIRMATION: &str = "the other members are lost";
 
-fn wrong(field: &str, reason: &str) -> Error {
+pub(crate) fn wrong(field: &str, reason: &str) -> Error {
     let mut violations = Violations::default();
     violations.add(field, reason);
     Error::invalid(title::REQUEST, violations)
 }
 
-async fn required(context: &Context, call: &Call, body: Body, field: &str) -> Result<String, Error> {
+/// A text that must be in the body, an object with nothing else.
+pub(crate) async fn required(
+    context: &Context,
+    call: &Call,
+    body: Body,
+    field: &str,
+) -> Result<String, Error> {
     let text = text(context, call, body, field).await?.unwrap_or_default();
     let mut violations = Violations::default();
     if text.is_empty() {

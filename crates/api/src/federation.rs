@@ -3,15 +3,32 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use axum::body::Body;
 use axum::response::Response;
-use graticule_model::{Key, Kind};
-use http::StatusCode;
+use graticule_model::kinds::config::{CLUSTER_ID, Config};
+use graticule_model::{Key, Kind, Meta, Resource};
+use graticule_store::{CommitError, Txn};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::audit::Done;
 use crate::error::{Error, title};
-use crate::{Call, Context, access, respond};
+use crate::{Call, Context, access, cluster, respond};
+
+/// Why a zone does not leave its global.
+#[derive(Debug)]
+pub enum LeaveError {
+    /// It has none, or this is no zone.
+    NoGlobal,
+    /// Not here, or not now; the text says what to do.
+    Refused(String),
+    /// The store cannot write.
+    Store(CommitError),
+}
 
 /// What the connections of federation tell.
+#[async_trait]
 pub trait Federation: Send + Sync {
     /// The connection between global and this zone, as the schema `ZoneStatus` says; `None`: there is none here.
     fn status(&self, zone: &str) -> Option<Value>;
@@ -19,6 +36,16 @@ pub trait Federation: Send + Sync {
     /// An operator gives up the copies that are kept although the other side no longer has them. Tells how many that
     /// concerns; `None`: another replica is connected to that zone.
     fn accept_deletions(&self, zone: &str) -> Option<usize>;
+
+    /// What becomes of the copies of this zone when it leaves its global (an array; the schema is in the OpenAPI document);
+    /// unless it is a `preview`, it leaves.
+    ///
+    /// # Errors
+    /// [`LeaveError`].
+    async fn leave(&self, zone: &str, preview: bool) -> Result<Value, LeaveError> {
+        let _ = (zone, preview);
+        Err(LeaveError::NoGlobal)
+    }
 }
 
 /// A zone that stands alone.
@@ -71,4 +98,58 @@ pub(crate) fn accept_deletions(context: &Context, call: &Call, zone: &str) -> Re
     }
 }
 
+/// A zone leaves its global, or asks what becomes of it then; administrators only.
+pub(crate) async fn leave(
+    context: &Context,
+    call: &Call,
+    method: &Method,
+    zone: &str,
+) -> Result<Response, Error> {
+    access::federation(&context.options, &call.user)?;
+    known(context, zone)?;
+    let preview = *method == Method::GET;
+    if !preview && context.options.server.read_only {
+        return Err(access::serves_read_only());
+    }
+    let refused = |detail: String| Error::new(StatusCode::CONFLICT, LEAVE_TITLE, detail);
+    match context.federation.leave(zone, preview).await {
+        Ok(copies) => Ok(respond::value(StatusCode::OK, call.format, &json!({"copies": copies}))),
+        Err(LeaveError::NoGlobal) if context.mode.is_global() => {
+            Err(refused("this is global: ask the control plane of the zone".into()))
+        }
+        Err(LeaveError::NoGlobal) => {
+            Err(refused("the zone stands alone: it has no global (multizone.zone.globalAddress)".into()))
+        }
+        Err(LeaveError::Refused(detail)) => Err(refused(detail)),
+        Err(LeaveError::Store(error)) => Err(Error::from_commit(LEAVE_TITLE, error)),
+    }
+}
+
+/// Bytes of the id of a federation.
+const ID_LEN_MAX: usize = 64;
+
+/// Gives global the id of the federation that its zones belong to; administrators of global only.
+pub(crate) async fn set_id(context: &Context, call: &Call, body: Body) -> Result<Response, Error> {
+    access::federation(&context.options, &call.user)?;
+    if context.options.server.read_only {
+        return Err(access::serves_read_only());
+    }
+    let id = cluster::required(context, call, body, "clusterId").await?;
+    if id.len() > ID_LEN_MAX || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        let reason = format!("must be at most {ID_LEN_MAX} letters, digits and dashes");
+        return Err(cluster::wrong("clusterId", &reason));
+    }
+    if !context.mode.is_global() {
+        let detail = "a zone has the id of its federation: set it at global";
+        return Err(Error::new(StatusCode::CONFLICT, title::UPDATE, detail));
+    }
+    let config = Resource::new(Meta::new("", CLUSTER_ID), Config { config: id });
+    let key = config.key();
+    let txn = Txn { at: Some(context.clock.now()), ..Txn::put(config) };
+    let committed =
+        context.store.commit(txn).await.map_err(|error| Error::from_commit(title::UPDATE, error))?;
+    Ok(Done::written(&key, &committed).beside(respond::value(StatusCode::OK, call.format, &json!({}))))
+}
+
+const LEAVE_TITLE: &str = "Could not leave global";
 const TITLE: &str = "Could not accept deletions";

@@ -55,7 +55,7 @@ pub use auth::User;
 pub use backup::Backups;
 pub use cluster::{Cluster, NoCluster};
 pub use envoy_admin::{EnvoyAdmin, NoEnvoyAdmin};
-pub use federation::{Federation, NoFederation};
+pub use federation::{Federation, LeaveError, NoFederation};
 pub use inspector::{Inspector, NoInspector};
 pub use keys::{TokenKeys, read_secret};
 pub use options::{Access, ApiServer, Options, PublicKey, Rules};
@@ -340,6 +340,8 @@ async fn perform(
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Cluster(part) => return cluster::answer(context, call, method, part, body).await,
         Target::ZoneStatus { zone } => federation::status(context, call, &zone)?,
+        Target::ClusterId => return federation::set_id(context, call, body).await,
+        Target::LeaveGlobal { zone } => return federation::leave(context, call, method, &zone).await,
         Target::AcceptDeletions { zone } => return federation::accept_deletions(context, call, &zone),
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::DryRun { kind, mesh, name } => {

@@ -54,6 +54,12 @@ pub(crate) enum Target {
     AcceptDeletions {
         zone: String,
     },
+    /// The id of the federation.
+    ClusterId,
+    /// What becomes of a zone that leaves its global; does it.
+    LeaveGlobal {
+        zone: String,
+    },
     /// A kind of the past: there are none.
     ServiceInsights {
         mesh: Option<String>,
@@ -169,7 +175,8 @@ impl Target {
             | Target::AcceptDeletions { .. }
             | Target::Cluster(ClusterPart::Members | ClusterPart::Transfer | ClusterPart::Recover) => "POST",
             Target::Cluster(ClusterPart::Member(_)) => "DELETE",
-            Target::DryRun { .. } => "PUT",
+            Target::DryRun { .. } | Target::ClusterId => "PUT",
+            Target::LeaveGlobal { .. } => "GET, POST",
             Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
         }
@@ -211,10 +218,13 @@ fn dry_run(segments: &[&str]) -> Option<Route> {
 }
 
 fn system(segments: &[&str]) -> Option<Route> {
-    if let ["zones", zone, word @ ("_status" | "_accept-deletions")] = *segments {
+    if let ["zones", zone, word @ ("_status" | "_accept-deletions" | "_leave-global")] = *segments {
         let zone = zone.to_owned();
-        let target =
-            if word == "_status" { Target::ZoneStatus { zone } } else { Target::AcceptDeletions { zone } };
+        let target = match word {
+            "_status" => Target::ZoneStatus { zone },
+            "_leave-global" => Target::LeaveGlobal { zone },
+            _ => Target::AcceptDeletions { zone },
+        };
         return Some(Route { target, template: format!("/zones/{{name}}/{word}") });
     }
     let target = match *segments {
@@ -228,6 +238,7 @@ fn system(segments: &[&str]) -> Option<Route> {
         ["openapi.json"] => Target::OpenApi(Format::Json),
         ["openapi.yaml"] => Target::OpenApi(Format::Yaml),
         ["schemas", file] => Target::Schema(file.into()),
+        ["_cluster-id"] => Target::ClusterId,
         ["_backup"] => Target::Backup,
         ["_restore"] => Target::Restore,
         ["tokens", "dataplane"] => Target::Tokens(Tokens::Dataplane),
@@ -396,6 +407,8 @@ mod tests {
             ("/_backup", Some(Target::Backup)),
             ("/_restore", Some(Target::Restore)),
             ("/zones/z/_status", Some(Target::ZoneStatus { zone: "z".into() })),
+            ("/_cluster-id", Some(Target::ClusterId)),
+            ("/zones/z/_leave-global", Some(Target::LeaveGlobal { zone: "z".into() })),
             ("/zones/z/_accept-deletions", Some(Target::AcceptDeletions { zone: "z".into() })),
             ("/zones/z/_nope", None),
             ("/_restore/x", None),

@@ -20,6 +20,7 @@ use super::*;
 
 mod backup;
 mod envoys;
+mod federation;
 mod views;
 
 struct Server {

@@ -46,6 +46,9 @@ pub const MESH_SERVICE_GENERATOR: &str = "meshservice-generator";
 /// `kuma.io/managed-by` of generated Workloads.
 pub const WORKLOAD_GENERATOR: &str = "workload-generator";
 
+/// On what a zone kept of global's when it left the federation. Whoever writes the resource takes it over, without the label.
+pub const FROM_GLOBAL: &str = "graticule/from-global";
+
 /// Values of [`ORIGIN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
@@ -96,6 +99,7 @@ pub fn compute(
     let descriptor = kind.descriptor();
     let mut labels = given.clone();
     labels.insert(DISPLAY_NAME.into(), name.into());
+    labels.remove(FROM_GLOBAL);
     if !descriptor.is_global_scoped() {
         labels
             .entry(MESH.into())

@@ -13,6 +13,7 @@ pub mod process;
 pub mod relay;
 pub mod replicas;
 pub mod scenario;
+pub mod traffic;
 pub mod wait;
 
 pub use binaries::Binaries;

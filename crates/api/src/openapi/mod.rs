@@ -36,6 +36,7 @@ const PATHS: &[&str] = &[
     "/_cluster/recover",
     "/zones/{name}/_status",
     "/zones/{name}/_accept-deletions",
+    "/zones/{name}/_leave-global",
     "/service-insights",
     "/meshes/{mesh}/service-insights",
     "/meshes/{mesh}/service-insights/{name}",
@@ -60,6 +61,7 @@ const PATHS: &[&str] = &[
     "/openapi.json",
     "/openapi.yaml",
     "/schemas/{file}",
+    "/_cluster-id",
     "/_backup",
     "/_restore",
 ];

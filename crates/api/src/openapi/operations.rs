@@ -190,6 +190,8 @@ pub(super) fn describe(target: &Target, path: &str) -> Vec<Operation> {
         Target::Tokens(tokens) => vec![token(*tokens)],
         Target::Cluster(part) => vec![cluster(part)],
         Target::ZoneStatus { .. } | Target::AcceptDeletions { .. } => vec![federation(target)],
+        Target::LeaveGlobal { .. } => leave_global(),
+        Target::ClusterId => vec![cluster_id()],
         Target::ServiceInsight { .. } => service_insight(),
         other => vec![system(other, path)],
     }
@@ -459,6 +461,42 @@ fn federation(target: &Target) -> Operation {
     operation
 }
 
+fn cluster_id() -> Operation {
+    let summary =
+        "Sets the id of the federation: a global that was made anew becomes the one that its zones know.";
+    let mut operation = Operation::get(SYSTEM, "setClusterId", summary, json!({"type": "object"}));
+    operation.method = Method::PUT;
+    operation.body = Some(json!({
+        "type": "object", "required": ["clusterId"], "additionalProperties": false, "properties": {"clusterId": {
+            "type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$", "description": "As the zones show it at `/`.",
+        }},
+    }));
+    operation.errors = &["403", "408", "409", "413", "415"];
+    operation
+}
+
+fn leave_global() -> Vec<Operation> {
+    let one = json!({"type": "object", "required": ["kind", "name"], "properties": {
+        "kind": {"type": "string", "description": "Kind of the copy."},
+        "mesh": {"type": "string", "description": "Its mesh; absent for kinds without."},
+        "name": {"type": "string", "description": "The name under which the zone has it."},
+        "becomes": {"type": "string", "description": "The name of the zone's own resource; absent when the copy goes."},
+        "ofZone": {"type": "string", "description": "The zone that it is of; such a copy goes."},
+    }});
+    let answer = json!({"type": "object", "required": ["copies"], "properties": {
+        "copies": {"type": "array", "items": one, "description": "The zone's copies, and what becomes of each."},
+    }});
+    let summary = "What becomes of the copies of a zone that leaves its global; ask the zone.";
+    let preview =
+        Operation::get(SYSTEM, "getLeavingGlobal", summary, answer.clone()).errors(&["403", "404", "409"]);
+    let summary =
+        "Ends the connection of a zone to its global for good, and makes its copies its own; ask the zone.";
+    let mut leave = Operation::get(SYSTEM, "leaveGlobal", summary, answer);
+    leave.method = Method::POST;
+    leave.errors = &["403", "404", "409", "415", "503"];
+    vec![preview, leave]
+}
+
 fn cluster(part: &ClusterPart) -> Operation {
     let (id, summary, method, body) = match part {
         ClusterPart::Status => {
@@ -626,6 +664,8 @@ fn system(target: &Target, path: &str) -> Operation {
         | Target::Cluster(_)
         | Target::ZoneStatus { .. }
         | Target::AcceptDeletions { .. }
+        | Target::LeaveGlobal { .. }
+        | Target::ClusterId
         | Target::ServiceInsight { .. } => {
             // Described by `describe`.
             get("", "", Value::Null)

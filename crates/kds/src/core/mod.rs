@@ -6,6 +6,7 @@
 mod catalog;
 mod claim;
 mod filter;
+mod leave;
 mod protection;
 mod proxy_name;
 mod public_key;
@@ -19,6 +20,7 @@ pub(crate) mod trust;
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
 pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
+pub use leave::{Fate, Step, steps as steps_of_leaving};
 pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
 pub use report::{

@@ -19,7 +19,8 @@ use prost::Message;
 use super::filter::is_hashed;
 use super::protection::DeletionProtection;
 use super::{
-    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, rewrite, trust,
+    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave, rewrite,
+    trust,
 };
 use crate::wire::{self, Encoded, Version};
 
@@ -332,6 +333,13 @@ impl Sink {
                     if let Some(own) = self.side.own_version(&resource) {
                         intake.taken.push((name, own, item.version.as_str().into()));
                     }
+                    if self.side == Side::Zone
+                        && let Some(former) = leave::former(&resource, held)
+                    {
+                        let (key, expect) = (former.key(), Expect::Version(former.meta.version));
+                        intake.removed.push(wire::wire_name(&former.meta));
+                        writes.insert(key.clone(), Write::Delete { key, expect });
+                    }
                     if let Side::Global { zone } = &self.side
                         && let Some(claim) = trust::claim(&resource, zone, held)
                         && let Write::Put { resource, .. } = &claim
@@ -356,6 +364,7 @@ impl Sink {
         let (mut removals, others): (Vec<_>, Vec<_>) = self
             .removals(kind, state, response, &mentioned, held)
             .into_iter()
+            .filter(|copy| !writes.contains_key(&copy.key()))
             .partition(|copy| state.given_up.contains(&name_of(copy)));
         let fresh = others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy)));
         let (own, fresh): (Vec<_>, Vec<_>) = fresh.partition(|stored| self.is_no_copy_yet(stored));
@@ -474,6 +483,11 @@ impl Sink {
             )));
         }
         let Some(stored) = held.get(&resource.key()) else {
+            if self.side == Side::Zone
+                && let Some(former) = leave::former(&resource, held)
+            {
+                resource.status = former.status.clone();
+            }
             return Ok(Some(Taken { resource, write: Some(Expect::Absent) }));
         };
         if !self.side.owns(&stored) && !self.may_replace(&resource, &stored) {
@@ -492,7 +506,9 @@ impl Sink {
     fn may_replace(&self, resource: &Resource, stored: &Resource) -> bool {
         let capabilities = resource.kind().descriptor().capabilities;
         match self.side {
-            Side::Zone => !capabilities.keeps_name && is_hashed(resource),
+            // The id of its federation replaces the one that a zone which stood alone made for itself.
+            Side::Zone if resource.key() == Key::new(Kind::Config, "", CLUSTER_ID) => true,
+            Side::Zone => !capabilities.keeps_name && is_hashed(resource) || leave::is_former(stored),
             Side::Global { .. } => {
                 !stored.meta.is_local_to_global() && is_hashed(resource) && !is_hashed(stored)
             }

@@ -55,7 +55,11 @@ impl Site {
     }
 
     fn apply(&mut self, intake: &Intake) {
-        for write in &intake.writes {
+        self.write(&intake.writes);
+    }
+
+    fn write(&mut self, writes: &[Write]) {
+        for write in writes {
             match write {
                 Write::Put { resource, .. } => drop(self.put(Resource::clone(resource))),
                 Write::Delete { key, .. } => drop(self.delete(key)),
@@ -652,3 +656,4 @@ fn secrets_of_global() {
 }
 
 mod held_back;
+mod leaving;

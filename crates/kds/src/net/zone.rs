@@ -29,10 +29,12 @@ use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin};
 use crate::core::{Catalog, DeletionProtection, Direction, Plane, Side, Sink};
 
 mod headers;
+mod leave;
 mod link;
 mod streams;
 
 use headers::Headers;
+pub use leave::{LeaveError, finish_leaving};
 use link::Leading;
 pub use link::{FederationLink, Link};
 
@@ -170,7 +172,7 @@ impl ZoneClient {
             tokio::select! {
                 biased;
                 () = drain.signaled() => {}
-                () = self.stay_connected(identity) => {}
+                () = self.stay_until_left(identity) => {}
             }
         };
         futures::join!(follow_config, follow_status, connect);

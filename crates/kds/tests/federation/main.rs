@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod leaving;
 mod names;
 mod protection;
 mod support;

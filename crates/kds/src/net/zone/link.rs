@@ -16,6 +16,8 @@ pub struct Link {
     pub connected_since: Option<Timestamp>,
     /// Every kind was brought up to date over this connection.
     pub synced: bool,
+    /// The zone has left its global: nobody connects any more.
+    pub left: bool,
     /// Why the last connection ended or could not be made.
     pub last_error: Option<String>,
     /// What its streams told.

@@ -36,7 +36,7 @@ const HELD_BACK_CONFIG: &str = "graticule-held-back";
 /// Messages that wait for the transport.
 const SEND_QUEUE_LEN: usize = 64;
 
-fn held_back_key() -> Key {
+pub(super) fn held_back_key() -> Key {
     Key::new(Kind::Config, "", HELD_BACK_CONFIG)
 }
 

@@ -1,0 +1,494 @@
+//! `grat zone rebuild-global`: a global that lost everything, made anew from the copies that its zones have.
+//!
+//! Reads the zones' REST APIs, so that the zones need not be connected, and stock Kuma zones serve as well. Only reads,
+//! unless it is told `--yes`. The federation's id comes last: the zones take nothing from the new global before it has
+//! everything that they have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use graticule_model::{GoDuration, Kind, Timestamp, labels};
+use serde_json::{Value, json};
+
+use super::join;
+use crate::age;
+use crate::client::{Client, list_path, resource_path};
+use crate::session::{Session, counted, duration};
+use crate::table::Table;
+
+/// Between two looks at who is connected.
+const POLL: Duration = Duration::from_millis(300);
+/// Labels that a control plane computes.
+const COMPUTED: [&str; 5] = [labels::DISPLAY_NAME, labels::MESH, labels::ORIGIN, labels::ENV, labels::ZONE];
+/// Public parts of the keys that sign zone tokens: all that zones get of them.
+const ZONE_PUBLIC_KEY: &str = "zone-token-signing-public-key";
+const NOT_REBUILT: &str = "zones never had, so it is not rebuilt: user tokens and their keys, the private keys of zone tokens \
+    (every zone needs a new token), resources with the label kuma.io/kds-sync: disabled, and whether a zone was disabled";
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A zone: a context, or the URL of its REST API; repeatable. Name all zones. --address and --context are the new
+    /// global's.
+    #[arg(long = "from", value_name = "CONTEXT|URL", required = true)]
+    zones: Vec<String>,
+    /// User token at the zones that are given by URL.
+    #[arg(long)]
+    zone_token: Option<String>,
+    /// Delete at global what no zone has: what the new global made by itself.
+    #[arg(long)]
+    prune: bool,
+    /// Directory for the new tokens of the zones, one file ZONE.token each.
+    #[arg(long, default_value = ".")]
+    token_dir: PathBuf,
+    /// How long to wait until all zones are connected to the new global.
+    #[arg(long, value_parser = duration, default_value = "10m")]
+    wait: GoDuration,
+    /// Do it.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// A resource of global: mesh and name.
+type Name = (Kind, String, String);
+
+/// One form of a resource, and who has it.
+#[derive(Debug, Clone, PartialEq)]
+struct Form {
+    body: Value,
+    /// Zones that have it, and since when.
+    zones: BTreeMap<String, Option<Timestamp>>,
+}
+
+impl Form {
+    fn newest(&self) -> (Option<Timestamp>, usize) {
+        (self.zones.values().max().copied().flatten(), self.zones.len())
+    }
+}
+
+/// What becomes of a resource at global.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Created,
+    Replaced,
+    Same,
+    /// No zone has it.
+    Extra,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Planned {
+    name: Name,
+    fate: Fate,
+    /// What it shall be; of an extra one, what it is.
+    body: Value,
+    note: String,
+}
+
+fn text<'a>(item: &'a Value, key: &str) -> &'a str {
+    item[key].as_str().unwrap_or_default()
+}
+
+/// Kinds that global writes and zones have copies of.
+fn is_concerned(kind: Kind) -> bool {
+    let descriptor = kind.descriptor();
+    descriptor.kds.requested_by_zones()
+        && descriptor.kds.global_to_zones()
+        && !descriptor.path.is_empty()
+        && kind != Kind::ServiceInsight
+}
+
+/// The resource of global that a zone's resource is a copy of; `None`: it is none.
+fn original(kind: Kind, item: &Value) -> Option<(Name, Value)> {
+    let label = |key: &str| item["labels"][key].as_str().filter(|text| !text.is_empty());
+    if label(labels::ORIGIN) != Some("global") || label(labels::ZONE).is_some() {
+        return None;
+    }
+    let stored = text(item, "name");
+    if kind == Kind::GlobalSecret && stored.starts_with(ZONE_PUBLIC_KEY) {
+        return None;
+    }
+    let keeps_name = kind.descriptor().capabilities.keeps_name;
+    let name = if keeps_name { stored } else { label(labels::DISPLAY_NAME).unwrap_or(stored) };
+    let mut body = substance(item);
+    body["name"] = json!(name);
+    Some(((kind, text(item, "mesh").to_owned(), name.to_owned()), body))
+}
+
+/// What a person wrote of a resource.
+fn substance(item: &Value) -> Value {
+    let mut item = item.clone();
+    if let Value::Object(members) = &mut item {
+        for key in ["creationTime", "modificationTime", "kri", "snis", "status"] {
+            members.remove(key);
+        }
+        if let Some(Value::Object(own)) = members.get_mut("labels") {
+            own.retain(|key, _| !COMPUTED.contains(&key.as_str()));
+            if own.is_empty() {
+                members.remove("labels");
+            }
+        }
+    }
+    item
+}
+
+/// The forms of every resource, over all zones.
+fn gather(zones: &[(&str, &[(Kind, Value)])]) -> BTreeMap<Name, Vec<Form>> {
+    let mut all: BTreeMap<Name, Vec<Form>> = BTreeMap::new();
+    for (zone, items) in zones {
+        for (kind, item) in *items {
+            let Some((name, body)) = original(*kind, item) else { continue };
+            let since = age::time(&item["modificationTime"]);
+            let forms = all.entry(name).or_default();
+            match forms.iter_mut().find(|form| form.body == body) {
+                Some(form) => drop(form.zones.insert((*zone).to_owned(), since)),
+                None => forms.push(Form { body, zones: BTreeMap::from([((*zone).to_owned(), since)]) }),
+            }
+        }
+    }
+    all
+}
+
+/// The form that a zone got last; of two from the same moment, the one that more zones have.
+fn best(forms: &[Form]) -> Option<&Form> {
+    forms.iter().max_by_key(|form| form.newest())
+}
+
+fn note(forms: &[Form], chosen: &Form, zones: usize) -> String {
+    let names = |form: &Form| form.zones.keys().cloned().collect::<Vec<_>>().join(", ");
+    let others: Vec<String> = forms.iter().filter(|form| *form != chosen).map(names).collect();
+    let have: usize = forms.iter().map(|form| form.zones.len()).sum();
+    let mut parts = Vec::new();
+    if !others.is_empty() {
+        parts.push(format!("CONFLICT: as {} has it, different in {}", names(chosen), others.join(", ")));
+    }
+    if have < zones {
+        let all: BTreeSet<&str> =
+            forms.iter().flat_map(|form| form.zones.keys().map(String::as_str)).collect();
+        parts.push(format!("only in {}", all.into_iter().collect::<Vec<_>>().join(", ")));
+    }
+    parts.join("; ")
+}
+
+/// Meshes come first, then the secrets, because a mesh makes secrets that theirs replace.
+fn rank(kind: Kind) -> u8 {
+    match kind {
+        Kind::Mesh => 0,
+        Kind::Secret | Kind::GlobalSecret => 1,
+        _ => 2,
+    }
+}
+
+/// What becomes of everything. `global` is what it has now.
+fn plan(forms: BTreeMap<Name, Vec<Form>>, zones: usize, global: &[(Kind, Value)]) -> Vec<Planned> {
+    let mut there: BTreeMap<Name, Value> = BTreeMap::new();
+    for (kind, item) in global.iter().filter(|(_, item)| item["labels"][labels::ORIGIN] != "zone") {
+        let name = (*kind, text(item, "mesh").to_owned(), text(item, "name").to_owned());
+        there.insert(name, substance(item));
+    }
+    let mut planned = Vec::new();
+    for (name, forms) in forms {
+        let Some(chosen) = best(&forms) else { continue };
+        let fate = match there.remove(&name) {
+            None => Fate::Created,
+            Some(now) if now == chosen.body => Fate::Same,
+            Some(_) => Fate::Replaced,
+        };
+        let note = note(&forms, chosen, zones);
+        planned.push(Planned { name, fate, body: chosen.body.clone(), note });
+    }
+    // Secrets that zones never get are no surplus.
+    let extra = there.into_iter().filter(|((kind, ..), item)| {
+        !kind.descriptor().capabilities.admin_only && item["labels"][labels::KDS_SYNC] != "disabled"
+    });
+    planned.extend(extra.map(|(name, body)| Planned { name, fate: Fate::Extra, body, note: String::new() }));
+    planned.sort_by(|a, b| (rank(a.name.0), &a.name).cmp(&(rank(b.name.0), &b.name)));
+    planned
+}
+
+fn preview(planned: &[Planned], prune: bool) -> String {
+    let extra =
+        if prune { "no zone has it: deleted at global" } else { "no zone has it: stays, unless --prune" };
+    let mut table = Table::new(&["KIND", "MESH", "NAME", "AT GLOBAL", "NOTE"]);
+    let is_listed = |one: &&Planned| one.fate != Fate::Same || !one.note.is_empty();
+    for one in planned.iter().filter(is_listed) {
+        let (kind, mesh, name) = &one.name;
+        let mesh = Some(mesh.as_str()).filter(|mesh| !mesh.is_empty()).unwrap_or("-");
+        let what = match one.fate {
+            Fate::Created => "created",
+            Fate::Replaced => "replaced",
+            Fate::Same => "the same",
+            Fate::Extra => extra,
+        };
+        let note = if one.note.is_empty() { "-".into() } else { one.note.clone() };
+        table.row(vec![kind.name().into(), mesh.into(), name.clone(), what.into(), note]);
+    }
+    let same = planned.iter().filter(|one| one.fate == Fate::Same).count();
+    format!("{}{}: the same at global\n", table.render(), counted(same, "resource"))
+}
+
+/// Every resource of the concerned kinds.
+async fn read(client: &Client, at: &str) -> Result<Vec<(Kind, Value)>> {
+    let mut all = Vec::new();
+    for kind in Kind::all().filter(|kind| is_concerned(*kind)) {
+        let path = list_path(kind, None);
+        let hint = || format!("the list {path} of {at} cannot be read; secrets need an administrator");
+        all.extend(client.list(&path, &[]).await.with_context(hint)?.into_iter().map(|item| (kind, item)));
+    }
+    Ok(all)
+}
+
+/// A zone that is asked.
+struct Zone {
+    name: String,
+    client: Client,
+    items: Vec<(Kind, Value)>,
+}
+
+/// Reads all zones, and the id of their federation.
+async fn read_zones(session: &Session, arguments: &Arguments) -> Result<(String, Vec<Zone>)> {
+    let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut zones: Vec<Zone> = Vec::new();
+    for place in &arguments.zones {
+        let token = arguments.zone_token.as_deref().filter(|_| place.contains("://"));
+        let client = join::global_client(session, place, token)?;
+        let mode = client.mode().await;
+        ensure!(mode.as_deref().is_none_or(|mode| mode == "zone"), "--from {place} is no zone");
+        let index = client.get("/").await?;
+        let own = client.list(&list_path(Kind::Zone, None), &[]).await?;
+        let name = own.first().map(|zone| text(zone, "name").to_owned()).unwrap_or_default();
+        ensure!(!name.is_empty(), "--from {place} does not say which zone it is");
+        ensure!(zones.iter().all(|known| known.name != name), "--from {place}: zone {name} is named twice");
+        ids.entry(text(&index, "clusterId").to_owned()).or_default().push(name.clone());
+        let items = read(&client, place).await?;
+        zones.push(Zone { name, client, items });
+    }
+    let mut distinct = ids.iter();
+    match (distinct.next(), distinct.next()) {
+        (Some((id, _)), None) if !id.is_empty() => Ok((id.clone(), zones)),
+        (Some((_, names)), None) => bail!("{} do not know the id of their federation", names.join(", ")),
+        _ => {
+            let all = ids.iter().map(|(id, names)| format!("{id:?} ({})", names.join(", ")));
+            bail!("the zones belong to different federations: {}", all.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// Kinds that a zone sends for the other zones.
+const CROSS_ZONE: [Kind; 3] = [Kind::MeshService, Kind::MeshZoneAddress, Kind::MeshTrust];
+
+/// What a zone has for the others and global has not got from it yet.
+async fn not_arrived(zone: &Zone, global: &Client) -> Result<usize> {
+    let name = |item: &Value| {
+        let label = item["labels"][labels::DISPLAY_NAME].as_str();
+        (text(item, "mesh").to_owned(), label.unwrap_or(text(item, "name")).to_owned())
+    };
+    let mut missing = 0;
+    for kind in CROSS_ZONE {
+        let path = list_path(kind, None);
+        let own = zone.client.list(&path, &[]).await?;
+        let there = global.list(&path, &[]).await?;
+        let of_zone = |item: &&Value| item["labels"][labels::ZONE] == zone.name.as_str();
+        let there: BTreeSet<_> = there.iter().filter(of_zone).map(name).collect();
+        let is_own = |item: &&Value| !matches!(item["labels"][labels::ORIGIN].as_str(), Some(origin) if origin != "zone");
+        missing += own.iter().filter(is_own).map(name).filter(|name| !there.contains(name)).count();
+    }
+    Ok(missing)
+}
+
+/// Waits until global has what every zone has for the others: a zone that follows global earlier loses the services of
+/// those that are not there yet.
+async fn wait_for_zones(session: &Session, zones: &[Zone], global: &Client, limit: Duration) -> Result<()> {
+    let started = tokio::time::Instant::now();
+    let mut told = false;
+    loop {
+        let mut waits = Vec::new();
+        for zone in zones {
+            let status = global.find(&super::path_of(&zone.name)).await?;
+            let is_online = status.is_some_and(|status| status["online"] == true);
+            if !is_online || not_arrived(zone, global).await? > 0 {
+                waits.push(zone.name.as_str());
+            }
+        }
+        if waits.is_empty() {
+            return Ok(());
+        }
+        let waits = waits.join(", ");
+        ensure!(
+            started.elapsed() < limit,
+            "not connected, or not all there yet: {waits}; the zones do not follow this global yet: run it again \
+             when they are connected"
+        );
+        if !told {
+            session.screen.note(&format!("waiting until these are connected: {waits}"));
+            told = true;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Shows what the zones have; with `--yes` gives it to global.
+pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
+    let global = session.checked_client().await?;
+    if let Some(mode) = global.mode().await {
+        ensure!(
+            mode == "global",
+            "--address {} is a control plane of mode {mode}, not global",
+            global.address()
+        );
+    }
+    let (id, zones) = read_zones(session, arguments).await?;
+    let items: Vec<(&str, &[(Kind, Value)])> =
+        zones.iter().map(|zone| (zone.name.as_str(), zone.items.as_slice())).collect();
+    let planned = plan(gather(&items), zones.len(), &read(&global, "global").await?);
+    session.screen.print(&preview(&planned, arguments.prune))?;
+    session.screen.line(NOT_REBUILT)?;
+    if !arguments.yes {
+        session.screen.note("nothing was changed; say --yes to rebuild global");
+        return Ok(());
+    }
+    let mut failed = 0_usize;
+    for one in &planned {
+        if let Err(error) = write(&global, one, arguments.prune).await {
+            failed += 1;
+            session.screen.warn(&format!("{} {}: {error:#}", one.name.0, one.name.2));
+        }
+    }
+    ensure!(
+        failed == 0,
+        "{} not written, so that the zones do not follow this global yet; run it again",
+        counted(failed, "resource")
+    );
+    let index = global.get("/").await?;
+    if text(&index, "clusterId") == id {
+        return session
+            .screen
+            .line(&format!("global has everything; it is the global of federation {id} already"));
+    }
+    for zone in &zones {
+        let status = global.find(&super::path_of(&zone.name)).await?;
+        if status.is_some_and(|status| status["online"] == true) {
+            continue;
+        }
+        let file = arguments.token_dir.join(format!("{}.token", zone.name));
+        join::write_zone_token(&global, &zone.name, &file).await?;
+        session.screen.line(&format!("a new token of zone {} is in {}", zone.name, file.display()))?;
+    }
+    session.screen.line(
+        "put each token into the file of multizone.zone.kds.tokenFile of its zone, which connects by itself then, \
+         within a minute",
+    )?;
+    wait_for_zones(session, &zones, &global, arguments.wait.to_std()).await?;
+    global
+        .put("/_cluster-id", &json!({"clusterId": id}))
+        .await
+        .context("global does not take the federation's id")?;
+    session.screen.line(&format!(
+        "global is the global of federation {id} now, and the zones follow it; then look: grat zone status"
+    ))
+}
+
+/// Makes one resource what it shall be.
+async fn write(global: &Client, one: &Planned, prune: bool) -> Result<()> {
+    let (kind, mesh, name) = &one.name;
+    let path = resource_path(*kind, mesh, name);
+    match one.fate {
+        Fate::Same => return Ok(()),
+        Fate::Extra if prune => return global.delete(&path).await,
+        Fate::Extra => return Ok(()),
+        // Its policies come from the zones.
+        Fate::Created if *kind == Kind::Mesh => {
+            let mut empty = one.body.clone();
+            empty["skipCreatingInitialPolicies"] = json!(["*"]);
+            global.put(&path, &empty).await?;
+        }
+        Fate::Created | Fate::Replaced => {}
+    }
+    global.put(&path, &one.body).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn copy(kind: &str, name: &str, display: &str, at: &str, spec: Value) -> Value {
+        json!({"type": kind, "mesh": "default", "name": name, "modificationTime": at, "creationTime": at, "spec": spec,
+            "labels": {"kuma.io/origin": "global", "kuma.io/display-name": display, "team": "a"}})
+    }
+
+    #[test]
+    fn what_is_rebuilt() {
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        let timeout = |name: &str, at: &str, spec: i32| {
+            (Kind::MeshTimeout, copy("MeshTimeout", &format!("{name}-4x8c"), name, at, json!(spec)))
+        };
+        let mut own = timeout("own", late, 1);
+        own.1["labels"]["kuma.io/origin"] = json!("zone");
+        let mut foreign = timeout("foreign", late, 1);
+        foreign.1["labels"]["kuma.io/zone"] = json!("west");
+        let public = (
+            Kind::GlobalSecret,
+            copy("GlobalSecret", "zone-token-signing-public-key-1", "x", late, json!(1)),
+        );
+        let mesh = json!({"type": "Mesh", "name": "default", "labels": {"kuma.io/origin": "global"}});
+        let east = [
+            timeout("same", late, 1),
+            timeout("changed", late, 2),
+            timeout("often", early, 1),
+            timeout("here-only", late, 1),
+            own,
+            foreign,
+            public,
+            (Kind::Mesh, mesh.clone()),
+        ];
+        let west = [
+            timeout("same", early, 1),
+            timeout("changed", early, 1),
+            timeout("often", early, 2),
+            (Kind::Mesh, mesh),
+        ];
+        let north = [timeout("same", early, 1), timeout("changed", early, 1), timeout("often", early, 2)];
+        let zones = [("east", &east[..]), ("west", &west[..]), ("north", &north[..])];
+        let at_global = |name: &str, spec: i32| {
+            (
+                Kind::MeshTimeout,
+                json!({"type": "MeshTimeout", "mesh": "default", "name": name, "spec": spec, "creationTime": late,
+                "labels": {"kuma.io/origin": "global", "team": "a"}}),
+            )
+        };
+        let mut of_zone = at_global("of-a-zone", 1);
+        of_zone.1["labels"]["kuma.io/origin"] = json!("zone");
+        let global = [
+            at_global("same", 1),
+            at_global("often", 1),
+            at_global("made-by-itself", 1),
+            of_zone,
+            (Kind::GlobalSecret, json!({"type": "GlobalSecret", "name": "user-token-signing-key-1"})),
+        ];
+        let planned = plan(gather(&zones), zones.len(), &global);
+        expect![[r#"
+            KIND          MESH      NAME             AT GLOBAL                               NOTE
+            Mesh          -         default          created                                 only in east, west
+            MeshTimeout   default   changed          created                                 CONFLICT: as east has it, different in north, west
+            MeshTimeout   default   here-only        created                                 only in east
+            MeshTimeout   default   made-by-itself   no zone has it: stays, unless --prune   -
+            MeshTimeout   default   often            replaced                                CONFLICT: as north, west has it, different in east
+            1 resource: the same at global
+        "#]]
+        .assert_eq(&preview(&planned, false));
+        let often = planned.iter().find(|one| one.name.2 == "often").expect("it is there");
+        let wanted = json!({"type": "MeshTimeout", "mesh": "default", "name": "often", "spec": 2, "labels": {"team": "a"}});
+        assert_eq!(often.body, wanted);
+        for kind in [Kind::Zone, Kind::Dataplane, Kind::Config, Kind::MeshService, Kind::ServiceInsight] {
+            assert!(!is_concerned(kind), "{kind}");
+        }
+        for kind in
+            [Kind::Mesh, Kind::Secret, Kind::GlobalSecret, Kind::MeshTimeout, Kind::MeshMultiZoneService]
+        {
+            assert!(is_concerned(kind), "{kind}");
+        }
+    }
+}

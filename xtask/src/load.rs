@@ -94,6 +94,9 @@ pub(crate) struct Store {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Snapshots that the leader has finished before the writes of all connections end.
+    #[arg(long, default_value_t = 1)]
+    snapshots: usize,
     /// How often the leader is killed; needs three members.
     #[arg(long, default_value_t = 0)]
     failovers: usize,
@@ -164,6 +167,7 @@ fn run_store(arguments: Store) -> Result<()> {
             resources: arguments.resources,
             duration: Duration::from_secs(arguments.seconds),
             writers: arguments.writers.max(1),
+            snapshots: arguments.snapshots,
             failovers: arguments.failovers,
         };
         Ok(serde_json::to_string(&store::run(&options).await?)?)

@@ -88,6 +88,32 @@ pub(crate) fn to_value<T: Serialize>(spec: &T) -> Value {
     serde_json::to_value(spec).unwrap_or_else(|_| Value::Object(Map::new()))
 }
 
+pub(crate) fn to_text<T: Serialize>(spec: &T) -> String {
+    serde_json::to_string(spec).unwrap_or_else(|_| "{}".into())
+}
+
+/// As [`from_value`] of the parsed text, without the value in between when there is no need: stores read many.
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str) -> Result<T, DecodeError> {
+    // Only the value knows that a null is no member, and where an error is.
+    if !text.contains("null")
+        && let Ok(read) = serde_json::from_str(text)
+    {
+        return Ok(read);
+    }
+    let malformed = |error: serde_json::Error| DecodeError::Malformed {
+        path: String::new(),
+        message: format!("not JSON: {error}"),
+    };
+    from_value(&serde_json::from_str(text).map_err(malformed)?)
+}
+
+/// As [`read_spec`] of the parsed text.
+pub(crate) fn read_spec_text<S: DeserializeOwned + Validate>(text: &str) -> Result<S, DecodeError> {
+    let mut spec: S = from_text(text)?;
+    spec.apply_defaults();
+    Ok(spec)
+}
+
 /// `null` means absent everywhere (policy-engine.md §3.2).
 fn drop_nulls(value: &Value) -> Value {
     match value {

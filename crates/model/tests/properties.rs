@@ -41,6 +41,43 @@ fn valid_documents_survive() {
     }
 }
 
+/// A spec and a status read from their text are those that are read from the value of the text.
+#[test]
+fn texts_say_what_values_say() {
+    let (mut direct, mut refused) = (0, 0);
+    for kind in Kind::all() {
+        for seed in 0..CASES {
+            let document = Generator::new(seed).document(kind);
+            let resource = Resource::from_rest(kind, &document).expect("valid");
+            let value = resource.spec.to_json();
+            let context = format!("{kind}, seed {seed}: {value}");
+            for text in [resource.spec.to_text(), value.to_string(), value.to_string().replace("{}", "null")]
+            {
+                let parsed: Value = serde_json::from_str(&text).expect("JSON");
+                assert_eq!(Spec::from_text(kind, &text), Spec::from_json(kind, &parsed), "{context}: {text}");
+                direct += usize::from(!text.contains("null"));
+            }
+            let written: Value = serde_json::from_str(&resource.spec.to_text()).expect("JSON");
+            assert_eq!(written, value, "{context}");
+            if let Some(damage) = Generator::new(seed).damaged(kind) {
+                let spec = damage.document.get("spec").unwrap_or(&damage.document);
+                let read = Spec::from_text(kind, &spec.to_string());
+                assert_eq!(read, Spec::from_json(kind, spec), "{kind}, seed {seed}: {spec}");
+                refused += usize::from(read.is_err());
+            }
+            let status = Generator::new(seed).admitted(kind.status_schema(), "");
+            let read = Status::from_json(kind, &status);
+            assert_eq!(Status::from_text(kind, &status.to_string()), read, "{kind} {status}");
+            if let Ok(read) = read {
+                assert_eq!(Status::from_text(kind, &read.to_text()), Ok(read), "{kind} {status}");
+            }
+        }
+        let error = Spec::from_text(kind, "{").expect_err("no JSON").to_string();
+        assert!(error.contains("not JSON"), "{kind}: {error}");
+    }
+    assert!(direct > 0 && refused > 0, "{direct} texts without null, {refused} refused");
+}
+
 /// A schema of its own for each kind's status, so that every member of it is written and read.
 #[test]
 fn statuses_survive() {

@@ -70,6 +70,14 @@ enum Change {
     Transfer(MemberId),
 }
 
+impl Change {
+    /// Whether it is about one of these.
+    fn is_of_one_of(&self, members: &[MemberStatus]) -> bool {
+        let (Change::Add(id, _) | Change::Remove(id) | Change::Transfer(id)) = self;
+        members.iter().any(|member| member.id == *id)
+    }
+}
+
 /// What a leader says to a change.
 enum Refused {
     NotLeader,
@@ -226,15 +234,18 @@ fn members(raft: &RaftHandle) -> Vec<MemberStatus> {
 async fn change(shared: &Shared, change: Change) -> Result<(), ClusterError> {
     let deadline = shared.clock.monotonic() + shared.options.write_timeout;
     let mut was_tried = false;
+    let mut was_member = false;
     loop {
         let raft = running(shared)?.raft;
+        was_member |= change.is_of_one_of(&members(&raft));
         let leads = raft.metrics().borrow_watched().state == ServerState::Leader;
         let outcome = if leads { apply(&raft, &change).await } else { forward(shared, &change).await };
         match outcome {
             Ok(()) => return Ok(()),
-            // The attempt before this one may have done it, or finished what somebody else began.
+            // The attempt before this one may have done it, or finished what somebody else began. Nobody has removed
+            // what never was a member, however often it was asked for during an election.
             Err(Refused::Because(ClusterError::NoMember(_)))
-                if was_tried && matches!(change, Change::Remove(_)) =>
+                if was_tried && was_member && matches!(change, Change::Remove(_)) =>
             {
                 return Ok(());
             }

@@ -16,7 +16,8 @@ use crate::{cluster, read};
 /// Keeps leadership and health current and asks for snapshots. Returns why the member stopped.
 pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
     let mut metrics = running.raft.metrics();
-    let mut snapshot_len = 0;
+    // The snapshot that there was, and the length of the log behind it, when the next one was asked for.
+    let mut asked = (None, 0);
     let mut purged = running.log.purged();
     loop {
         let now = metrics.borrow_and_update().clone();
@@ -27,11 +28,11 @@ pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
         // Entries that are kept for members that lag do not count: they may be many megabytes.
         let covered = now.snapshot.map(|snapshot| snapshot.index);
         let grown = running.log.len_after(covered);
-        if grown > shared.options.snapshot_after.max(snapshot_len / 2)
-            && now.last_applied.map(|applied| applied.index) > covered
-        {
-            // Until the snapshot is there, this changes nothing.
-            snapshot_len = grown;
+        let due = shared.options.snapshot_after.max(shared.machine.snapshot_len() / 2);
+        // What was asked for may still be written; but it may also have come to nothing.
+        let is_asked = asked.0 == covered && grown < asked.1 + shared.options.snapshot_after;
+        if grown > due && !is_asked && now.last_applied.map(|applied| applied.index) > covered {
+            asked = (covered, grown);
             if let Err(error) = running.raft.trigger().snapshot().await {
                 return error.to_string();
             }

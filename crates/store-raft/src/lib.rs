@@ -33,6 +33,7 @@ mod machine;
 mod network;
 mod node;
 mod options;
+mod proposal;
 mod read;
 mod recovery;
 mod replace;

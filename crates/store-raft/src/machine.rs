@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -19,13 +19,16 @@ use tokio::sync::oneshot;
 
 use crate::codec;
 use crate::disk::Disk;
+use crate::proposal::{Proposal, Work};
 use crate::snapshot::{self, Contents, SnapshotFile};
 use crate::staging::{self, Staging};
-use crate::types::{LogId, SnapshotMeta, StoredMembership, Types};
+use crate::types::{Entry, LogId, Proposed, SnapshotMeta, StoredMembership, Types};
 use crate::wire;
 
 /// Proposals that are remembered, so that one that arrives twice is applied once.
 const RECENT_LEN: usize = 4096;
+/// Entries that are decoded together.
+const APPLY_LEN_MAX: usize = 512;
 
 /// Identity of a proposal.
 pub(crate) type ProposalId = [u8; 16];
@@ -41,6 +44,8 @@ pub(crate) struct Machine {
     pub(crate) files: snapshot::Files,
     /// Whether a secret was read that the current key did not seal, so that a snapshot should be written.
     outdated: AtomicBool,
+    /// Bytes of the newest snapshot file; 0 = there is none.
+    snapshot_len: AtomicU64,
     state: Mutex<State>,
     waiting: Mutex<HashMap<ProposalId, oneshot::Sender<Answer>>>,
 }
@@ -110,6 +115,7 @@ impl Machine {
         files: snapshot::Files,
     ) -> Machine {
         let outdated = contents.as_ref().is_some_and(|contents| contents.is_outdated);
+        let snapshot_len = contents.as_ref().map_or(0, |contents| contents.len);
         let state = contents.map_or_else(State::default, State::of);
         Machine {
             disk: Mutex::new(Some(disk)),
@@ -117,6 +123,7 @@ impl Machine {
             inline,
             files,
             outdated: AtomicBool::new(outdated),
+            snapshot_len: AtomicU64::new(snapshot_len),
             state: Mutex::new(state),
             waiting: Mutex::new(HashMap::new()),
         }
@@ -140,6 +147,11 @@ impl Machine {
     /// Whether files hold secrets that the current key did not seal, as far as they were read.
     pub(crate) fn is_outdated(&self) -> bool {
         self.outdated.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the newest snapshot file.
+    pub(crate) fn snapshot_len(&self) -> usize {
+        usize::try_from(self.snapshot_len.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// Index of the last entry that was applied.
@@ -166,17 +178,13 @@ impl Machine {
         }
     }
 
-    fn apply_proposal(&self, state: &mut State, id: LogId, bytes: Bytes) -> Result<(), codec::DecodeError> {
-        let proposal: wire::Proposal = codec::message("a proposal", bytes)?;
-        if proposal.form > wire::PROPOSAL_FORM {
-            let newer =
-                "it is of a form that this version does not know: a newer version of the program wrote it";
-            return Err(codec::DecodeError::Malformed("a proposal", newer.into()));
-        }
-        let Some(proposal_id) = proposal_id(&proposal.id) else {
-            return Err(codec::DecodeError::Malformed("a proposal", "its id is not 16 bytes".into()));
-        };
-        if state.recent.revisions.contains_key(&proposal_id) {
+    fn apply_proposal(
+        &self,
+        state: &mut State,
+        id: LogId,
+        proposal: Proposal,
+    ) -> Result<(), codec::DecodeError> {
+        if state.recent.revisions.contains_key(&proposal.id) {
             // It was sent again because an answer was lost; the first one counts.
             return Ok(());
         }
@@ -184,24 +192,19 @@ impl Machine {
             Err(CommitError::Uncertain("it came too late to know whether it is a repetition".into()))
         } else if proposal.fence != 0 && proposal.fence != id.leader_id.term {
             Err(CommitError::Fenced(proposal.fence))
-        } else if let Some(replace) = proposal.replace {
-            self.apply_replace(state, id, replace)?
         } else {
-            let txn = proposal.txn.unwrap_or_default();
-            self.note_outdated(txn.writes.iter().filter_map(|write| write.put.as_ref()));
-            let txn = codec::decode_txn(txn, self.sealer())?;
-            self.apply_txn(state, txn)
+            if proposal.is_outdated {
+                self.outdated.store(true, Ordering::Relaxed);
+            }
+            match proposal.work? {
+                Work::Txn(txn) => self.apply_txn(state, txn),
+                Work::Replace(replace) => self.apply_replace(state, id, replace)?,
+            }
         };
         let revision = answer.as_ref().map_or(0, |committed| committed.revision.0);
-        state.recent.remember(proposal_id, id.index, revision);
-        self.answer(&proposal_id, answer);
+        state.recent.remember(proposal.id, id.index, revision);
+        self.answer(&proposal.id, answer);
         Ok(())
-    }
-
-    fn note_outdated<'a>(&self, mut resources: impl Iterator<Item = &'a wire::Resource>) {
-        if resources.any(|resource| codec::is_outdated(resource, self.sealer())) {
-            self.outdated.store(true, Ordering::Relaxed);
-        }
     }
 
     fn apply_replace(
@@ -210,9 +213,6 @@ impl Machine {
         id: LogId,
         replace: wire::Replace,
     ) -> Result<Answer, codec::DecodeError> {
-        if let Some(wire::ReplaceStep::Part(part)) = &replace.step {
-            self.note_outdated(part.resources.iter());
-        }
         let replaced = match staging::step(&mut state.staging, &state.snapshot, id, replace, self.sealer())? {
             Ok(replaced) => replaced,
             Err(refused) => return Ok(Err(refused)),
@@ -247,16 +247,25 @@ impl Machine {
             forgotten: state.recent.forgotten,
             staging: state.staging.clone(),
             is_outdated: false,
+            len: 0,
         }
     }
 
     /// Writes a snapshot of the state.
     pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
-        snapshot::write(&self.disk()?, &self.contents(), &self.files)
+        let file = snapshot::write(&self.disk()?, &self.contents(), &self.files)?;
+        self.note_snapshot(&file)?;
+        Ok(file)
+    }
+
+    fn note_snapshot(&self, file: &SnapshotFile) -> io::Result<()> {
+        self.snapshot_len.store(file.len()?, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Replaces everything by the contents of a snapshot.
     fn install(&self, contents: Contents) {
+        self.snapshot_len.store(contents.len, Ordering::Relaxed);
         let mut state = self.state.lock();
         *state = State::of(contents);
         self.history.reset(state.snapshot.clone());
@@ -299,6 +308,31 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct MachineHandle(pub(crate) Arc<Machine>);
 
+impl MachineHandle {
+    fn apply_entry(
+        &self,
+        entry: Entry,
+        proposal: Option<Result<Proposal, codec::DecodeError>>,
+    ) -> io::Result<()> {
+        let id = entry.log_id();
+        let mut state = self.0.state.lock();
+        // The member before one that was started again in place may have been at work a little longer.
+        if state.last.is_some_and(|last| last.index >= id.index) {
+            return Ok(());
+        }
+        state.staging.take_if(|staging| staging.is_given_up(id));
+        if let EntryPayload::Membership(membership) = entry.payload {
+            state.membership = StoredMembership::new(Some(id), membership);
+        }
+        if let Some(proposal) = proposal {
+            let applied = proposal.and_then(|proposal| self.0.apply_proposal(&mut state, id, proposal));
+            applied.map_err(|error| io::Error::other(format!("entry {} of the log: {error}", id.index)))?;
+        }
+        state.last = Some(id);
+        Ok(())
+    }
+}
+
 impl RaftStateMachine<Types> for MachineHandle {
     type SnapshotData = SnapshotFile;
     type SnapshotBuilder = Builder;
@@ -308,38 +342,30 @@ impl RaftStateMachine<Types> for MachineHandle {
         Ok((state.last, state.membership.clone()))
     }
 
-    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    async fn apply<Strm>(&mut self, entries: Strm) -> Result<(), io::Error>
     where
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        while let Some(next) = entries.next().await {
-            let (entry, responder) = next?;
-            let id = entry.log_id();
-            {
-                let mut state = self.0.state.lock();
-                // The member before one that was started again in place may have been at work a little longer.
-                let is_applied = state.last.is_some_and(|last| last.index >= id.index);
-                if !is_applied {
-                    state.staging.take_if(|staging| staging.is_given_up(id));
+        // What is there at once is decoded together.
+        let mut entries = entries.ready_chunks(APPLY_LEN_MAX);
+        while let Some(chunk) = entries.next().await {
+            let is_proposal = |next: &Result<EntryResponder<Types>, io::Error>| match next {
+                Ok((Entry { payload: EntryPayload::Normal(Proposed(bytes)), .. }, _)) => Some(bytes.clone()),
+                _ => None,
+            };
+            let encoded: Vec<Bytes> = chunk.iter().filter_map(is_proposal).collect();
+            let mut proposals = Proposal::read_all(&encoded, self.0.sealer(), !self.0.inline).into_iter();
+            drop(encoded);
+            for next in chunk {
+                let (entry, responder) = next?;
+                let proposal = match &entry.payload {
+                    EntryPayload::Normal(_) => proposals.next(),
+                    _ => None,
+                };
+                self.apply_entry(entry, proposal)?;
+                if let Some(responder) = responder {
+                    responder.send(());
                 }
-                match entry.payload {
-                    _ if is_applied => {}
-                    EntryPayload::Blank => {}
-                    EntryPayload::Normal(proposed) => {
-                        self.0.apply_proposal(&mut state, id, proposed.0).map_err(|error| {
-                            io::Error::other(format!("entry {} of the log: {error}", id.index))
-                        })?;
-                    }
-                    EntryPayload::Membership(membership) => {
-                        state.membership = StoredMembership::new(Some(id), membership);
-                    }
-                }
-                if !is_applied {
-                    state.last = Some(id);
-                }
-            }
-            if let Some(responder) = responder {
-                responder.send(());
             }
         }
         Ok(())
@@ -390,6 +416,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let machine = self.0.clone();
         let file =
             blocking(self.0.inline, move || snapshot::write(&disk, &contents, &machine.files)).await??;
+        self.0.note_snapshot(&file)?;
         if self.0.outdated.swap(false, Ordering::Relaxed)
             && let Some(key) = self.0.sealer().key_id()
         {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use graticule_model::Resource;
 use graticule_store::seal::Sealer;
 use graticule_store::{Revision, Snapshot};
+use parking_lot::Mutex;
 use prost::Message as _;
 
 use crate::codec;
@@ -61,6 +62,8 @@ pub(crate) struct Contents {
     pub(crate) staging: Option<Staging>,
     /// Whether a secret in the file is not sealed with the current key.
     pub(crate) is_outdated: bool,
+    /// Bytes of the file that it was read from.
+    pub(crate) len: u64,
 }
 
 /// A complete snapshot file.
@@ -80,6 +83,11 @@ impl SnapshotFile {
     /// Where it is.
     pub fn path(&self) -> PathBuf {
         self.disk.path(&self.name)
+    }
+
+    /// Its length.
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        self.disk.open(&self.name)?.size()
     }
 
     /// The bytes, also after the file was replaced by a newer one.
@@ -322,12 +330,8 @@ impl ChunkWriter {
 
 /// Reads what a snapshot covers, without its resources.
 pub(crate) fn read_meta(file: &SnapshotFile) -> Result<SnapshotMeta, FileError> {
-    let mut reader = ChunkReader::open(file)?;
-    let offset = reader.offset;
-    let header = reader.next()?.ok_or_else(|| reader.damaged(offset, "it is empty"))?;
-    let header: wire::SnapshotHeader =
-        codec::message("the header of a snapshot", header).map_err(|error| reader.unknown(offset, error))?;
-    meta_of(&header).map_err(|error| reader.unknown(offset, error))
+    let source = ChunkFile::open(file)?;
+    Ok(source.cursor().header()?.1)
 }
 
 fn meta_of(header: &wire::SnapshotHeader) -> Result<SnapshotMeta, codec::DecodeError> {
@@ -339,52 +343,70 @@ fn meta_of(header: &wire::SnapshotHeader) -> Result<SnapshotMeta, codec::DecodeE
     })
 }
 
-/// Reads and checks a whole snapshot.
+/// Reads and checks a whole snapshot: on all processors, because a start with many resources waits for it, and without
+/// ever having more than one chunk for each of them in memory.
 pub(crate) fn read(file: &SnapshotFile, files: &Files) -> Result<Contents, FileError> {
-    let mut reader = ChunkReader::open(file)?;
-    let mut chunks = Vec::new();
-    loop {
-        let offset = reader.offset;
-        match reader.next()? {
-            Some(chunk) => chunks.push((offset, chunk)),
-            None => return decode(&reader, chunks, &files.sealer),
-        }
+    let source = ChunkFile::open(file)?;
+    let mut cursor = source.cursor();
+    let offset = cursor.offset;
+    let (header, meta) = cursor.header()?;
+    let parts = decode_all(&Mutex::new(Chunks { cursor, number: 0, is_over: false }), &files.sealer)?;
+    let (mut resources, mut staged, mut is_outdated) = (Vec::new(), Vec::new(), false);
+    for part in parts {
+        resources.extend(part.resources);
+        staged.extend(part.staged);
+        is_outdated |= part.is_outdated;
     }
+    if resources.len() as u64 != header.resources {
+        let reason = format!("{} resources are there of {}", resources.len(), header.resources);
+        return Err(source.damaged(offset, &reason));
+    }
+    let staging = header.staging.map(|staging| Staging::restore(&staging, staged)).transpose();
+    Ok(Contents {
+        meta,
+        snapshot: Snapshot::restore(Revision(header.revision), resources),
+        recent: header.recent,
+        forgotten: header.forgotten,
+        staging: staging.map_err(|error| source.unknown(offset, error))?,
+        is_outdated,
+        len: source.len,
+    })
 }
 
-/// The chunks of a file, one after the other, each checked.
-struct ChunkReader {
+/// A snapshot file whose header is good.
+struct ChunkFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     len: u64,
-    offset: u64,
-    checksums: u32,
 }
 
-impl ChunkReader {
-    fn open(file: &SnapshotFile) -> Result<ChunkReader, FileError> {
+impl ChunkFile {
+    fn open(file: &SnapshotFile) -> Result<ChunkFile, FileError> {
         let path = file.path();
         let io_error = |source| FileError::Io { path: path.clone(), source };
         let handle = file.disk.open(&file.name).map_err(io_error)?;
         let len = handle.size().map_err(io_error)?;
-        let offset = HEADER_LEN as u64;
-        let reader = ChunkReader { path: path.clone(), file: handle, len, offset, checksums: 0 };
-        if len < offset {
-            return Err(reader.damaged(len, "the file ends within its header"));
+        let source = ChunkFile { path: path.clone(), file: handle, len };
+        if len < HEADER_LEN as u64 {
+            return Err(source.damaged(len, "the file ends within its header"));
         }
         let mut head = [0; HEADER_LEN];
-        reader.read(&mut head, 0)?;
+        source.read(&mut head, 0)?;
         if head[..8] != MAGIC {
-            return Err(reader.damaged(0, "this is no snapshot"));
+            return Err(source.damaged(0, "this is no snapshot"));
         }
         let format = u32_of(&head[8..12]);
         if format > FORMAT {
             return Err(FileError::TooNew { path, found: format, known: FORMAT });
         }
         if format == 0 || head[12..] != [0; 4] {
-            return Err(reader.damaged(8, "the header is not what was written"));
+            return Err(source.damaged(8, "the header is not what was written"));
         }
-        Ok(reader)
+        Ok(source)
+    }
+
+    fn cursor(&self) -> Cursor<'_> {
+        Cursor { file: self, offset: HEADER_LEN as u64, checksums: 0 }
     }
 
     fn damaged(&self, offset: u64, reason: &str) -> FileError {
@@ -400,113 +422,164 @@ impl ChunkReader {
         self.file.read_exact_at(buffer, offset).map_err(failed)
     }
 
-    /// None at the end, which is checked, too.
-    fn next(&mut self) -> Result<Option<Bytes>, FileError> {
-        let body = self.offset + CHUNK_HEADER_LEN as u64;
-        if body > self.len {
-            return Err(self.damaged(self.offset, "the file ends early"));
+    /// The chunk at a place, checked.
+    fn chunk(&self, place: Place) -> Result<Bytes, FileError> {
+        let mut payload = vec![0; place.len];
+        self.read(&mut payload, place.offset + CHUNK_HEADER_LEN as u64)?;
+        if crc32c::crc32c(&payload) != place.crc {
+            return Err(self.damaged(place.offset, "the checksum is wrong"));
+        }
+        Ok(payload.into())
+    }
+}
+
+/// Where a chunk is, and what must be there.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: u64,
+    len: usize,
+    crc: u32,
+}
+
+/// The places of the chunks of a file, one after the other.
+struct Cursor<'a> {
+    file: &'a ChunkFile,
+    offset: u64,
+    checksums: u32,
+}
+
+impl Cursor<'_> {
+    /// None at the end, which is checked.
+    fn next(&mut self) -> Result<Option<Place>, FileError> {
+        let (file, offset) = (self.file, self.offset);
+        let body = offset + CHUNK_HEADER_LEN as u64;
+        if body > file.len {
+            return Err(file.damaged(offset, "the file ends early"));
         }
         let mut head = [0; CHUNK_HEADER_LEN];
-        self.read(&mut head, self.offset)?;
+        file.read(&mut head, offset)?;
         let (len, crc) = (u32_of(&head[..4]) as usize, u32_of(&head[4..]));
         if len == 0 {
             if crc != self.checksums {
-                return Err(self.damaged(self.offset, "the checksum of the whole is wrong"));
+                return Err(file.damaged(offset, "the checksum of the whole is wrong"));
             }
-            if body != self.len {
-                return Err(self.damaged(body, "there is something behind the end"));
+            if body != file.len {
+                return Err(file.damaged(body, "there is something behind the end"));
             }
             return Ok(None);
         }
         let end = body + len as u64;
-        if len > CHUNK_LEN_MAX || end > self.len {
-            return Err(self.damaged(self.offset, "the file ends early"));
-        }
-        let mut payload = vec![0; len];
-        self.read(&mut payload, body)?;
-        if crc32c::crc32c(&payload) != crc {
-            return Err(self.damaged(self.offset, "the checksum is wrong"));
+        if len > CHUNK_LEN_MAX || end > file.len {
+            return Err(file.damaged(offset, "the file ends early"));
         }
         self.checksums = crc32c::crc32c_append(self.checksums, &crc.to_le_bytes());
         self.offset = end;
-        Ok(Some(payload.into()))
+        Ok(Some(Place { offset, len, crc }))
+    }
+
+    /// The first chunk.
+    fn header(&mut self) -> Result<(wire::SnapshotHeader, SnapshotMeta), FileError> {
+        let (file, offset) = (self.file, self.offset);
+        let place = self.next()?.ok_or_else(|| file.damaged(offset, "it is empty"))?;
+        let unknown = |error| file.unknown(offset, error);
+        let header: wire::SnapshotHeader =
+            codec::message("the header of a snapshot", file.chunk(place)?).map_err(unknown)?;
+        let meta = meta_of(&header).map_err(unknown)?;
+        Ok((header, meta))
     }
 }
 
-fn decode(reader: &ChunkReader, chunks: Vec<(u64, Bytes)>, sealer: &Sealer) -> Result<Contents, FileError> {
-    let mut chunks = chunks.into_iter();
-    let Some((offset, header)) = chunks.next() else {
-        return Err(reader.damaged(HEADER_LEN as u64, "it is empty"));
-    };
-    let header: wire::SnapshotHeader =
-        codec::message("the header of a snapshot", header).map_err(|error| reader.unknown(offset, error))?;
-    let meta = meta_of(&header).map_err(|error| reader.unknown(offset, error))?;
-    let decoded = decode_all(chunks.collect(), sealer).map_err(|(at, source)| reader.unknown(at, source))?;
-    if decoded.resources.len() as u64 != header.resources {
-        let reason = format!("{} resources are there of {}", decoded.resources.len(), header.resources);
-        return Err(reader.damaged(offset, &reason));
-    }
-    let staging = header.staging.map(|staging| Staging::restore(&staging, decoded.staged)).transpose();
-    let resources = decoded.resources.into_iter().map(Arc::new);
-    Ok(Contents {
-        meta,
-        snapshot: Snapshot::restore(Revision(header.revision), resources),
-        recent: header.recent,
-        forgotten: header.forgotten,
-        staging: staging.map_err(|source| reader.unknown(offset, source))?,
-        is_outdated: decoded.is_outdated,
-    })
+/// The chunks behind the header, for all who decode them.
+struct Chunks<'a> {
+    cursor: Cursor<'a>,
+    number: usize,
+    /// Nobody takes a further one: there is none, or one cannot be read.
+    is_over: bool,
 }
 
-/// What is in the chunks behind the header.
-#[derive(Default)]
+/// What is in a chunk.
 struct Decoded {
-    resources: Vec<Resource>,
+    number: usize,
+    resources: Vec<Arc<Resource>>,
     staged: Vec<Resource>,
     is_outdated: bool,
 }
 
-type ChunkError = (u64, codec::DecodeError);
+/// What is wrong with the chunk of this number.
+type ChunkError = Box<(usize, FileError)>;
 
-/// Decodes chunks on all processors: this is what a start with many resources waits for.
-fn decode_all(chunks: Vec<(u64, Bytes)>, sealer: &Sealer) -> Result<Decoded, ChunkError> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
-    if threads < 2 {
-        return decode_some(&chunks, sealer);
+impl Chunks<'_> {
+    fn take(&mut self) -> Result<Option<(usize, Place)>, ChunkError> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let number = self.number;
+        self.number += 1;
+        let place = self.cursor.next();
+        self.is_over = !matches!(place, Ok(Some(_)));
+        place.map(|place| place.map(|place| (number, place))).map_err(|error| Box::new((number, error)))
     }
-    let share = chunks.len().div_ceil(threads);
-    let parts: Vec<Result<Decoded, ChunkError>> = std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            chunks.chunks(share).map(|part| scope.spawn(move || decode_some(part, sealer))).collect();
+}
+
+/// Decodes chunks on all processors, and gives them in their order; the error of the first one that cannot be read.
+fn decode_all(chunks: &Mutex<Chunks<'_>>, sealer: &Sealer) -> Result<Vec<Decoded>, FileError> {
+    let file = chunks.lock().cursor.file;
+    let worth = usize::try_from(file.len).unwrap_or(usize::MAX) / CHUNK_LEN;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(worth);
+    let parts = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            (1..threads).map(|_| scope.spawn(|| decode_some(file, chunks, sealer))).collect();
+        let mut parts = vec![decode_some(file, chunks, sealer)];
+        let others = others.into_iter().map(|part| part.join());
+        parts.extend(others.map(|part| part.unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
         parts
-            .into_iter()
-            .map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
     });
-    let mut all = Decoded::default();
+    let (mut all, mut failed): (Vec<Decoded>, Option<ChunkError>) = (Vec::new(), None);
     for part in parts {
-        let part = part?;
-        all.resources.extend(part.resources);
-        all.staged.extend(part.staged);
-        all.is_outdated |= part.is_outdated;
+        match part {
+            Ok(part) => all.extend(part),
+            Err(error) if failed.as_ref().is_none_or(|first| error.0 < first.0) => failed = Some(error),
+            Err(_) => {}
+        }
+    }
+    all.sort_unstable_by_key(|chunk| chunk.number);
+    match failed {
+        None => Ok(all),
+        Some(failed) => Err(failed.1),
+    }
+}
+
+/// Takes chunks until there is none.
+fn decode_some(
+    file: &ChunkFile,
+    chunks: &Mutex<Chunks<'_>>,
+    sealer: &Sealer,
+) -> Result<Vec<Decoded>, ChunkError> {
+    let take = || chunks.lock().take();
+    let mut all = Vec::new();
+    while let Some((number, place)) = take()? {
+        match decode(file, number, place, sealer) {
+            Ok(decoded) => all.push(decoded),
+            Err(error) => {
+                chunks.lock().is_over = true;
+                return Err(Box::new((number, error)));
+            }
+        }
     }
     Ok(all)
 }
 
-fn decode_some(chunks: &[(u64, Bytes)], sealer: &Sealer) -> Result<Decoded, ChunkError> {
-    let mut decoded = Decoded::default();
-    for (offset, payload) in chunks {
-        let at = |error| (*offset, error);
-        let chunk: wire::SnapshotChunk =
-            codec::message("a chunk of a snapshot", payload.clone()).map_err(at)?;
-        for (from, to) in [(chunk.resources, &mut decoded.resources), (chunk.staged, &mut decoded.staged)] {
-            for resource in from {
-                decoded.is_outdated |= codec::is_outdated(&resource, sealer);
-                to.push(codec::decode_resource(resource, sealer).map_err(at)?);
-            }
-        }
-    }
-    Ok(decoded)
+fn decode(file: &ChunkFile, number: usize, place: Place, sealer: &Sealer) -> Result<Decoded, FileError> {
+    let unknown = |error| file.unknown(place.offset, error);
+    let chunk: wire::SnapshotChunk =
+        codec::message("a chunk of a snapshot", file.chunk(place)?).map_err(unknown)?;
+    let outdated = |resource: &wire::Resource| codec::is_outdated(resource, sealer);
+    let is_outdated = chunk.resources.iter().chain(&chunk.staged).any(outdated);
+    let read = |resource| codec::decode_resource(resource, sealer).map_err(unknown);
+    let resources = chunk.resources.into_iter().map(|resource| read(resource).map(Arc::new));
+    let resources = resources.collect::<Result<_, _>>()?;
+    let staged = chunk.staged.into_iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Decoded { number, resources, staged, is_outdated })
 }
 
 fn u32_of(bytes: &[u8]) -> u32 {

@@ -298,8 +298,12 @@ async fn a_member_that_lags_gets_a_snapshot() {
         mesh.meta.labels.insert("filler".into(), filler.clone());
         last = cluster.store(leader).commit(Txn::put(mesh)).await.expect("two of three").revision;
     }
-    let has_snapshot = || cluster.disks[leader].bytes_of_all().iter().any(|name| name.ends_with(".snap"));
-    eventually("the log is shortened", async || has_snapshot()).await;
+    let is_shortened = || {
+        let names = cluster.disks[leader].bytes_of_all();
+        names.iter().any(|name| name.ends_with(".snap"))
+            && !names.contains(&"log-0000000000000001.seg".to_owned())
+    };
+    eventually("the log is shortened", async || is_shortened()).await;
     cluster.restart(lagging).await;
     let mut feed = cluster.store(lagging).watch(Some(cluster.store(lagging).snapshot().revision()));
     let event = tokio::time::timeout(DEADLINE, feed.next()).await.expect("in time").expect("open");
@@ -348,6 +352,24 @@ async fn members_are_removed_and_added_again() {
     let next = cluster.leader().await;
     let last = put(cluster.store(next), "m", 4).await;
     cluster.all_have(last).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_was_a_member_is_not_removed_by_an_election() {
+    const UNKNOWN: u64 = 12345;
+    let mut cluster = Cluster::form().await;
+    let leader = cluster.leader().await;
+    let other = (leader + 1) % 3;
+    // It is asked for while nobody leads, so that the first attempts end without an answer.
+    cluster.nodes[leader] = None;
+    let mut outcome = Ok(());
+    eventually("it is answered", async || {
+        outcome = cluster.store(other).remove_member(UNKNOWN).await;
+        // The first one may meet a connection that has just been lost.
+        !matches!(outcome, Err(ClusterError::Failed(_)))
+    })
+    .await;
+    assert!(matches!(outcome, Err(ClusterError::NoMember(UNKNOWN))), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -129,11 +129,10 @@ pub fn decode_time(time: wire::Time) -> Result<Timestamp, DecodeError> {
 
 /// The stored form of a resource; the spec of a secret is sealed when `sealer` has a key.
 pub fn encode_resource(resource: &Resource, sealer: &Sealer) -> wire::Resource {
-    let json = |value: &serde_json::Value| Bytes::from(value.to_string());
     let kind = resource.kind();
-    let status =
-        if resource.status == Status::empty(kind) { Bytes::new() } else { json(&resource.status.to_json()) };
-    let mut spec = json(&resource.spec.to_json());
+    let has_status = kind.descriptor().capabilities.has_status && resource.status != Status::empty(kind);
+    let status = if has_status { resource.status.to_text().into() } else { Bytes::new() };
+    let mut spec = Bytes::from(resource.spec.to_text());
     let sealed = sealer.seal(&resource.key(), &spec);
     if sealed.is_some() {
         spec = Bytes::new();
@@ -168,9 +167,10 @@ pub fn decode_resource(resource: wire::Resource, sealer: &Sealer) -> Result<Reso
     let key = decode_key(resource.key.ok_or_else(|| missing("a resource"))?)?;
     let kind = key.kind;
     let unreadable = |reason: String| DecodeError::Unreadable { key: key.clone(), reason };
-    let json = |bytes: &Bytes| serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()));
     let refused = |error: graticule_model::DecodeError| match error {
-        graticule_model::DecodeError::Malformed { path, message } => unreadable(format!("{path}: {message}")),
+        graticule_model::DecodeError::Malformed { path, message } if !path.is_empty() => {
+            unreadable(format!("{path}: {message}"))
+        }
         error => unreadable(error.to_string()),
     };
     let spec = match &resource.sealed {
@@ -180,11 +180,13 @@ pub fn decode_resource(resource: wire::Resource, sealer: &Sealer) -> Result<Reso
         },
         None => resource.spec,
     };
-    let spec = Spec::from_json(kind, &json(&spec)?).map_err(refused)?;
+    let spec = utf8(&spec).map_err(unreadable)?;
+    let spec = Spec::from_text(kind, spec).map_err(refused)?;
     let status = if resource.status.is_empty() {
         Status::empty(kind)
     } else {
-        Status::from_json(kind, &json(&resource.status)?).map_err(refused)?
+        let status = utf8(&resource.status).map_err(unreadable)?;
+        Status::from_text(kind, status).map_err(refused)?
     };
     let time = |time: Option<wire::Time>| time.map_or(Ok(Timestamp::UNIX_EPOCH), decode_time);
     let meta = Meta {
@@ -197,6 +199,10 @@ pub fn decode_resource(resource: wire::Resource, sealer: &Sealer) -> Result<Reso
         owner: resource.owner.map(decode_key).transpose()?,
     };
     Ok(Resource { meta, spec, status })
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
 /// An encoded message.

@@ -9,6 +9,8 @@ use rpds::RedBlackTreeMapSync;
 
 /// Most resources in one chunk. A write copies one chunk, a position is found by counting chunks.
 const CHUNK_LEN_MAX: usize = 128;
+/// Resources in a chunk when many come at once: there is room for some more.
+const CHUNK_LEN_BULK: usize = CHUNK_LEN_MAX * 3 / 4;
 /// Chunks shorter than this join the next one, when both fit into three quarters of a chunk.
 const CHUNK_LEN_MIN: usize = CHUNK_LEN_MAX / 4;
 
@@ -24,6 +26,16 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
+    /// All at once: the names must be in order, each once.
+    pub(crate) fn of_sorted(resources: &[Arc<Resource>]) -> Shelf {
+        let mut shelf = Shelf { len: resources.len(), ..Shelf::default() };
+        for (number, chunk) in resources.chunks(CHUNK_LEN_BULK).enumerate() {
+            let key = if number == 0 { "" } else { chunk[0].meta.name.as_str() };
+            shelf.chunks.insert_mut(key.into(), Arc::new(chunk.to_vec()));
+        }
+        shelf
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -1,10 +1,11 @@
 //! Snapshots: persistent maps, so that a copy costs one reference count and a change costs one path.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use graticule_model::{Key, Kind, Resource, labels};
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
 use crate::shelf::Shelf;
 use crate::{ChangeBatch, Revision};
@@ -21,13 +22,16 @@ pub struct Snapshot(Arc<Inner>);
 struct Inner {
     revision: Revision,
     len: usize,
-    /// By kind, then mesh; no shelf is empty.
-    shelves: RedBlackTreeMapSync<Kind, RedBlackTreeMapSync<String, Shelf>>,
+    all: Shelves,
     /// Owner → what it owns directly.
-    owned: HashTrieMapSync<Key, RedBlackTreeSetSync<Key>>,
-    /// Label → resources by name.
+    owned: HashTrieMapSync<Key, Shelves>,
+    /// Label → resources by name. A display name that is the name is not in it: nearly all resources have one.
     by_label: HashTrieMapSync<LabelKey, Shelf>,
 }
+
+/// Resources by kind, then mesh; no shelf is empty.
+#[derive(Clone, Default)]
+struct Shelves(RedBlackTreeMapSync<Kind, RedBlackTreeMapSync<String, Shelf>>);
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct LabelKey {
@@ -50,13 +54,21 @@ impl Snapshot {
         Snapshot::default()
     }
 
-    /// What a backend read from its storage.
+    /// What a backend read from its storage. Quickest when it comes ordered by kind, mesh and name; of several
+    /// resources with one key, the last one counts.
     pub fn restore(revision: Revision, resources: impl IntoIterator<Item = Arc<Resource>>) -> Snapshot {
-        let mut inner = Inner { revision, ..Inner::default() };
-        for resource in resources {
-            inner.replace(resource.key(), Some(resource));
+        let mut all: Vec<Arc<Resource>> = resources.into_iter().collect();
+        if !all.is_sorted_by(|a, b| position(a) < position(b)) {
+            all.sort_by(|a, b| position(a).cmp(&position(b)));
+            all.dedup_by(|later, kept| {
+                let is_same = position(later) == position(kept);
+                if is_same {
+                    std::mem::swap(later, kept);
+                }
+                is_same
+            });
         }
-        Snapshot(Arc::new(inner))
+        Snapshot(Arc::new(Inner::of_sorted(revision, &all)))
     }
 
     /// The snapshot after `batch`. The batch must be the one that follows this snapshot's revision, or a
@@ -97,7 +109,7 @@ impl Snapshot {
 
     /// Everything, ordered by kind, mesh and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.0.shelves.values().flat_map(RedBlackTreeMapSync::values).flat_map(Shelf::iter)
+        self.0.all.iter()
     }
 
     /// Resources of a kind, ordered by mesh and name; of one mesh, or of all with `None`.
@@ -128,20 +140,13 @@ impl Snapshot {
         })
     }
 
-    /// The shelves of a kind, ordered by mesh.
     fn shelves<'a>(&'a self, kind: Kind, mesh: Option<&str>) -> impl Iterator<Item = &'a Shelf> + use<'a> {
-        let of_kind = self.0.shelves.get(&kind);
-        let (one, all) = match mesh {
-            Some(mesh) => (of_kind.and_then(|meshes| meshes.get(mesh)), None),
-            None => (None, of_kind),
-        };
-        one.into_iter().chain(all.into_iter().flat_map(RedBlackTreeMapSync::values))
+        self.0.all.of_kind(kind, mesh)
     }
 
     /// What this resource owns directly, ordered by key.
     pub fn owned_by<'a>(&'a self, owner: &Key) -> impl Iterator<Item = &'a Arc<Resource>> + use<'a> {
-        let keys = self.0.owned.get(owner);
-        keys.into_iter().flat_map(RedBlackTreeSetSync::iter).filter_map(|key| self.0.get(key))
+        self.0.owned.get(owner).into_iter().flat_map(Shelves::iter)
     }
 
     /// Resources of a kind and mesh (empty for global-scoped kinds) with this label, ordered by name.
@@ -157,40 +162,119 @@ impl Snapshot {
             let all = self.list(kind, Some(mesh));
             return Box::new(all.filter(move |resource| resource.meta.label(&key) == Some(&value)));
         }
-        let found = self.0.by_label.get(&LabelKey { kind, mesh: mesh.to_owned(), key, value });
-        Box::new(found.into_iter().flat_map(Shelf::iter))
+        let label = LabelKey { kind, mesh: mesh.to_owned(), key, value };
+        let found = self.0.by_label.get(&label).into_iter().flat_map(Shelf::iter);
+        if label.key != labels::DISPLAY_NAME {
+            return Box::new(found);
+        }
+        let mut found: Vec<_> = found.collect();
+        if let Some(named) = self.0.all.shelf(kind, mesh).and_then(|shelf| shelf.get(&label.value))
+            && named.meta.label(labels::DISPLAY_NAME) == Some(&label.value)
+        {
+            let at = found.partition_point(|other| other.meta.name < named.meta.name);
+            found.insert(at, named);
+        }
+        Box::new(found.into_iter())
     }
 }
 
-impl Inner {
-    fn get(&self, key: &Key) -> Option<&Arc<Resource>> {
-        self.shelves.get(&key.kind)?.get(&key.mesh)?.get(&key.name)
+impl Shelves {
+    /// Ordered by kind, mesh and name.
+    fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.0.values().flat_map(RedBlackTreeMapSync::values).flat_map(Shelf::iter)
     }
 
-    /// Puts a resource on its shelf.
+    /// The shelves of a kind, ordered by mesh.
+    fn of_kind<'a>(&'a self, kind: Kind, mesh: Option<&str>) -> impl Iterator<Item = &'a Shelf> + use<'a> {
+        let of_kind = self.0.get(&kind);
+        let (one, all) = match mesh {
+            Some(mesh) => (of_kind.and_then(|meshes| meshes.get(mesh)), None),
+            None => (None, of_kind),
+        };
+        one.into_iter().chain(all.into_iter().flat_map(RedBlackTreeMapSync::values))
+    }
+
+    fn shelf(&self, kind: Kind, mesh: &str) -> Option<&Shelf> {
+        self.0.get(&kind)?.get(mesh)
+    }
+
     fn put(&mut self, key: &Key, resource: Arc<Resource>) {
-        if !self.shelves.contains_key(&key.kind) {
-            self.shelves.insert_mut(key.kind, RedBlackTreeMapSync::new_sync());
+        if !self.0.contains_key(&key.kind) {
+            self.0.insert_mut(key.kind, RedBlackTreeMapSync::new_sync());
         }
-        let meshes = self.shelves.get_mut(&key.kind).expect("it is there, or was just made");
+        let meshes = self.0.get_mut(&key.kind).expect("it is there, or was just made");
         match meshes.get_mut(&key.mesh) {
             Some(shelf) => shelf.put(resource),
             None => {
-                let mut shelf = Shelf::default();
-                shelf.put(resource);
-                meshes.insert_mut(key.mesh.clone(), shelf);
+                meshes.insert_mut(key.mesh.clone(), Shelf::of_sorted(&[resource]));
             }
         }
     }
 
-    /// Takes a resource from its shelf.
     fn remove(&mut self, key: &Key) {
-        let Some(meshes) = self.shelves.get_mut(&key.kind) else { return };
+        let Some(meshes) = self.0.get_mut(&key.kind) else { return };
         let Some(shelf) = meshes.get_mut(&key.mesh) else { return };
         shelf.remove(&key.name);
         if shelf.is_empty() {
             meshes.remove_mut(&key.mesh);
+            if meshes.is_empty() {
+                self.0.remove_mut(&key.kind);
+            }
         }
+    }
+
+    /// All at once: ordered by [`position`], each position once.
+    fn of_sorted(resources: &[Arc<Resource>]) -> Shelves {
+        let mut shelves = Shelves::default();
+        for of_kind in resources.chunk_by(|a, b| a.kind() == b.kind()) {
+            let mut meshes = RedBlackTreeMapSync::new_sync();
+            for shelf in of_kind.chunk_by(|a, b| mesh_of(a) == mesh_of(b)) {
+                meshes.insert_mut(mesh_of(&shelf[0]).to_owned(), Shelf::of_sorted(shelf));
+            }
+            shelves.0.insert_mut(of_kind[0].kind(), meshes);
+        }
+        shelves
+    }
+}
+
+/// Mesh of the key.
+fn mesh_of(resource: &Resource) -> &str {
+    if resource.kind().descriptor().is_global_scoped() { "" } else { &resource.meta.mesh }
+}
+
+/// The key, without a copy.
+fn position(resource: &Resource) -> (Kind, &str, &str) {
+    (resource.kind(), mesh_of(resource), &resource.meta.name)
+}
+
+impl Inner {
+    /// All at once: ordered by [`position`], each position once.
+    fn of_sorted(revision: Revision, resources: &[Arc<Resource>]) -> Inner {
+        let mut owned: HashMap<&Key, Vec<Arc<Resource>>> = HashMap::new();
+        let mut by_label: HashMap<(Kind, &str, &str, &str), Vec<Arc<Resource>>> = HashMap::new();
+        for resource in resources {
+            if let Some(owner) = &resource.meta.owner {
+                owned.entry(owner).or_default().push(resource.clone());
+            }
+            let (kind, mesh) = (resource.kind(), mesh_of(resource));
+            for (label, value) in indexed_labels(resource) {
+                by_label.entry((kind, mesh, label, value)).or_default().push(resource.clone());
+            }
+        }
+        let mut inner =
+            Inner { revision, len: resources.len(), all: Shelves::of_sorted(resources), ..Inner::default() };
+        for (owner, resources) in owned {
+            inner.owned.insert_mut(owner.clone(), Shelves::of_sorted(&resources));
+        }
+        for ((kind, mesh, key, value), resources) in by_label {
+            let (mesh, key, value) = (mesh.to_owned(), key.to_owned(), value.to_owned());
+            inner.by_label.insert_mut(LabelKey { kind, mesh, key, value }, Shelf::of_sorted(&resources));
+        }
+        inner
+    }
+
+    fn get(&self, key: &Key) -> Option<&Arc<Resource>> {
+        self.all.shelf(key.kind, &key.mesh)?.get(&key.name)
     }
 
     fn replace(&mut self, key: Key, new: Option<Arc<Resource>>) {
@@ -209,7 +293,7 @@ impl Inner {
         let Some(new) = new else {
             if old.is_some() {
                 self.len -= 1;
-                self.remove(&key);
+                self.all.remove(&key);
             }
             return;
         };
@@ -218,18 +302,16 @@ impl Inner {
         }
         if let Some(owner) = &new.meta.owner {
             match self.owned.get_mut(owner) {
-                Some(keys) => {
-                    keys.insert_mut(key.clone());
-                }
+                Some(shelves) => shelves.put(&key, new.clone()),
                 None => {
-                    let mut keys = RedBlackTreeSetSync::new_sync();
-                    keys.insert_mut(key.clone());
-                    self.owned.insert_mut(owner.clone(), keys);
+                    let mut shelves = Shelves::default();
+                    shelves.put(&key, new.clone());
+                    self.owned.insert_mut(owner.clone(), shelves);
                 }
             }
         }
         self.len += usize::from(old.is_none());
-        self.put(&key, new);
+        self.all.put(&key, new);
     }
 
     fn index_label(&mut self, key: &Key, label: &str, value: &str, resource: Arc<Resource>) {
@@ -237,9 +319,7 @@ impl Inner {
         match self.by_label.get_mut(&label) {
             Some(shelf) => shelf.put(resource),
             None => {
-                let mut shelf = Shelf::default();
-                shelf.put(resource);
-                self.by_label.insert_mut(label, shelf);
+                self.by_label.insert_mut(label, Shelf::of_sorted(&[resource]));
             }
         }
     }
@@ -255,9 +335,9 @@ impl Inner {
     }
 
     fn unindex_owner(&mut self, owner: &Key, key: &Key) {
-        if let Some(keys) = self.owned.get_mut(owner) {
-            keys.remove_mut(key);
-            if keys.is_empty() {
+        if let Some(shelves) = self.owned.get_mut(owner) {
+            shelves.remove(key);
+            if shelves.0.is_empty() {
                 self.owned.remove_mut(owner);
             }
         }
@@ -277,5 +357,9 @@ impl LabelKey {
 
 fn indexed_labels(resource: &Resource) -> impl Iterator<Item = (&str, &str)> {
     let labels = resource.meta.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    labels.filter(|(key, _)| !UNSELECTIVE_LABELS.contains(key))
+    let name = resource.meta.name.as_str();
+    labels.filter(move |(key, value)| match *key {
+        labels::DISPLAY_NAME => *value != name,
+        key => !UNSELECTIVE_LABELS.contains(&key),
+    })
 }

@@ -218,9 +218,9 @@ impl Inner {
 
     /// What one event of the own store means for others.
     fn tell(&self, event: Event) -> Vec<Bytes> {
-        let core = self.core.lock();
+        let grouping = self.core.lock().grouping();
         let item = |resource: &Arc<Resource>, is_there: bool| {
-            let group = core.grouping().of(resource);
+            let group = grouping.of(resource);
             Item { group, claim: None, key: resource.key(), resource: is_there.then(|| resource.clone()) }
         };
         let (mut items, revision, is_all): (Vec<Item>, _, _) = match &event {
@@ -236,13 +236,18 @@ impl Inner {
                 (changed.collect(), batch.revision, false)
             }
         };
-        let mut seen = BTreeSet::new();
-        for item in items.iter_mut().rev() {
-            if seen.insert(item.group.clone()) {
-                item.claim = core.own_claim(&item.group, revision);
+        let part = {
+            let core = self.core.lock();
+            let mut seen = BTreeSet::new();
+            for item in items.iter_mut().rev() {
+                if seen.insert(item.group.clone()) {
+                    item.claim = core.own_claim(&item.group, revision);
+                }
             }
-        }
-        wire::encode(&Part { reset: is_all, complete: is_all, ..self.part(&core, items) })
+            Part { reset: is_all, complete: is_all, ..self.part(&core, items) }
+        };
+        // Encoding everything takes its time, which nobody who observes something has to wait for.
+        wire::encode(&part)
     }
 }
 

@@ -206,8 +206,17 @@ pub async fn answer(command: Command, input: &str, limit: Duration) -> Result<Sa
 
 /// Resident memory of any process in KiB.
 pub fn resident_kib(pid: u32) -> Option<u64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+/// The most memory of any process that was ever resident, in KiB.
+pub fn peak_kib(pid: u32) -> Option<u64> {
+    memory_kib(pid, "VmHWM:")
+}
+
+fn memory_kib(pid: u32, field: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 

@@ -1,21 +1,27 @@
 //! Everything that this side offers to its peers, in the form in which it travels.
 //!
-//! Feed events go in, each resource is filtered, rewritten and encoded once per stored version, and all
-//! sources read from it. A bounded log tells a source what changed since it last looked.
+//! Feed events go in, each resource is filtered and named once per stored version, and all sources read from it.
+//! What is sent is encoded when the first source asks for it, and the newest encodings are kept for the others: a
+//! second copy of everything would be a third of the memory of a global with many resources, and zones ask for little
+//! of it. A bounded log tells a source what changed since it last looked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
 
 use graticule_model::kinds::zone::Zone;
 use graticule_model::{Key, Kind, Resource};
 use graticule_store::{Change, Event, Revision};
+use parking_lot::Mutex;
 
 use super::filter::{self, Audience};
 use super::rewrite;
-use crate::wire::Encoded;
+use crate::wire::{self, Encoded, Version};
 
 /// Changes that are remembered; a source that is further behind compares everything.
 const LOG_LEN_MAX: usize = 16_384;
+/// Bytes of encodings that are kept.
+const ENCODED_LEN_MAX: usize = 64 << 20;
 
 /// Whether global passes the MeshTrusts of zones on (DESIGN decision 14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -59,15 +65,48 @@ impl Plane {
     }
 }
 
-/// One offered resource.
-#[derive(Debug, Clone, PartialEq)]
+/// One offered resource. What it looks like on the wire is for [`Catalog::encoded`] to say.
 pub struct Offer {
     /// Where it is stored here.
     pub key: Key,
     /// Who gets it.
     pub audience: Audience,
-    /// Its form on the wire.
-    pub encoded: Encoded,
+    /// Name on the wire.
+    pub name: Arc<str>,
+    resource: Arc<Resource>,
+    /// Known once somebody has asked.
+    version: OnceLock<Version>,
+    /// While it is kept.
+    encoded: Mutex<Option<Arc<Encoded>>>,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The resource may be a secret.
+        f.debug_struct("Offer").field("key", &self.key).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Which offers have their encoding, oldest first.
+#[derive(Debug, Default)]
+struct Encodings {
+    order: VecDeque<(Weak<Offer>, usize)>,
+    len: usize,
+}
+
+impl Encodings {
+    fn keep(&mut self, offer: &Arc<Offer>, len: usize) {
+        self.order.push_back((Arc::downgrade(offer), len));
+        self.len += len;
+        while self.len > ENCODED_LEN_MAX
+            && let Some((oldest, len)) = self.order.pop_front()
+        {
+            self.len -= len;
+            if let Some(oldest) = oldest.upgrade() {
+                oldest.encoded.lock().take();
+            }
+        }
+    }
 }
 
 /// All offers.
@@ -76,11 +115,12 @@ pub struct Catalog {
     direction: Direction,
     skip_prefixes: Vec<String>,
     /// By wire name. Two stored resources may claim one name: the first by key is offered.
-    offers: BTreeMap<Kind, BTreeMap<String, Vec<Arc<Offer>>>>,
-    names: HashMap<Key, String>,
+    offers: BTreeMap<Kind, BTreeMap<Arc<str>, Vec<Arc<Offer>>>>,
+    names: HashMap<Key, Arc<str>>,
+    encodings: Mutex<Encodings>,
     faults: BTreeMap<Key, String>,
     disabled: BTreeSet<String>,
-    log: VecDeque<(Kind, String)>,
+    log: VecDeque<(Kind, Arc<str>)>,
     head: u64,
     synced: [bool; 2],
     revision: Revision,
@@ -94,6 +134,7 @@ impl Catalog {
             skip_prefixes,
             offers: BTreeMap::new(),
             names: HashMap::new(),
+            encodings: Mutex::default(),
             faults: BTreeMap::new(),
             disabled: BTreeSet::new(),
             log: VecDeque::new(),
@@ -143,16 +184,47 @@ impl Catalog {
     }
 
     /// All offers of a kind by name.
-    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&String, &Arc<Offer>)> {
+    pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Arc<str>, &Arc<Offer>)> {
         let shelf = self.offers.get(&kind).into_iter().flatten();
         shelf.filter_map(|(name, offers)| Some((name, offers.first()?)))
+    }
+
+    /// Version of an offer.
+    ///
+    /// # Errors
+    /// As [`encoded`](Self::encoded).
+    pub fn version(&self, offer: &Arc<Offer>) -> Result<Version, String> {
+        match offer.version.get() {
+            Some(version) => Ok(version.clone()),
+            None => Ok(self.encoded(offer)?.version.clone()),
+        }
+    }
+
+    /// An offer as it travels.
+    ///
+    /// # Errors
+    /// It has no such form.
+    pub fn encoded(&self, offer: &Arc<Offer>) -> Result<Arc<Encoded>, String> {
+        if let Some(encoded) = &*offer.encoded.lock() {
+            return Ok(encoded.clone());
+        }
+        let resource = &offer.resource;
+        let rewritten = match &self.direction {
+            Direction::ToZones { .. } => rewrite::to_zones(resource, &self.skip_prefixes)?,
+            Direction::ToGlobal { zone } => rewrite::to_global(resource, zone, &self.skip_prefixes),
+        };
+        let encoded = Arc::new(Encoded::of(&rewritten).map_err(|error| error.reason)?);
+        offer.version.get_or_init(|| encoded.version.clone());
+        *offer.encoded.lock() = Some(encoded.clone());
+        self.encodings.lock().keep(offer, encoded.len_max());
+        Ok(encoded)
     }
 
     /// Names that changed since that position; `None` = too long ago, anything may have changed.
     pub fn changes_since(&self, position: u64) -> Option<impl Iterator<Item = (Kind, &str)>> {
         let behind = usize::try_from(self.head.checked_sub(position)?).ok()?;
         let skip = self.log.len().checked_sub(behind)?;
-        Some(self.log.iter().skip(skip).map(|(kind, name)| (*kind, name.as_str())))
+        Some(self.log.iter().skip(skip).map(|(kind, name)| (*kind, &**name)))
     }
 
     /// Takes a feed event; true when any offer changed.
@@ -223,30 +295,63 @@ impl Catalog {
         self.replace(key, offer);
     }
 
-    fn offer(&self, resource: &Resource) -> Result<Option<Offer>, String> {
-        let (audience, rewritten) = match &self.direction {
+    fn offer(&self, resource: &Arc<Resource>) -> Result<Option<Offer>, String> {
+        let (audience, meta) = match &self.direction {
             Direction::ToZones { trust_exchange } => {
                 let Some(audience) = filter::to_zones(resource, *trust_exchange) else { return Ok(None) };
-                (audience, rewrite::to_zones(resource, &self.skip_prefixes)?)
+                (audience, rewrite::meta_to_zones(resource, &self.skip_prefixes)?)
             }
             Direction::ToGlobal { zone } => {
                 let Some(audience) = filter::to_global(resource) else { return Ok(None) };
-                (audience, rewrite::to_global(resource, zone, &self.skip_prefixes))
+                (audience, rewrite::meta_to_global(resource, zone, &self.skip_prefixes))
             }
         };
-        let encoded = Encoded::of(&rewritten).map_err(|error| error.reason)?;
-        Ok(Some(Offer { key: resource.key(), audience, encoded }))
+        if !wire::travels(resource.kind()) {
+            return Err(wire::does_not_travel(resource.kind()));
+        }
+        Ok(Some(Offer {
+            key: resource.key(),
+            audience,
+            name: wire::wire_name(&meta).into(),
+            resource: resource.clone(),
+            version: OnceLock::new(),
+            encoded: Mutex::default(),
+        }))
+    }
+
+    /// Whether peers see no difference between two offers of one key, as far as it can matter to any.
+    fn is_same(&self, known: &Offer, new: &Arc<Offer>) -> bool {
+        if known.audience != new.audience || known.name != new.name {
+            return false;
+        }
+        // Times and versions of the store do not travel.
+        let is_same = Arc::ptr_eq(&known.resource, &new.resource)
+            || known.resource.same_content(&new.resource)
+            // Without a version nobody has been told of it.
+            || known.version.get().is_some_and(|version| self.version(new).as_ref() == Ok(version));
+        if is_same && let Some(version) = known.version.get() {
+            new.version.get_or_init(|| version.clone());
+        }
+        is_same
     }
 
     fn replace(&mut self, key: &Key, offer: Option<Arc<Offer>>) {
-        let shelf = self.offers.entry(key.kind).or_default();
         let old_name = self.names.get(key).cloned();
-        if let (Some(old), Some(new)) = (&old_name, &offer)
-            && *old == new.encoded.name
-            && shelf.get(old).is_some_and(|offers| offers.iter().any(|known| known == new))
+        let known = old_name.as_ref().and_then(|old| {
+            let offers = self.offers.get(&key.kind)?.get(old)?;
+            Some((offers.iter().position(|known| known.key == *key)?, offers))
+        });
+        if let (Some((at, offers)), Some(new)) = (known, &offer)
+            && self.is_same(&offers[at], new)
         {
+            let shelf = self.offers.entry(key.kind).or_default();
+            if let Some(place) = shelf.get_mut(&new.name).and_then(|offers| offers.get_mut(at)) {
+                // The former resource is not held any longer.
+                *place = new.clone();
+            }
             return;
         }
+        let shelf = self.offers.entry(key.kind).or_default();
         if let Some(old) = old_name {
             self.names.remove(key);
             if let Some(offers) = shelf.get_mut(&old) {
@@ -258,9 +363,9 @@ impl Catalog {
             note(&mut self.log, &mut self.head, key.kind, old);
         }
         if let Some(offer) = offer {
-            let name = offer.encoded.name.clone();
+            let name = offer.name.clone();
             self.names.insert(key.clone(), name.clone());
-            let offers = shelf.entry(name.clone()).or_default();
+            let offers = shelf.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
             offers.push(offer);
             offers.sort_by(|a, b| a.key.cmp(&b.key));
             if offers.len() > 1 {
@@ -288,7 +393,7 @@ impl Catalog {
     }
 }
 
-fn note(log: &mut VecDeque<(Kind, String)>, head: &mut u64, kind: Kind, name: String) {
+fn note(log: &mut VecDeque<(Kind, Arc<str>)>, head: &mut u64, kind: Kind, name: Arc<str>) {
     if log.len() == LOG_LEN_MAX {
         log.pop_front();
     }

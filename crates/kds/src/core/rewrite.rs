@@ -13,40 +13,64 @@ const ZONE_PUBLIC_KEY_PREFIX: &str = "zone-token-signing-public-key";
 /// # Errors
 /// The resource cannot be brought into a form that may leave global.
 pub(super) fn to_zones(resource: &Resource, skip_prefixes: &[String]) -> Result<Resource, String> {
-    let kind = resource.kind();
-    let mut out = resource.clone();
-    out.meta.labels.insert(labels::ORIGIN.into(), labels::Origin::Global.as_str().into());
-    drop_labels(&mut out.meta, skip_prefixes);
-    if let Spec::GlobalSecret(secret) = &resource.spec
-        && let Some(serial) = resource.meta.name.strip_prefix(ZONE_KEY_PREFIX)
-    {
-        let public = public_key::of_private_pem(&secret.data.0)
-            .ok_or_else(|| "data: not a PEM RSA private key, so no public key is sent to zones".to_owned())?;
-        out.meta.labels.entry(labels::DISPLAY_NAME.into()).or_insert_with(|| resource.meta.name.clone());
-        out.meta.name = format!("{ZONE_PUBLIC_KEY_PREFIX}{serial}");
-        out.spec = Spec::GlobalSecret(Box::new(GlobalSecret { data: SecretBytes(public.into_bytes()) }));
+    let meta = meta_to_zones(resource, skip_prefixes)?;
+    let spec = match public_key(resource)? {
+        Some((_, public)) => {
+            Spec::GlobalSecret(Box::new(GlobalSecret { data: SecretBytes(public.into_bytes()) }))
+        }
+        None => resource.spec.clone(),
+    };
+    Ok(Resource { meta, spec, status: Status::empty(resource.kind()) })
+}
+
+/// What [`to_zones`] makes of the metadata.
+///
+/// # Errors
+/// As there.
+pub(super) fn meta_to_zones(resource: &Resource, skip_prefixes: &[String]) -> Result<Meta, String> {
+    let mut meta = resource.meta.clone();
+    meta.labels.insert(labels::ORIGIN.into(), labels::Origin::Global.as_str().into());
+    drop_labels(&mut meta, skip_prefixes);
+    if let Some((serial, _)) = public_key(resource)? {
+        meta.labels.entry(labels::DISPLAY_NAME.into()).or_insert_with(|| resource.meta.name.clone());
+        meta.name = format!("{ZONE_PUBLIC_KEY_PREFIX}{serial}");
     }
-    out.status = Status::empty(kind);
-    if !kind.descriptor().capabilities.keeps_name {
-        rename(&mut out.meta);
+    if !resource.kind().descriptor().capabilities.keeps_name {
+        rename(&mut meta);
     }
-    Ok(out)
+    Ok(meta)
+}
+
+/// Serial number and public key of a key that signs zone tokens: zones get nothing else of it.
+fn public_key(resource: &Resource) -> Result<Option<(&str, String)>, String> {
+    let Spec::GlobalSecret(secret) = &resource.spec else { return Ok(None) };
+    let Some(serial) = resource.meta.name.strip_prefix(ZONE_KEY_PREFIX) else { return Ok(None) };
+    let public = public_key::of_private_pem(&secret.data.0)
+        .ok_or_else(|| "data: not a PEM RSA private key, so no public key is sent to zones".to_owned())?;
+    Ok(Some((serial, public)))
 }
 
 /// Zone → global.
 pub(super) fn to_global(resource: &Resource, zone: &str, skip_prefixes: &[String]) -> Resource {
     let mut out = resource.clone();
-    out.meta.labels.insert(labels::ORIGIN.into(), labels::Origin::Zone.as_str().into());
-    out.meta.labels.insert(labels::ZONE.into(), zone.into());
-    out.meta.labels.remove(labels::DELETION_GRACE_PERIOD_STARTED_AT);
-    drop_labels(&mut out.meta, skip_prefixes);
+    out.meta = meta_to_global(resource, zone, skip_prefixes);
     if let Spec::DataplaneInsight(insight) = &mut out.spec {
         for subscription in &mut insight.subscriptions {
             subscription.generation = 0;
         }
     }
-    rename(&mut out.meta);
     out
+}
+
+/// What [`to_global`] makes of the metadata.
+pub(super) fn meta_to_global(resource: &Resource, zone: &str, skip_prefixes: &[String]) -> Meta {
+    let mut meta = resource.meta.clone();
+    meta.labels.insert(labels::ORIGIN.into(), labels::Origin::Zone.as_str().into());
+    meta.labels.insert(labels::ZONE.into(), zone.into());
+    meta.labels.remove(labels::DELETION_GRACE_PERIOD_STARTED_AT);
+    drop_labels(&mut meta, skip_prefixes);
+    rename(&mut meta);
+    meta
 }
 
 /// What global makes of a zone's resource: the zone's claims about itself are overwritten.

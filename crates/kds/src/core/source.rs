@@ -389,7 +389,7 @@ fn draft(
     let whole = state.phase == Phase::First && !state.resumed;
     if std::mem::take(&mut state.all_dirty) {
         state.dirty = state.known.keys().cloned().collect();
-        state.dirty.extend(catalog.of_kind(kind).map(|(name, _)| name.clone()));
+        state.dirty.extend(catalog.of_kind(kind).map(|(name, _)| name.to_string()));
     }
     let (mut resources, mut removed, mut len) = (Vec::new(), Vec::new(), 0);
     let mut updates = Vec::new();
@@ -411,10 +411,20 @@ fn draft(
     while let Some(name) = state.dirty.pop_first() {
         match visible(&name) {
             Some(offer) => {
-                if state.known.get(&name) == Some(&offer.encoded.version) {
-                    continue;
-                }
-                let offer_len = offer.encoded.len_max();
+                let is_known = |version| state.known.get(&name) == Some(version);
+                let encoded = match catalog.version(offer) {
+                    Ok(version) if is_known(&version) => continue,
+                    Ok(_) => catalog.encoded(offer),
+                    Err(reason) => Err(reason),
+                };
+                let encoded = match encoded {
+                    Ok(encoded) => encoded,
+                    Err(reason) => {
+                        faults.insert(name, reason);
+                        continue;
+                    }
+                };
+                let offer_len = encoded.len_max();
                 if offer_len > len_max {
                     faults.insert(name, format!("resource of {offer_len} bytes exceeds the message limit"));
                     continue;
@@ -428,8 +438,8 @@ fn draft(
                     break;
                 }
                 len += offer_len;
-                resources.push(offer.encoded.to_discovery());
-                updates.push((name, offer.encoded.version.clone()));
+                resources.push(encoded.to_discovery());
+                updates.push((name, encoded.version.clone()));
             }
             None => {
                 if state.known.remove(&name).is_some() {

@@ -649,7 +649,7 @@ fn secrets_of_global() {
         site.put(mk(&format!("{{type: GlobalSecret, name: {name}, data: aGVsbG8=}}")));
     }
     let offers = catalog(to_zones(), &site);
-    let names: Vec<&str> = offers.of_kind(Kind::GlobalSecret).map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = offers.of_kind(Kind::GlobalSecret).map(|(name, _)| &**name).collect();
     assert_eq!(names, ["mine.", "zone-token-revocations."]);
     let faults: Vec<&str> = offers.faults().map(|(key, _)| key.name.as_str()).collect();
     assert_eq!(faults, ["zone-token-signing-key-1"], "no PEM, so nothing leaves, and it is reported");

@@ -135,12 +135,28 @@ pub fn to_message(resource: &Resource) -> Result<mesh_pb::KumaResource, WireErro
             pack("kuma.system.v1alpha1.Config", &system_pb::Config { config: spec.config.clone() })
         }
         spec if kind.descriptor().family == Family::Plugin => json(&spec.to_json()),
-        _ => {
-            let reason = format!("resources of kind {kind} do not travel");
-            return Err(WireError { name: wire_name(&resource.meta), reason });
-        }
+        _ => return Err(WireError { name: wire_name(&resource.meta), reason: does_not_travel(kind) }),
     };
     Ok(mesh_pb::KumaResource { meta: Some(meta), spec: Some(spec), status })
+}
+
+/// Whether resources of the kind have a message.
+pub fn travels(kind: Kind) -> bool {
+    let has_message = matches!(
+        kind,
+        Kind::Mesh
+            | Kind::Dataplane
+            | Kind::DataplaneInsight
+            | Kind::Secret
+            | Kind::GlobalSecret
+            | Kind::Config
+    );
+    has_message || kind.descriptor().family == Family::Plugin
+}
+
+/// What is said about one that does not.
+pub(crate) fn does_not_travel(kind: Kind) -> String {
+    format!("resources of kind {kind} do not travel")
 }
 
 fn pack(name: &str, message: &impl Message) -> Any {
@@ -241,7 +257,7 @@ fn decode_spec(kind: Kind, any: &Any) -> Result<Spec, String> {
                 error => error.to_string(),
             })?
         }
-        _ => return Err(format!("resources of kind {kind} do not travel")),
+        _ => return Err(does_not_travel(kind)),
     })
 }
 

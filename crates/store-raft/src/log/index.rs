@@ -24,6 +24,8 @@ pub(crate) struct Index {
     cached_len: usize,
     /// Bytes of all entries.
     pub(crate) len: usize,
+    /// Bytes of all entries that were ever pushed, without those that were overruled.
+    end: u64,
 }
 
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct Slot {
     /// None until it is durable.
     at: Option<Position>,
     len: usize,
+    /// Bytes of all entries that were ever pushed, up to and with this one.
+    end: u64,
 }
 
 /// Where the frame of an entry lies.
@@ -72,7 +76,8 @@ impl Index {
         if id.index != self.next() {
             return Err(format!("entry {} where {} must follow", id.index, self.next()));
         }
-        self.slots.push_back(Slot { id, entry: Some(entry), at, len });
+        self.end += len as u64;
+        self.slots.push_back(Slot { id, entry: Some(entry), at, len, end: self.end });
         self.cached_len += len;
         self.len += len;
         self.shrink_cache();
@@ -93,10 +98,11 @@ impl Index {
         }
     }
 
-    /// Bytes of the entries behind this one, or of all.
+    /// Bytes of the entries behind this one, or of all. Asked for with every write: it walks nothing.
     pub(crate) fn len_after(&self, index: Option<u64>) -> usize {
-        let is_behind = |slot: &&Slot| index.is_none_or(|index| slot.id.index > index);
-        self.slots.iter().rev().take_while(is_behind).map(|slot| slot.len).sum()
+        let Some(index) = index.filter(|index| *index >= self.first()) else { return self.len };
+        let Some(slot) = self.slot(index).and_then(|slot| self.slots.get(slot)) else { return 0 };
+        usize::try_from(self.end - slot.end).unwrap_or(usize::MAX)
     }
 
     /// The last entry that must go so that the ones up to `covered` take no more than `len_max` bytes.
@@ -104,14 +110,11 @@ impl Index {
         if self.len <= len_max {
             return None;
         }
-        let mut len = 0;
-        let kept = self.slots.iter().rev().skip_while(|slot| slot.id.index > covered);
-        kept.map(|slot| {
-            len += slot.len;
-            (len, slot.id.index)
-        })
-        .find(|(len, _)| *len > len_max)
-        .map(|(_, index)| index)
+        let count = self.slots.partition_point(|slot| slot.id.index <= covered);
+        let end = self.slots.get(count.checked_sub(1)?)?.end;
+        let is_excess = |slot: &Slot| end - (slot.end - slot.len as u64) > len_max as u64;
+        let excess = self.slots.partition_point(|slot| slot.id.index <= covered && is_excess(slot));
+        self.slots.get(excess.checked_sub(1)?).map(|slot| slot.id.index)
     }
 
     fn shrink_cache(&mut self) {
@@ -131,6 +134,7 @@ impl Index {
     pub(crate) fn truncate(&mut self, from: u64) {
         while self.slots.back().is_some_and(|slot| slot.id.index >= from) {
             let slot = self.slots.pop_back();
+            self.end -= slot.as_ref().map_or(0, |slot| slot.len as u64);
             self.forget(slot);
         }
         self.uncached = self.uncached.min(self.slots.len());
@@ -170,5 +174,77 @@ impl Index {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::EntryPayload;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::types::{Proposed, log_id};
+
+    /// What is done to a log.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Truncate(u64),
+        Purge(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (1..50_usize).prop_map(Step::Push),
+            1 => (0..6_u64).prop_map(Step::Truncate),
+            1 => (0..6_u64).prop_map(Step::Purge),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Lengths are those that a walk over all entries finds.
+        #[test]
+        fn lengths_agree_with_a_walk(steps in proptest::collection::vec(step(), 0..60), len_max in 0..300_usize) {
+            let mut index = Index::default();
+            let mut plain: VecDeque<(u64, usize)> = VecDeque::new();
+            let mut first = 0;
+            for step in steps {
+                let next = first + plain.len() as u64;
+                match step {
+                    Step::Push(len) => {
+                        let entry = Entry::new(log_id(1, next), EntryPayload::Normal(Proposed(vec![0; len].into())));
+                        index.push(entry, len, None).expect("the next one");
+                        plain.push_back((next, len));
+                    }
+                    Step::Truncate(back) => {
+                        let from = next.saturating_sub(back).max(first);
+                        index.truncate(from);
+                        plain.retain(|(at, _)| *at < from);
+                    }
+                    Step::Purge(ahead) if !plain.is_empty() => {
+                        let upto = (first + ahead).min(next - 1);
+                        index.purge(log_id(1, upto));
+                        plain.retain(|(at, _)| *at > upto);
+                        first = upto + 1;
+                    }
+                    Step::Purge(_) => {}
+                }
+                for at in 0..first + plain.len() as u64 + 2 {
+                    let behind: usize = plain.iter().filter(|(i, _)| *i > at).map(|(_, len)| len).sum();
+                    prop_assert_eq!(index.len_after(Some(at)), behind, "behind {}", at);
+                    let mut len = 0;
+                    let walked = plain.iter().rev().filter(|(i, _)| *i <= at).find(|(_, l)| {
+                        len += l;
+                        len > len_max
+                    });
+                    let all: usize = plain.iter().map(|(_, len)| len).sum();
+                    let walked = walked.filter(|_| all > len_max).map(|(i, _)| *i);
+                    prop_assert_eq!(index.excess(at, len_max), walked, "up to {}", at);
+                }
+                prop_assert_eq!(index.len_after(None), index.len);
+            }
+        }
     }
 }

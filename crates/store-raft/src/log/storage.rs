@@ -15,6 +15,7 @@ use super::segment;
 use super::writer::{Command, Done, steps_of};
 use super::{Log, Shared};
 use crate::codec;
+use crate::disk::DiskFile;
 use crate::types::{Entry, LogId, Types, Vote};
 use crate::wire::{self, Step};
 
@@ -53,7 +54,7 @@ impl Log {
     fn read(&self, range: Range<u64>, len_max: usize) -> io::Result<Vec<Entry>> {
         let found = self.shared.index.lock().find(range);
         let mut entries = Vec::with_capacity(found.len());
-        let mut frames = Frames { shared: &self.shared, last: None };
+        let mut frames = Frames { shared: &self.shared, file: None, last: None };
         let mut len = 0;
         for found in found {
             if len > len_max && !entries.is_empty() {
@@ -77,9 +78,10 @@ impl Log {
     }
 }
 
-/// Reads entries from the disk; remembers the last frame, which often has the next entry, too.
+/// Reads entries from the disk; remembers the last file and frame, which often have the next entry, too.
 struct Frames<'a> {
     shared: &'a Shared,
+    file: Option<(u64, Box<dyn DiskFile>)>,
     last: Option<(Position, Vec<Entry>)>,
 }
 
@@ -92,9 +94,13 @@ impl Frames<'_> {
         found.cloned().ok_or_else(|| self.damaged(at, format!("entry {index} is not in its frame")))
     }
 
-    fn load(&self, at: Position) -> io::Result<Vec<Entry>> {
-        let file = self.shared.disk.open(&segment::file_name(at.segment))?;
-        let payload = segment::read_frame(&*file, at.offset)
+    fn load(&mut self, at: Position) -> io::Result<Vec<Entry>> {
+        let file = match self.file.take() {
+            Some((segment, file)) if segment == at.segment => file,
+            _ => self.shared.disk.open(&segment::file_name(at.segment))?,
+        };
+        let file = &*self.file.insert((at.segment, file)).1;
+        let payload = segment::read_frame(file, at.offset)
             .map_err(|error| io::Error::new(error.kind(), self.damaged(at, error.to_string())))?;
         let decoded = codec::message::<wire::Frame>("a frame of the log", Bytes::from(payload));
         let frame = decoded.map_err(|error| self.damaged(at, error.to_string()))?;

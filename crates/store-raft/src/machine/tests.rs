@@ -22,11 +22,15 @@ fn mk_machine() -> Machine {
     Machine::new(Arc::new(MemoryDisk::new()), None, 16, true, crate::Options::default().files())
 }
 
+fn read(bytes: Bytes) -> Proposal {
+    Proposal::read(bytes, &Sealer::NONE).expect("a proposal")
+}
+
 fn apply(machine: &Machine, term: u64, index: u64, bytes: Bytes) -> Option<Answer> {
     let id = wire::Proposal::id_of(&bytes);
     let mut waiter = machine.wait_for(id);
     let mut state = machine.state.lock();
-    machine.apply_proposal(&mut state, log_id(term, index), bytes).expect("decodes");
+    machine.apply_proposal(&mut state, log_id(term, index), read(bytes)).expect("decodes");
     drop(state);
     let answer = waiter.try_recv().ok();
     machine.give_up(&id);
@@ -79,7 +83,7 @@ fn a_replica_that_catches_up_by_snapshot_answers_its_writers() {
     let leader = mk_machine();
     apply(&leader, 1, 1, proposal(1, 0, 0, "a")).expect("answered").expect("applied");
     let mut state = leader.state.lock();
-    leader.apply_proposal(&mut state, log_id(1, 2), proposal(2, 0, 9, "b")).expect("decodes");
+    leader.apply_proposal(&mut state, log_id(1, 2), read(proposal(2, 0, 9, "b"))).expect("decodes");
     state.last = Some(log_id(1, 2));
     drop(state);
     let follower = mk_machine();
@@ -95,7 +99,7 @@ fn a_replica_that_catches_up_by_snapshot_answers_its_writers() {
     assert!(matches!(event, graticule_store::Event::Resync(s) if s.revision() == Revision(1)));
     // The copy knows what was applied before.
     let mut state = follower.state.lock();
-    follower.apply_proposal(&mut state, log_id(2, 3), proposal(1, 0, 0, "a")).expect("decodes");
+    follower.apply_proposal(&mut state, log_id(2, 3), read(proposal(1, 0, 0, "a"))).expect("decodes");
     assert_eq!(state.snapshot.revision(), Revision(1));
 }
 
@@ -186,14 +190,36 @@ fn what_nobody_finishes_is_given_up_on_every_replica_at_the_same_entry() {
 
 #[test]
 fn a_proposal_of_a_newer_form_stops_the_member() {
-    let machine = mk_machine();
     let newer = codec::bytes(&wire::Proposal {
         id: Bytes::copy_from_slice(&[1; 16]),
         form: wire::PROPOSAL_FORM + 1,
         ..wire::Proposal::default()
     });
-    let mut state = machine.state.lock();
-    let error =
-        machine.apply_proposal(&mut state, log_id(1, 1), newer).expect_err("it must not be overlooked");
+    let error = Proposal::read(newer, &Sealer::NONE).err().expect("it must not be overlooked");
     assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn many_are_decoded_as_one_after_the_other() {
+    let malformed = Bytes::from_static(&[0xff; 9]);
+    for count in [0, 1, 63, 64, 65, 300] {
+        let encoded: Vec<Bytes> = (0..count)
+            .map(|number| match number % 7 {
+                3 => malformed.clone(),
+                _ => {
+                    proposal(u8::try_from(number % 256).expect("below 256"), number, 0, &format!("m{number}"))
+                }
+            })
+            .collect();
+        for may_share in [false, true] {
+            let all = Proposal::read_all(&encoded, &Sealer::NONE, may_share);
+            assert_eq!(all.len(), encoded.len());
+            for (number, proposal) in all.into_iter().enumerate() {
+                match proposal {
+                    Ok(proposal) => assert!(number % 7 != 3 && proposal.floor == number as u64),
+                    Err(_) => assert_eq!(number % 7, 3),
+                }
+            }
+        }
+    }
 }

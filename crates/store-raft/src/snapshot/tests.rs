@@ -23,6 +23,7 @@ fn mk_contents(resources: usize) -> Contents {
         forgotten: 4,
         staging: None,
         is_outdated: false,
+        len: 0,
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graticule_model::kinds::mesh::Mesh;
-use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp, labels};
 use proptest::prelude::*;
 
 use super::MemoryStore;
@@ -56,6 +56,9 @@ fn txn(ops: &[Op]) -> Txn {
         Op::Put { name, label, owner, expect } => {
             let mut meta = Meta::new("", key(name).name);
             meta.labels.insert("label".into(), label.to_string());
+            // Its own name, or the same for all.
+            let display = [None, Some(meta.name.clone()), Some("m1".to_owned())][usize::from(label)].clone();
+            meta.labels.extend(display.map(|display| (labels::DISPLAY_NAME.to_owned(), display)));
             meta.owner = owner.map(key);
             txn.and_put(Resource::new(meta, Mesh::default()), expect)
         }
@@ -147,6 +150,13 @@ fn check_indexes(snapshot: &Snapshot) {
         assert_eq!(indexed, scan);
     }
     for name in 0..8_u8 {
+        let named = key(name).name;
+        let scan: Vec<_> = snapshot
+            .list(Kind::Mesh, None)
+            .filter(|resource| resource.meta.label(labels::DISPLAY_NAME) == Some(&named))
+            .collect();
+        let indexed: Vec<_> = snapshot.by_label(Kind::Mesh, "", labels::DISPLAY_NAME, &named).collect();
+        assert_eq!(indexed, scan, "display name {named}");
         let scan: Vec<_> =
             snapshot.list(Kind::Mesh, None).filter(|r| r.meta.owner.as_ref() == Some(&key(name))).collect();
         assert_eq!(snapshot.owned_by(&key(name)).collect::<Vec<_>>(), scan);
@@ -180,7 +190,16 @@ proptest! {
             prop_assert_eq!(&as_model(&after), &model);
             prop_assert!(after.iter().eq(mirror.iter()));
             let restored = Snapshot::restore(after.revision(), after.iter().cloned());
-            for snapshot in [&after, &restored] {
+            prop_assert!(restored.iter().eq(after.iter()));
+            // In no order, and some twice: the last one counts.
+            let mut mixed: Vec<_> = after.iter().cloned().collect();
+            mixed.reverse();
+            let mut older: Vec<_> = before.iter().filter(|old| after.contains(&old.key())).cloned().collect();
+            older.append(&mut mixed);
+            let mixed = Snapshot::restore(after.revision(), older);
+            prop_assert!(mixed.iter().eq(after.iter()));
+            prop_assert_eq!(mixed.len(), after.len());
+            for snapshot in [&after, &restored, &mixed] {
                 check_indexes(snapshot);
             }
         }

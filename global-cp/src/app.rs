@@ -7,12 +7,13 @@ use graticule_api::{Api, Deps, NoInspector, Options, Rules};
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::Started;
 use graticule_control_plane::diagnostics::readiness_of;
+use graticule_control_plane::federation::{self, Replica};
 use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{self as kds, GlobalDeps, GlobalOptions, GlobalServer, Stores, ZoneAuthenticator};
+use graticule_kds::net::{self as kds, GlobalOptions, GlobalServer, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{
@@ -148,7 +149,7 @@ async fn serve_zones(
     let kds = &settings.multizone.global.kds;
     let validator = &settings.dp_server.authn.zone_proxy.zone_token.validator;
     let keys = TokenKeys::with_configured(store.clone(), zone_token_keys(settings)?, validator.use_secrets);
-    let server = GlobalServer::new(
+    let server = federation::global_side(
         GlobalOptions {
             message_len_max: kds.max_msg_size,
             trust_exchange: settings.federation.trust_exchange.into(),
@@ -158,14 +159,14 @@ async fn serve_zones(
             version: version::KUMA_COMPATIBLE.into(),
             ..GlobalOptions::default()
         },
-        GlobalDeps {
-            stores: Stores { config: store.clone(), status: replicas.status().own() },
-            shared: Some(replicas.status().clone()),
-            authenticator: Arc::new(ZoneTokens { keys, clock: clock.clone() }),
+        Replica {
+            store: store.clone(),
+            status: replicas.status().clone(),
             clock: clock.clone(),
             random: random.clone(),
-            instance_id: instance.into(),
+            instance: instance.into(),
         },
+        Arc::new(ZoneTokens { keys, clock: clock.clone() }),
     );
     let address = ([0, 0, 0, 0], kds.grpc_port).into();
     let acceptor =

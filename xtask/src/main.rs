@@ -101,8 +101,8 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Members of the embedded store in a deterministic simulation with faults, many seeds; a seed that fails is
-    /// printed with the command that repeats it.
+    /// Members of the embedded store, or a whole federation, in a deterministic simulation with faults, many seeds; a
+    /// seed that fails is printed with the command that repeats it.
     Sim(sim::Arguments),
     /// Three replicas of global, killed at random under writers and readers; then what everybody saw is checked.
     Crash {

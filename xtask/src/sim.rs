@@ -1,20 +1,32 @@
-//! `cargo xtask sim`: the deterministic simulation of the embedded store.
+//! `cargo xtask sim store|federation`: the deterministic simulations.
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::cargo;
+
+/// The two simulations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Members of the embedded store.
+    Store,
+    /// Replicas of global and of five zones.
+    Federation,
+}
 
 /// What to simulate.
 #[derive(Args)]
 pub(crate) struct Arguments {
+    /// Which simulation.
+    #[arg(value_enum)]
+    what: What,
     /// Seeds, the second one not included.
     #[arg(long, default_value = "0..100", value_name = "A..B")]
     seeds: String,
-    /// Only this seed, with the log of all members.
+    /// Only this seed, with the log of everybody.
     #[arg(long, conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Members of the cluster: 3 to 7.
+    /// Members of the store: 3 to 7.
     #[arg(long, default_value_t = 3)]
     members: u64,
     /// Seeds that run at once.
@@ -25,7 +37,7 @@ pub(crate) struct Arguments {
     twice: bool,
 }
 
-/// Builds and runs the simulation.
+/// Builds and runs a simulation.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (from, to) = match arguments.seed {
         Some(seed) => (seed, seed.checked_add(1).context("--seed is too large")?),
@@ -33,6 +45,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut command =
         cargo::command(&["run", "--locked", "--profile", "sim", "--package", "graticule-sim", "--"]);
+    command.arg(match arguments.what {
+        What::Store => "store",
+        What::Federation => "federation",
+    });
     // Random choices inside tokio follow the seed only with this; everything is built for it, in a place of its own.
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     command.env("RUSTFLAGS", format!("{flags} --cfg tokio_unstable").trim_start());

@@ -29,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "graticule-store-raft",
             "graticule-store-etcd",
             "graticule-identity",
+            "graticule-kds",
             "graticule-settings",
             "graticule-runtime",
             "graticule-api",

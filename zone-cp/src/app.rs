@@ -9,6 +9,7 @@ use graticule_api::{Api, Backups, Cluster, Deps, Federation, LeaveError, NoFeder
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
+use graticule_control_plane::federation::{self, Replica};
 use graticule_control_plane::leading::{while_following, while_leading};
 use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
@@ -17,7 +18,7 @@ use graticule_control_plane::serve::{
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{
-    self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneClient, ZoneDeps, ZoneOptions,
+    self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneOptions,
     ZoneToken, finish_leaving,
 };
 use graticule_model::Mode;
@@ -157,23 +158,16 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     };
     serve_diagnostics(&zone.settings.diagnostics, readiness_of(zone.store.clone()), deps).await?;
     // Last: a process that cannot have its ports must not show up at global.
-    if let Some((options, deps)) = federation {
-        let (store, drain) = (zone.store.clone(), zone.spawner.drain());
+    if let Some(options) = federation {
+        let (replica, link, drain) = (zone.replica(), zone.link.clone(), zone.spawner.drain());
+        let admin = Arc::new(AskedByGlobal(zone.envoys.clone()));
         let replicas = zone.replicas.clone();
         zone.spawner.essential("federation", async move {
-            let connect = |fenced: Arc<dyn Store>| {
-                let mut deps = deps.clone();
-                deps.stores.config = fenced;
-                let (client, drain) = (ZoneClient::new(options.clone(), deps), drain.clone());
+            let heard = || {
                 let replicas = replicas.clone();
-                async move {
-                    // What is not told counts as gone at global.
-                    replicas.synced().await;
-                    client.run(drain).await;
-                    Ok::<(), Infallible>(())
-                }
+                async move { replicas.synced().await }
             };
-            while_leading("federation", &store, drain.clone(), connect).await
+            federation::zone_side(options, replica, link, Some(admin), heard, drain).await;
         });
     }
     tracing::info!(
@@ -227,8 +221,18 @@ impl Parts {
         });
     }
 
+    fn replica(&self) -> Replica {
+        Replica {
+            store: self.store.clone(),
+            status: self.replicas.status().clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            instance: self.instance.clone(),
+        }
+    }
+
     /// What the leader connects to global with, again whenever the connection ends.
-    fn federation(&self) -> Result<(ZoneOptions, ZoneDeps)> {
+    fn federation(&self) -> Result<ZoneOptions> {
         let zone = &self.settings.multizone.zone;
         let trust = if zone.kds.tls_skip_verify {
             ClientTrust::Anybody
@@ -255,7 +259,7 @@ impl Parts {
             "store": {"type": self.settings.store.r#type},
             "multizone": {"zone": {"name": zone.name, "globalAddress": zone.global_address}},
         });
-        let options = ZoneOptions {
+        Ok(ZoneOptions {
             token,
             message_len_max: zone.kds.max_msg_size,
             config_json: config.to_string(),
@@ -264,17 +268,7 @@ impl Parts {
             // A store that is lost with the process cannot tell who the zone was.
             keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)
-        };
-        let deps = ZoneDeps {
-            // The leader tells global of the proxies of all replicas.
-            stores: Stores { config: self.store.clone(), status: self.replicas.status().shown() },
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            instance_id: self.instance.clone(),
-            link: self.link.clone(),
-            admin: Some(Arc::new(AskedByGlobal(self.envoys.clone()))),
-        };
-        Ok((options, deps))
+        })
     }
 
     /// The replica that is connected tells; what the others would tell is not true of the zone.
@@ -294,8 +288,7 @@ impl Parts {
         if self.mode == Mode::StandaloneZone {
             return NoFederation::shared();
         }
-        let stores = Stores { config: self.store.clone(), status: self.replicas.status().shown() };
-        let clock = self.clock.clone();
+        let (stores, clock) = (federation::zone_stores(&self.replica()), self.clock.clone());
         Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores, clock })
     }
 

@@ -6,6 +6,7 @@ pub mod command;
 mod defaults;
 pub mod diagnostics;
 mod etcd;
+pub mod federation;
 pub mod keys;
 pub mod leading;
 pub mod metrics;

@@ -1,3 +1,4 @@
 //! Simulations: everything in one thread, time and faults out of a seed.
 
+pub mod federation;
 pub mod store;

@@ -1,26 +1,39 @@
 //! Runs seeds; what `cargo xtask sim` calls.
 
+use std::fmt::Display;
 use std::process::{Command, ExitCode};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::Parser;
-use graticule_sim::store::{Report, simulate};
+use clap::{Parser, ValueEnum};
+use graticule_sim::{federation, store};
 use parking_lot::Mutex;
 
 /// Seeds between two lines of progress.
 const PROGRESS: u64 = 100;
 
-/// Simulates members of the store, each seed a run of its own.
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Members of the embedded store.
+    Store,
+    /// Global with its zones.
+    Federation,
+}
+
+/// Simulates members of the store, or a federation; each seed is a run of its own.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// What to simulate.
+    what: What,
     /// First seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
     /// The seed behind the last one.
     #[arg(long, default_value_t = 10)]
     to: u64,
-    /// Members.
+    /// Members of the store.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=7))]
     members: u64,
     /// Seeds that run at once.
@@ -29,7 +42,7 @@ struct Arguments {
     /// Runs each seed twice: both runs must be the same.
     #[arg(long)]
     twice: bool,
-    /// Runs the first seed in this process, and writes the log of all members.
+    /// Runs the first seed in this process, and writes the log of everybody.
     #[arg(long)]
     log: bool,
     /// Runs the first seed in this process and prints its report.
@@ -37,11 +50,46 @@ struct Arguments {
     one: bool,
 }
 
+impl Arguments {
+    /// The command that repeats a seed.
+    fn again(&self, seed: u64) -> String {
+        match self.what {
+            What::Store => format!("cargo xtask sim store --seed {seed} --members {}", self.members),
+            What::Federation => format!("cargo xtask sim federation --seed {seed}"),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.what {
+            What::Store => format!("{} members", self.members),
+            What::Federation => "federation".into(),
+        }
+    }
+}
+
+/// What a run saw, as one line.
+trait Report: Default + Display + FromStr<Err = anyhow::Error> + Send {
+    /// Adds what another run saw.
+    fn add(&mut self, other: &Self);
+}
+
+impl Report for store::Report {
+    fn add(&mut self, other: &Self) {
+        store::Report::add(self, other);
+    }
+}
+
+impl Report for federation::Report {
+    fn add(&mut self, other: &Self) {
+        federation::Report::add(self, other);
+    }
+}
+
 #[derive(Default)]
-struct Sum {
+struct Sum<R> {
     passed: u64,
     failed: u64,
-    counts: Report,
+    counts: R,
 }
 
 fn main() -> ExitCode {
@@ -51,13 +99,22 @@ fn main() -> ExitCode {
         let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=info"));
         tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
     }
-    if arguments.log || arguments.one { one(&arguments) } else { all(&arguments) }
+    let seed = arguments.from;
+    let is_one = arguments.log || arguments.one;
+    match arguments.what {
+        What::Store if is_one => {
+            one(store::simulate(seed, usize::try_from(arguments.members).unwrap_or(3)))
+        }
+        What::Federation if is_one => one(federation::simulate(seed)),
+        What::Store => all::<store::Report>(&arguments),
+        What::Federation => all::<federation::Report>(&arguments),
+    }
 }
 
-/// One seed, in this process.
+/// Says what became of one seed.
 #[expect(clippy::print_stdout, reason = "what the command is for")]
-fn one(arguments: &Arguments) -> ExitCode {
-    match simulate(arguments.from, usize::try_from(arguments.members).unwrap_or(3)) {
+fn one(outcome: Result<impl Report>) -> ExitCode {
+    match outcome {
         Ok(report) => {
             println!("{report}");
             ExitCode::SUCCESS
@@ -70,8 +127,10 @@ fn one(arguments: &Arguments) -> ExitCode {
 }
 
 /// One seed, in a process of its own: what follows from a seed also follows from what ran in the process before.
-fn run(seed: u64, arguments: &Arguments) -> Result<Report> {
+fn run<R: Report>(seed: u64, arguments: &Arguments) -> Result<R> {
     let mut command = Command::new(std::env::current_exe()?);
+    let what = arguments.what.to_possible_value().context("it has a name")?;
+    command.arg(what.get_name());
     command.args(["--one", "--from", &seed.to_string(), "--members", &arguments.members.to_string()]);
     let mut once = || -> Result<String> {
         let output = Command::output(&mut command).context("cannot run a seed")?;
@@ -94,9 +153,9 @@ fn run(seed: u64, arguments: &Arguments) -> Result<Report> {
 
 /// Many seeds.
 #[expect(clippy::print_stdout, reason = "what the command is for")]
-fn all(arguments: &Arguments) -> ExitCode {
+fn all<R: Report>(arguments: &Arguments) -> ExitCode {
     let next = AtomicU64::new(arguments.from);
-    let sum = Mutex::new(Sum::default());
+    let sum = Mutex::new(Sum::<R>::default());
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
             scope.spawn(|| {
@@ -105,7 +164,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                     if seed >= arguments.to {
                         return;
                     }
-                    let outcome = run(seed, arguments);
+                    let outcome = run::<R>(seed, arguments);
                     let mut sum = sum.lock();
                     match outcome {
                         Ok(report) => {
@@ -115,10 +174,7 @@ fn all(arguments: &Arguments) -> ExitCode {
                         Err(error) => {
                             sum.failed += 1;
                             println!("seed {seed} failed: {error:#}");
-                            println!(
-                                "  again: cargo xtask sim --seed {seed} --members {}",
-                                arguments.members
-                            );
+                            println!("  again: {}", arguments.again(seed));
                         }
                     }
                     let done = sum.passed + sum.failed;
@@ -131,8 +187,11 @@ fn all(arguments: &Arguments) -> ExitCode {
     });
     let sum = sum.into_inner();
     println!(
-        "sim: {} members: {} seeds passed, {} failed; {}",
-        arguments.members, sum.passed, sum.failed, sum.counts
+        "sim: {}: {} seeds passed, {} failed; {}",
+        arguments.name(),
+        sum.passed,
+        sum.failed,
+        sum.counts
     );
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -59,7 +59,8 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { faults, acknowledged, refused, uncertain, synced, decisions, healed_after, digest } = self;
+        let Report { faults, acknowledged, refused, uncertain, synced, decisions, healed_after, digest } =
+            self;
         write!(
             f,
             "{faults} faults, {acknowledged} writes acknowledged, {refused} refused, {uncertain} uncertain, {synced} \
@@ -75,7 +76,8 @@ impl FromStr for Report {
     fn from_str(text: &str) -> Result<Report> {
         let numbers = text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty());
         let numbers = numbers.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-        let &[faults, acknowledged, refused, uncertain, synced, decisions, healed_after, digest] = &numbers[..]
+        let &[faults, acknowledged, refused, uncertain, synced, decisions, healed_after, digest] =
+            &numbers[..]
         else {
             bail!("no report: {text}");
         };

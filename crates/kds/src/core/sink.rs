@@ -67,6 +67,8 @@ pub struct Intake {
     pub rejections: Vec<Rejection>,
     type_url: String,
     nonce: String,
+    /// Removals of what is not stored.
+    absent: Vec<String>,
     /// Wire name → own and received version of what was taken.
     taken: Vec<(String, Version, Version)>,
     removed: Vec<String>,
@@ -101,6 +103,8 @@ struct KindState {
     /// What was received: own version at that time → the peer's version. Own versions are computed from
     /// what is stored, so that damage to a copy shows and is repaired at the next connection.
     received: HashMap<String, (Version, Version)>,
+    /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
+    presented: HashMap<String, (Version, Version)>,
     quarantine: BTreeMap<String, String>,
     /// The first state of the stream, or a part of it, is due.
     first: bool,
@@ -253,6 +257,7 @@ impl Sink {
             state.quarantine.clear();
             state.first = true;
             let mut versions = HashMap::new();
+            let mut presented = HashMap::new();
             if present {
                 let copies = held.list(kind);
                 for copy in copies.iter().filter(|copy| side.owns(copy)) {
@@ -264,11 +269,15 @@ impl Sink {
                     }
                     let version = match state.received.get(&name) {
                         Some((at_receipt, received)) if *at_receipt == own => received.clone(),
-                        _ => own,
+                        _ => own.clone(),
                     };
-                    versions.insert(name, version.to_string());
+                    versions.insert(name.clone(), version.to_string());
+                    presented.insert(name, (own, version));
                 }
             }
+            // What is not stored any more is not presented, and comes again if the peer has it.
+            state.received.retain(|name, _| presented.contains_key(name));
+            state.presented = presented;
             // Whoever told what it holds gets differences, removals among them; else absence means removal.
             state.complete = !present;
             let mut node = node.clone();
@@ -374,6 +383,8 @@ impl Sink {
         } else {
             removals.extend(fresh);
         }
+        let is_absent = |name: &&String| wire::key_of(kind, name).is_none_or(|key| held.get(&key).is_none());
+        intake.absent = response.removed_resources.iter().filter(is_absent).cloned().collect();
         for copy in removals {
             let key = copy.key();
             intake.removed.push(wire::wire_name(&copy.meta));
@@ -527,8 +538,10 @@ impl Sink {
             state.complete = false;
             if !matches!(intake.global, Some(GlobalSeen::Other { .. })) && !intake.more_follows {
                 state.first = false;
+                // Of what the peer says nothing about, it has what was presented.
+                state.received.extend(std::mem::take(&mut state.presented));
             }
-            for name in &intake.removed {
+            for name in intake.removed.iter().chain(&intake.absent) {
                 state.received.remove(name);
                 state.quarantine.remove(name);
                 state.given_up.remove(name);

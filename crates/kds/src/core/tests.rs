@@ -618,6 +618,42 @@ fn reconnecting_sends_differences_only() {
     assert_eq!(fourth.sent, 1);
 }
 
+/// A copy that came over another replica is looked after, too; one that nobody has any more is nothing to look after.
+#[test]
+fn damage_is_found_wherever_the_copy_came_from() {
+    let mut global = Site::default();
+    for name in ["a", "b"] {
+        global.put(mk_timeout(name, "", "1s"));
+    }
+    let mut zone = Site::default();
+    let mut offers = catalog(to_zones(), &global);
+    Wire::down("east", None, &offers, &zone).settle(&offers, &mut zone);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!((wire.sent, wire.sink.damaged(&zone)), (0, vec![]));
+    let [a, b] = ["a", "b"].map(|name| {
+        let copies = zone.list(Kind::MeshTimeout);
+        copies.iter().find(|copy| copy.meta.display_name() == name).unwrap().key()
+    });
+    let mut wrong = zone.get(&a).unwrap().as_ref().clone();
+    wrong.meta.labels.insert("team".into(), "wrong".into());
+    zone.put(wrong);
+    zone.delete(&b);
+    assert_eq!(wire.sink.damaged(&zone).len(), 2);
+
+    // While it is away, one of the two goes for good.
+    offers.apply(Plane::Config, &global.delete(&Key::new(Kind::MeshTimeout, "default", "b")));
+    let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+    again.settle(&offers, &mut zone);
+    assert_eq!((zone.names(Kind::MeshTimeout).len(), again.sink.damaged(&zone)), (1, vec![]));
+    // The other one is lost, and then goes while both are connected.
+    zone.delete(&a);
+    assert_eq!(again.sink.damaged(&zone), std::slice::from_ref(&a));
+    offers.apply(Plane::Config, &global.delete(&Key::new(Kind::MeshTimeout, "default", "a")));
+    again.settle(&offers, &mut zone);
+    assert_eq!(again.sink.damaged(&zone), vec![]);
+}
+
 #[test]
 fn an_unsynced_source_is_silent() {
     let mut site = Site::default();

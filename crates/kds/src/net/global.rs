@@ -319,6 +319,17 @@ impl Shared {
         }
     }
 
+    /// Returns once this replica has everything that was acknowledged before, by any replica: a zone that comes from another
+    /// one is not taken back in time.
+    async fn catch_up(&self) -> Result<(), Status> {
+        let caught_up = self.deps.stores.config.read_barrier().await;
+        caught_up.map_err(|error| {
+            Status::unavailable(format!(
+                "this replica of global cannot tell whether it is up to date: {error}"
+            ))
+        })
+    }
+
     /// What all replicas observe.
     fn shown_status(&self) -> Arc<dyn Store> {
         let shown = self.deps.shared.as_ref().map(SharedStatus::shown);
@@ -404,6 +415,8 @@ impl KdsSyncService for GlobalServer {
         let shared = self.0.clone();
         let visitor = shared.admit(&request, Status::unknown)?;
         shared.is_current()?;
+        shared.catch_up().await?;
+        shared.hub.shows(shared.deps.stores.config.snapshot().revision()).await;
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
         let now = shared.deps.clock.now();
@@ -428,6 +441,7 @@ impl KdsSyncService for GlobalServer {
     ) -> Result<Response<Self::ZoneToGlobalSyncStream>, Status> {
         let shared = self.0.clone();
         let visitor = shared.admit(&request, Status::unknown)?;
+        shared.catch_up().await?;
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
         shared.take_over(&visitor.zone);

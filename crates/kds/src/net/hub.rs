@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use graticule_model::{Key, Kind, Resource};
 use graticule_runtime::Drain;
-use graticule_store::{Event, Snapshot, Store};
+use graticule_store::{Event, Revision, Snapshot, Store};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
@@ -77,11 +77,14 @@ impl Observer for Nobody {
 pub(super) struct Hub {
     catalog: RwLock<Catalog>,
     changed: watch::Sender<()>,
+    /// Revision of the config store that the catalog shows.
+    shown: watch::Sender<Revision>,
 }
 
 impl Hub {
     pub(super) fn new(catalog: Catalog) -> Hub {
-        Hub { catalog: RwLock::new(catalog), changed: watch::Sender::new(()) }
+        let shown = watch::Sender::new(Revision::default());
+        Hub { catalog: RwLock::new(catalog), changed: watch::Sender::new(()), shown }
     }
 
     pub(super) fn catalog(&self) -> RwLockReadGuard<'_, Catalog> {
@@ -90,6 +93,13 @@ impl Hub {
 
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+
+    /// Returns once the catalog shows this revision of the config store, or a later one.
+    pub(super) async fn shows(&self, revision: Revision) {
+        let mut shown = self.shown.subscribe();
+        // The sender lives as long as this.
+        let _shown = shown.wait_for(|shown| *shown >= revision).await;
     }
 
     /// Follows one store until drained; the observer sees each event first.
@@ -103,8 +113,15 @@ impl Hub {
         let mut feed = store.watch(None);
         while let Some(event) = drain.unless_signaled(feed.next()).await {
             observer.observe(&event).await;
-            if self.catalog.write().apply(plane, &event) {
+            let (is_changed, revision) = {
+                let mut catalog = self.catalog.write();
+                (catalog.apply(plane, &event), catalog.revision())
+            };
+            if is_changed {
                 self.changed.send_replace(());
+            }
+            if plane == Plane::Config {
+                self.shown.send_replace(revision);
             }
         }
     }

@@ -41,6 +41,8 @@ pub(super) async fn apply(
         fatal(&error)?;
         attempt += 1;
         if attempt < RETRIES_MAX && !matches!(error, CommitError::Invalid(_)) {
+            // What was in the way may have been written by another replica, and not be seen here yet.
+            store.read_barrier().await.map_err(|error| Status::unavailable(error.to_string()))?;
             continue;
         }
         // One bad write must not stop the others.

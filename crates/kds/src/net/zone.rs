@@ -308,7 +308,10 @@ impl ZoneClient {
                 "; name a zone token with multizone.zone.kds.tokenFile"
             }
             Code::Unauthenticated => "; put a good zone token into the file of multizone.zone.kds.tokenFile",
-            Code::Unknown | Code::Internal | Code::Cancelled if !self.options.dial.tls => {
+            // A connection that worked was of the right kind.
+            Code::Unknown | Code::Internal | Code::Cancelled
+                if !self.options.dial.tls && self.state().borrow().connected_since.is_none() =>
+            {
                 "; multizone.zone.globalAddress says grpc:// (no TLS): does global expect grpcs://?"
             }
             _ => "",

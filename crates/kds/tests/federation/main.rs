@@ -5,6 +5,7 @@
 mod leaving;
 mod names;
 mod protection;
+mod replicas;
 mod support;
 
 use graticule_proto::kuma::mesh::v1alpha1::ZoneHealthCheckRequest;

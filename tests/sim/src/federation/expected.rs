@@ -102,9 +102,8 @@ fn is_globals(resource: &Resource) -> bool {
 
 /// Made in the zone, as the zone sees it. Kinds that a zone may not provide are never its own.
 fn is_zones(resource: &Resource) -> bool {
-    let may_provide = row(resource.kind()).is_none_or(|(kind, _, up, ..)| {
-        *up || matches!(*kind, "Config" | "Secret" | "GlobalSecret")
-    });
+    let may_provide = row(resource.kind())
+        .is_none_or(|(kind, _, up, ..)| *up || matches!(*kind, "Config" | "Secret" | "GlobalSecret"));
     may_provide && matches!(label(resource, ORIGIN), None | Some("zone"))
 }
 
@@ -118,7 +117,8 @@ fn to_zone(resource: &Resource, zone: &str, disabled: &BTreeSet<String>) -> Opti
     match *kind {
         "Config" if name != "kuma-cluster-id" => return None,
         "GlobalSecret"
-            if ["envoy-admin-ca", "admin-user-token", "inter-cp-ca", "user-token-revocations"].contains(&name)
+            if ["envoy-admin-ca", "admin-user-token", "inter-cp-ca", "user-token-revocations"]
+                .contains(&name)
                 || name.starts_with("user-token-signing-key") =>
         {
             return None;

@@ -16,6 +16,9 @@ use super::Report;
 /// Label with the number of the write.
 pub(super) const OP: &str = "op";
 
+/// From this number on, and from half of a kind on, a loss is held back.
+pub(super) const PROTECTED: usize = 4;
+
 /// Number of a write of the workload.
 pub(super) type Op = u64;
 
@@ -45,6 +48,8 @@ enum Was {
     Absent,
     /// Nothing, because the disk was lost.
     Lost,
+    /// Nothing, because the disk was replaced by an older one.
+    Older,
 }
 
 /// One entry of the history of a key.
@@ -172,7 +177,12 @@ impl Oracle {
     }
 
     /// A store took a transaction.
-    pub(super) fn committed(&mut self, site: Site, actor: Actor, batch: &ChangeBatch) {
+    pub(super) fn committed(&mut self, site: Site, actor: Actor, batch: &ChangeBatch, before: &Snapshot) {
+        if actor == Actor::Sync
+            && let Err(broken) = self.judge_number(site, batch, before)
+        {
+            self.violated(format!("{site:?} at revision {}: {broken}", batch.revision));
+        }
         for change in &batch.changes {
             let (old, new) = (change.old.as_deref(), change.new.as_deref());
             self.mix(site, &change.key, new);
@@ -184,7 +194,10 @@ impl Oracle {
             if actor == Actor::Sync {
                 self.counts.synced += 1;
                 if let Err(broken) = self.judge(site, &change.key, old, new) {
-                    self.violated(format!("{site:?} at revision {}: {}: {broken}", batch.revision, change.key));
+                    self.violated(format!(
+                        "{site:?} at revision {}: {}: {broken}",
+                        batch.revision, change.key
+                    ));
                 }
             }
             if let Some(was) = Self::was(new) {
@@ -203,19 +216,27 @@ impl Oracle {
         for resource in before.iter().filter(|resource| !after.contains(&resource.key())) {
             self.note(site, &resource.key(), Was::Absent);
         }
-        self.restored(site, after);
+        self.restored(site, after, Was::Absent);
     }
 
     /// A disk lost what it had, or went back.
     pub(super) fn disk_replaced(&mut self, site: Site, before: &Snapshot, after: &Snapshot) {
+        let was = if after.is_empty() { Was::Lost } else { Was::Older };
         for resource in before.iter().filter(|resource| !after.contains(&resource.key())) {
-            self.note(site, &resource.key(), Was::Lost);
+            self.note(site, &resource.key(), was);
         }
-        self.restored(site, after);
+        self.restored(site, after, was);
     }
 
-    /// A store holds this from now on.
-    fn restored(&mut self, site: Site, after: &Snapshot) {
+    /// A store holds this from now on. `was` is what it holds under keys that it had before it lost its disk.
+    fn restored(&mut self, site: Site, after: &Snapshot, was: Was) {
+        let is_lost = |((of, key), entries): &(&(Site, Key), &Vec<Entry>)| {
+            *of == site && !after.contains(key) && entries.last().is_some_and(|last| last.was == Was::Lost)
+        };
+        let lost: Vec<Key> = self.history.iter().filter(is_lost).map(|((_, key), _)| key.clone()).collect();
+        for key in lost {
+            self.note(site, &key, was);
+        }
         for resource in after.iter() {
             if let Some(was) = Self::was(Some(resource)) {
                 self.note(site, &resource.key(), was);
@@ -243,7 +264,13 @@ impl Oracle {
     }
 
     /// Whether the sync may do this.
-    fn judge(&self, site: Site, key: &Key, old: Option<&Resource>, new: Option<&Resource>) -> Result<(), String> {
+    fn judge(
+        &self,
+        site: Site,
+        key: &Key,
+        old: Option<&Resource>,
+        new: Option<&Resource>,
+    ) -> Result<(), String> {
         let (old_op, new_op) = (old.and_then(op_of), new.and_then(op_of));
         if let Some(op) = old_op
             && self.written.get(&op).is_some_and(|(from, _)| *from == site)
@@ -296,6 +323,10 @@ impl Oracle {
             return Ok(());
         }
         let accepted = self.accepted.get(&(site, peer)).copied().unwrap_or_default();
+        // A little less is believed; how much that is, is judged for all of a kind together.
+        if later.iter().any(|entry| entry.was == Was::Older) {
+            return Ok(());
+        }
         match later.iter().find(|entry| entry.was == Was::Lost) {
             Some(_) if is_unprotected(key.kind) => Ok(()),
             Some(lost) if accepted > lost.at => Ok(()),
@@ -303,11 +334,41 @@ impl Oracle {
                 "write {op} was deleted because {peer:?} lost its disk, and nobody agreed to that"
             )),
             // Another control plane had the name, and an operator gave up what that one did not have.
-            None if peer == Site::Zone(0) && self.lost.contains_key(&Site::Rival) && accepted > entries[had].at => {
+            None if peer == Site::Zone(0)
+                && self.lost.contains_key(&Site::Rival)
+                && accepted > entries[had].at =>
+            {
                 Ok(())
             }
             None => Err(format!("write {op} was deleted, and {peer:?} never said that it has it no more")),
         }
+    }
+
+    /// Whether so much goes at once, for no other reason than that the peer has an older disk, that it should be held back.
+    fn judge_number(&self, site: Site, batch: &ChangeBatch, before: &Snapshot) -> Result<(), String> {
+        let mut numbers: BTreeMap<Kind, usize> = BTreeMap::new();
+        for change in batch.changes.iter().filter(|change| change.new.is_none()) {
+            let Some(op) = change.old.as_deref().and_then(op_of) else { continue };
+            let Some(peer) = self.peer_of(site, op) else { continue };
+            let Some(entries) = self.entries(peer, op) else { continue };
+            let later = entries.iter().skip_while(|entry| entry.was != Was::Op(op)).skip(1);
+            let accepted = self.accepted.get(&(site, peer)).copied().unwrap_or_default();
+            let is_wanted = |entry: &Entry| entry.was == Was::Absent || entry.at < accepted;
+            let later: Vec<&Entry> = later.filter(|entry| !matches!(entry.was, Was::Op(_))).collect();
+            if !later.is_empty() && !later.iter().any(|entry| is_wanted(entry)) {
+                *numbers.entry(change.key.kind).or_default() += 1;
+            }
+        }
+        for (kind, number) in numbers {
+            let is_copy = |resource: &&std::sync::Arc<Resource>| {
+                op_of(resource).and_then(|op| self.written.get(&op)).is_some_and(|(from, _)| *from != site)
+            };
+            let copies = before.list(kind, None).filter(is_copy).count();
+            if !is_unprotected(kind) && number >= PROTECTED && 2 * number >= copies {
+                return Err(format!("{number} of {copies} {kind} were deleted because a disk is older now"));
+            }
+        }
+        Ok(())
     }
 
     /// What a replica shows.

@@ -53,8 +53,10 @@ impl Schedule {
         let at = self.pick(places.len());
         let place = &places[at];
         // Global and zones talk to each other, and to nobody else.
-        let others: Vec<&Place> =
-            places.iter().filter(|other| (other.site == Site::Global) != (place.site == Site::Global)).collect();
+        let others: Vec<&Place> = places
+            .iter()
+            .filter(|other| (other.site == Site::Global) != (place.site == Site::Global))
+            .collect();
         let other = others[self.pick(others.len())];
         match self.pick(30) {
             0..=1 => sim.partition(place.host(), other.host()),
@@ -65,7 +67,9 @@ impl Schedule {
             9..=11 => self.crash(sim, places, at),
             12..=14 => self.start_one(sim, places),
             15 => place.world.set_way(place.place, |way| way.is_cut = true),
-            16..=17 => places.iter().for_each(|place| place.world.set_way(place.place, |way| way.is_cut = false)),
+            16..=17 => {
+                places.iter().for_each(|place| place.world.set_way(place.place, |way| way.is_cut = false))
+            }
             18 => {
                 let lost = ANSWERS_LOST[self.pick(ANSWERS_LOST.len())];
                 place.world.set_way(place.place, |way| way.answers_lost = lost);
@@ -96,7 +100,9 @@ impl Schedule {
     /// Something is lost for good; not often.
     fn lose(&mut self, sim: &mut turmoil::Sim<'_>, places: &[Place], at: usize) {
         match self.pick(8) {
-            0..=1 if places[at].site != Site::Global => self.replace_disk(sim, places, places[at].site, Snapshot::empty()),
+            0..=1 if places[at].site != Site::Global => {
+                self.replace_disk(sim, places, places[at].site, Snapshot::empty())
+            }
             2 => self.replace_disk(sim, places, Site::Global, Snapshot::empty()),
             3 => {
                 if let Some(backup) = self.backup.clone() {

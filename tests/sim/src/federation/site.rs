@@ -1,5 +1,6 @@
 //! Replicas of global and of zones: their processes, wired as the programs wire them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,17 +18,19 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::net;
-use super::oracle::{Actor, Oracle, Shown, Site};
+use super::oracle::{Actor, Oracle, PROTECTED, Shown, Site};
 use super::workload::Writer;
-use super::world::World;
+use super::world::{World, elapsed};
 
 /// Between two looks at a replica, with faults and while it heals.
 const LOOK: Duration = Duration::from_millis(800);
 const LOOK_CLOSELY: Duration = Duration::from_millis(250);
 /// How often copies are compared.
 const AUDIT: Duration = Duration::from_secs(4);
+/// Time that a decision takes, with a new connection.
+const DECISION_TAKES: Duration = Duration::from_secs(5);
 /// How much may be missing when a stream begins.
-const PROTECTION: DeletionProtection = DeletionProtection { share: 0.5, number: 4 };
+const PROTECTION: DeletionProtection = DeletionProtection { share: 0.5, number: PROTECTED };
 
 /// What the operators want.
 #[derive(Debug, Default)]
@@ -138,6 +141,7 @@ impl Place {
         let mut tasks = JoinSet::new();
         tasks.spawn(store.clone().follow());
         tasks.spawn(store.clone().elect());
+        let mut decided = BTreeMap::new();
         let instance = format!("{}-{start}", self.host());
         let grouping = if self.site == Site::Global { Grouping::Zone } else { Grouping::Proxy };
         let replica = Replica {
@@ -182,11 +186,11 @@ impl Place {
         };
         loop {
             let heals = self.board.lock().heals;
-            let shown = Shown {
-                revision: store.snapshot().revision(),
-                reports: side.reports(&self, &replica),
-            };
-            self.decide(&side, &shown, heals || random.fraction() < 0.02);
+            let shown =
+                Shown { revision: store.snapshot().revision(), reports: side.reports(&self, &replica) };
+            if heals || random.fraction() < 0.02 {
+                self.decide(&side, &shown, &mut decided);
+            }
             self.oracle.lock().show(self.site, self.place, shown);
             while let Some(ended) = tasks.try_join_next() {
                 ended?;
@@ -197,11 +201,8 @@ impl Place {
 
     fn zone_options(&self, random: &Random) -> ZoneOptions {
         let hosts = (0..self.globals).map(|place| format!("global-{place}")).collect();
-        let dial = Dial {
-            connector: net::connector(hosts, random),
-            authority: "global:5685".into(),
-            tls: false,
-        };
+        let dial =
+            Dial { connector: net::connector(hosts, random), authority: "global:5685".into(), tls: false };
         ZoneOptions {
             token: ZoneToken::Inline(format!("token-{}", self.zone())),
             backoff: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(2) },
@@ -212,11 +213,17 @@ impl Place {
     }
 
     /// An operator decides about what is held back.
-    fn decide(&self, side: &Side, shown: &Shown, now: bool) {
-        for (zone, report) in shown.reports.iter().filter(|_| now) {
+    fn decide(&self, side: &Side, shown: &Shown, decided: &mut BTreeMap<String, Duration>) {
+        for (zone, report) in &shown.reports {
             if report.protection.held_back == 0 && report.protection.state != "otherGlobal" {
                 continue;
             }
+            // Nobody decides again before the first decision had its time.
+            let last = decided.get(zone).copied();
+            if last.is_some_and(|last| elapsed() < last + DECISION_TAKES) {
+                continue;
+            }
+            decided.insert(zone.clone(), elapsed());
             match side {
                 Side::Global(server) => {
                     if let Some(number) = zone_number(zone) {
@@ -256,7 +263,7 @@ enum Side {
 
 impl Side {
     /// What is told about connections here.
-    fn reports(&self, place: &Place, replica: &Replica) -> std::collections::BTreeMap<String, PeerReport> {
+    fn reports(&self, place: &Place, replica: &Replica) -> BTreeMap<String, PeerReport> {
         match self {
             Side::Global(server) => {
                 let zones = server.online_zones().into_iter();

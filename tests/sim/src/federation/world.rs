@@ -152,7 +152,7 @@ impl World {
         let applied = transaction::apply(&inner.snapshot, txn, Timestamp::UNIX_EPOCH)?;
         let revision = applied.batch.revision;
         if !applied.batch.changes.is_empty() {
-            self.oracle.lock().committed(self.site, way.actor, &applied.batch);
+            self.oracle.lock().committed(self.site, way.actor, &applied.batch, &inner.snapshot);
             inner.snapshot = applied.snapshot;
             inner.log.push(applied.batch.clone());
             drop(inner);

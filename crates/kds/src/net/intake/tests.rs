@@ -34,6 +34,8 @@ fn response(trusts: &[Resource]) -> DeltaDiscoveryResponse {
 struct Behind {
     now: Arc<MemoryStore>,
     seen: Mutex<Snapshot>,
+    /// A barrier brings it up to date.
+    hears: bool,
 }
 
 #[async_trait]
@@ -49,12 +51,37 @@ impl Store for Behind {
     fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
         self.now.watch(from)
     }
+
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        if self.hears {
+            *self.seen.lock() = self.now.snapshot();
+        }
+        Ok(())
+    }
 }
 
 fn sink(zone: &str, stores: &Stores, node: &Node) -> Sink {
     let mut sink = Sink::new(Side::Global { zone: zone.into() }, true);
     sink.start(node, &stores.held());
     sink
+}
+
+/// A copy that another replica wrote, and that this one does not see yet, is no reason to refuse the next form of it.
+#[tokio::test]
+async fn a_replica_that_is_behind_refuses_nothing() {
+    let now = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
+    let zone =
+        Resource::from_rest(Kind::Zone, &yaml::parse_one("{type: Zone, name: east}").unwrap()).unwrap();
+    now.commit_now(Txn::put(zone)).unwrap();
+    let behind = Arc::new(Behind { now: now.clone(), seen: Mutex::new(now.snapshot()), hears: true });
+    let (here, there) = (stores(now.clone()), stores(behind));
+    let (clock, node) = (Clock::system(), Node { id: "global".into(), ..Node::default() });
+    let (mut first, mut second) = (sink("east", &here, &node), sink("east", &there, &node));
+    apply(&here, &clock, &mut first, &response(&[trust("e", "one.local")]), &node).await.unwrap();
+    let reply =
+        apply(&there, &clock, &mut second, &response(&[trust("e", "two.local")]), &node).await.unwrap();
+    assert_eq!(reply.error_detail, None);
+    assert_eq!(second.quarantine().count(), 0);
 }
 
 #[tokio::test]
@@ -65,7 +92,7 @@ async fn a_trust_domain_that_two_zones_publish_at_once_belongs_to_one() {
         let kind = Kind::from_name(value["type"].as_str().unwrap()).unwrap();
         now.commit_now(Txn::put(Resource::from_rest(kind, &value).unwrap())).unwrap();
     }
-    let behind = Arc::new(Behind { now: now.clone(), seen: Mutex::new(now.snapshot()) });
+    let behind = Arc::new(Behind { now: now.clone(), seen: Mutex::new(now.snapshot()), hears: false });
     let (here, there) = (stores(now.clone()), stores(behind.clone()));
     let (clock, node) = (Clock::system(), Node { id: "global".into(), ..Node::default() });
     let (mut east, mut west) = (sink("east", &here, &node), sink("west", &there, &node));

@@ -82,6 +82,11 @@ impl FederationLink {
         Some(self.0.link.borrow().peer.held_back.len())
     }
 
+    /// Whether an operator decided something that no stream has begun with yet.
+    pub(super) fn is_decided(&self) -> bool {
+        self.0.decided.load(Ordering::Acquire)
+    }
+
     pub(super) fn take_decision(&self) -> bool {
         self.0.decided.swap(false, Ordering::AcqRel)
     }

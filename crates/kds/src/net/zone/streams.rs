@@ -71,6 +71,10 @@ impl ZoneClient {
                 None => tokio::select! {
                     biased;
                     () = self.deps.link.0.decision.notified() => {
+                        if !self.deps.link.is_decided() {
+                            // This stream began with it.
+                            continue;
+                        }
                         return Status::aborted("an operator decided about what is held back: connecting again");
                     }
                     response = responses.message() => match response {

@@ -1,0 +1,70 @@
+//! Replicas of global that do not all see the same at once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use graticule_kds::net::{GlobalOptions, Stores};
+use graticule_model::{Kind, Timestamp};
+use graticule_store::history::History;
+use graticule_store::{CommitError, Committed, Event, Feed, MemoryStore, Revision, Snapshot, Store, Txn};
+
+use crate::support::*;
+
+/// A replica that sees what others wrote only when it asks.
+struct Lagging {
+    now: Arc<MemoryStore>,
+    seen: History,
+}
+
+#[async_trait]
+impl Store for Lagging {
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        self.now.commit(txn).await
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.seen.snapshot()
+    }
+
+    fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
+        self.seen.watch(from)
+    }
+
+    async fn read_barrier(&self) -> Result<(), CommitError> {
+        self.seen.reset(self.now.snapshot());
+        Ok(())
+    }
+}
+
+/// The first replica had told it more than the second one sees.
+#[tokio::test]
+async fn a_zone_does_not_go_back_in_time_when_it_comes_to_another_replica() {
+    let now = Arc::new(MemoryStore::new(Timestamp::now));
+    let stores = |config: Arc<dyn Store>| Stores { config, ..mk_stores() };
+    let first = mk_global(stores(now.clone()), GlobalOptions::default(), None, 0).await;
+    put(&first.stores.config, mk_timeout("a")).await;
+    let mut zone = mk_zone("east", &first, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    let seen = History::new(now.snapshot(), 10);
+    put(&first.stores.config, mk_timeout("b")).await;
+    let is_b = |name: &str| name.starts_with("b-");
+    until(&zone.stores.config, "the second one", |all| all.iter().any(|one| is_b(&one.meta.name))).await;
+    zone.stop.drain();
+    while zone.tasks.join_next().await.is_some() {}
+
+    let config = zone.stores.config.clone();
+    let mut changes = config.watch(Some(config.snapshot().revision()));
+    let second = mk_global(stores(Arc::new(Lagging { now, seen })), GlobalOptions::default(), None, 0).await;
+    let mut zone = mk_zone("east", &second, zone.stores, "token-east");
+    linked(&mut zone, "synced with the other one", |link| link.synced).await;
+    put(&zone.stores.config, mk_timeout("end")).await;
+    loop {
+        let Some(Event::Batch(batch)) = changes.next().await else { panic!("the zone writes on") };
+        let of_timeouts = batch.changes.iter().filter(|change| change.key.kind == Kind::MeshTimeout);
+        let names: Vec<&str> = of_timeouts.map(|change| change.key.name.as_str()).collect();
+        assert!(!names.iter().any(|name| is_b(name)), "it was changed: {batch:?}");
+        if names == ["end"] {
+            return;
+        }
+    }
+}

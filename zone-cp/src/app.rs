@@ -18,8 +18,7 @@ use graticule_control_plane::serve::{
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{
-    self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneOptions,
-    ZoneToken, finish_leaving,
+    self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneOptions, ZoneToken, finish_leaving,
 };
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;

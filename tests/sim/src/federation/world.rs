@@ -103,11 +103,11 @@ impl World {
         change(&mut self.inner.lock().ways[place]);
     }
 
-    /// The leader leads no more, and another one has its chance.
+    /// The leader gives up, as soon as it hears of that, and another one has its chance.
     pub(super) fn resign(&self, now: Duration) {
         let mut inner = self.inner.lock();
-        if let Some(lease) = inner.lease.take() {
-            inner.ways[lease.place].resigned_until = now + 2 * LEASE;
+        if let Some(place) = inner.lease.as_ref().map(|lease| lease.place) {
+            inner.ways[place].resigned_until = now + 2 * LEASE;
         }
     }
 
@@ -294,7 +294,10 @@ impl Replica {
             *own = None;
             return Some(Leadership { term: inner.term, leader: Leader::Unknown });
         }
-        let holder = inner.lease.as_ref().filter(|lease| lease.until > now).map(|lease| lease.place);
+        let mut holder = inner.lease.as_ref().filter(|lease| lease.until > now).map(|lease| lease.place);
+        if holder == Some(self.place) && way.resigned_until > now {
+            (inner.lease, holder) = (None, None);
+        }
         let lease = Lease { place: self.place, until: now + LEASE };
         if holder == Some(self.place) && own.is_some() {
             inner.lease = Some(lease);

@@ -1,7 +1,6 @@
 //! The authority behind Envoys' admin listeners (tokens-and-access.md §10.1).
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
@@ -15,8 +14,6 @@ pub const SECRET: &str = "envoy-admin-ca";
 /// Name in the control plane's client certificate.
 pub const CLIENT_NAME: &str = "kuma-cp";
 
-const BACKDATE: Duration = Duration::from_secs(300);
-
 /// Issues the certificates of both ends: Envoys serve, the control plane is the client.
 #[derive(Debug)]
 pub struct AdminAuthority(CertificateAuthority);
@@ -28,7 +25,7 @@ impl AdminAuthority {
     /// `now` is out of a certificate's range.
     pub fn generate(now: Timestamp, serial: [u8; 16]) -> Result<Self, CaError> {
         let key = cert::new_key()?;
-        let mut params = cert::params(now, BACKDATE, LONG_VALIDITY, serial)?;
+        let mut params = cert::params(now, cert::BACKDATE, LONG_VALIDITY, serial)?;
         params.distinguished_name = cert::subject("Envoy Admin CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -86,7 +83,7 @@ impl AdminAuthority {
         now: Timestamp,
         serial: [u8; 16],
     ) -> Result<CertificateKey, CaError> {
-        let mut params: CertificateParams = cert::params(now, BACKDATE, LONG_VALIDITY, serial)?;
+        let mut params: CertificateParams = cert::params(now, cert::BACKDATE, LONG_VALIDITY, serial)?;
         params.subject_alt_names = vec![match name.parse::<IpAddr>() {
             Ok(ip) => SanType::IpAddress(ip),
             Err(_) => SanType::DnsName(name.try_into().map_err(CaError::Generate)?),

@@ -12,10 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::SpiffeId;
-use crate::cert::{self, CertificateKey, LONG_VALIDITY};
-
-/// Certificates are valid a little earlier than now, for clocks that lag.
-const BACKDATE: Duration = Duration::from_secs(10);
+use crate::cert::{self, BACKDATE, CertificateKey, LONG_VALIDITY};
 
 /// Why an authority cannot be used, or a certificate not be made.
 #[derive(Debug, thiserror::Error)]

@@ -26,6 +26,10 @@ impl fmt::Debug for CertificateKey {
     }
 }
 
+/// Certificates are valid earlier than now: clocks of a federation may differ by ten minutes, and a proxy must not wait
+/// until its own clock has reached the beginning.
+pub(crate) const BACKDATE: Duration = Duration::from_secs(15 * 60);
+
 /// Parameters without names and usages, valid from `now - backdate` to `now + validity`.
 pub(crate) fn params(
     now: Timestamp,

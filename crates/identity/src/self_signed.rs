@@ -2,7 +2,6 @@
 //! (tokens-and-access.md §10.3).
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::{
@@ -12,8 +11,6 @@ use rcgen::{
 
 use crate::CaError;
 use crate::cert::{self, CertificateKey, LONG_VALIDITY};
-
-const BACKDATE: Duration = Duration::from_secs(300);
 
 /// Who shows the certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +47,7 @@ pub fn generate(
             KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).map_err(CaError::Generate)?
         }
     };
-    let mut params = cert::params(now, BACKDATE, LONG_VALIDITY, serial)?;
+    let mut params = cert::params(now, cert::BACKDATE, LONG_VALIDITY, serial)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = match usage {
         Usage::Server => {

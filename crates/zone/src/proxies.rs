@@ -425,7 +425,7 @@ impl Proxies for ZoneProxies {
     async fn connect(&self, hello: Hello, stream: &StreamId) -> Result<Snapshots, ConnectError> {
         let shared = &self.0;
         let proxy = hello.id;
-        let is_self_registered = hello.dataplane.is_some();
+        let (is_self_registered, resumes) = (hello.dataplane.is_some(), hello.resumes);
         if let Some(brought) = &hello.dataplane {
             self.check_workload(brought)?;
         }
@@ -445,8 +445,14 @@ impl Proxies for ZoneProxies {
             self.if_newest(&proxy, stream, |newest| newest.version = version);
         }
         self.if_newest(&proxy, stream, |_| {
-            // A proxy whose connection merely broke goes on serving; any other one has to load its listeners first.
-            if shared.observations.serving(&proxy) != Serving::Serving {
+            // A proxy whose connection merely broke goes on serving, and so does one that was judged by its Dataplane alone
+            // since this process was started; any other one has to load its listeners first.
+            let goes_on = match shared.observations.serving(&proxy) {
+                Serving::Serving => true,
+                Serving::Unknown => resumes,
+                Serving::Starting | Serving::Draining | Serving::Gone => false,
+            };
+            if !goes_on {
                 shared.observations.set_serving(&proxy, Serving::Starting);
             }
             shared.observations.set_connected(&proxy, true);

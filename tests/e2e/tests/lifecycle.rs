@@ -9,14 +9,18 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use graticule_testkit::federation::Role;
+use graticule_testkit::federation::{Role, render};
 use graticule_testkit::http::{Answer, Client};
 use graticule_testkit::process::{self, Said};
 use graticule_testkit::traffic::Traffic;
 use graticule_testkit::{Binaries, Federation, wait};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(60);
+#[path = "lifecycle/clocks.rs"]
+mod clocks;
+
+/// A zone asks a global that was away for long once a minute.
+const LIMIT: Duration = Duration::from_secs(90);
 const GLOBAL_ADDRESS: &str = "GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS";
 /// What the route of global adds to every answer.
 const ROUTE_HEADER: &str = "x-route";
@@ -50,6 +54,16 @@ fn is_forbidden(answer: Option<&Answer>) -> bool {
 /// Global, the zones east and west; in west the echo service and a client of it, in east another client. Identity,
 /// permission and route are global's. `None` where the programs are missing.
 async fn bench(name: &str) -> Result<Option<Bench>> {
+    bench_with(name, "", |_| Ok(true)).await
+}
+
+/// The same with an identity of another lifetime (empty: that of the demo), and with a federation that was prepared;
+/// `None` also where that cannot be done.
+async fn bench_with(
+    name: &str,
+    expiry: &str,
+    prepare: impl FnOnce(&mut Federation) -> Result<bool>,
+) -> Result<Option<Bench>> {
     let Some(binaries) = Binaries::from_env() else {
         println!("skipped: run it with `cargo xtask e2e`, which builds the programs and finds Envoy");
         return Ok(None);
@@ -60,11 +74,19 @@ async fn bench(name: &str) -> Result<Option<Bench>> {
     std::fs::create_dir_all(&dir)?;
     let dir = dir.canonicalize()?;
     let mut federation = Federation::start(binaries, &dir).await?;
+    if !prepare(&mut federation)? {
+        return Ok(None);
+    }
     for zone in ["east", "west"] {
         federation.start_zone(zone).await?;
         federation.wait_zone_joined(zone).await?;
     }
-    for file in ["identity.yaml", "allow.yaml", "route.yaml"] {
+    let mut identity = render(&federation.binaries.demo_file("identity.yaml"), &[])?;
+    if !expiry.is_empty() {
+        identity["spec"]["provider"]["bundled"]["certificateParameters"] = json!({"expiry": expiry});
+    }
+    federation.apply("global", &identity).await?;
+    for file in ["allow.yaml", "route.yaml"] {
         federation.apply_file("global", file, &[]).await?;
     }
     for (zone, name, role) in [
@@ -307,8 +329,7 @@ async fn a_zone_leaves_and_joins_again() -> Result<()> {
     bench.federation.start_proxy("west", "echo-2", Role::Echo).await?;
     bench.until_at("west", "/meshes/default/dataplanes/echo-2", |answer| answer.status == 200).await?;
     unnoticed(traffic, "it was started without global, and a new instance came").await?;
-    let permission =
-        graticule_testkit::federation::render(&bench.federation.binaries.demo_file("allow.yaml"), &[])?;
+    let permission = render(&bench.federation.binaries.demo_file("allow.yaml"), &[])?;
     bench.federation.delete("west", &permission).await?;
     let took = bench.until_answer("client-west", "is forbidden", is_forbidden).await?;
     took_time(took, "until what was global's permission, deleted in the zone, is no longer there");

@@ -102,6 +102,8 @@ pub struct Federation {
     pub rest: Client,
     /// Environment variables of zones that are started from now on.
     pub zone_environment: BTreeMap<String, String>,
+    /// Environment variables of single processes that are started from now on, by the name of the zone or the proxy.
+    pub environments: BTreeMap<String, BTreeMap<String, String>>,
     next_host: u8,
     drain_time: Duration,
 }
@@ -142,6 +144,7 @@ impl Federation {
             proxies: BTreeMap::new(),
             rest,
             zone_environment: BTreeMap::new(),
+            environments: BTreeMap::new(),
             next_host: 1,
             drain_time: Duration::from_secs(3),
         };
@@ -222,7 +225,8 @@ impl Federation {
             .env("GRATICULE_API_SERVER_HTTP_PORT", api_port.to_string())
             .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("127.0.0.1")?.to_string())
             .env("GRATICULE_DP_SERVER_PORT", port.to_string())
-            .envs(&self.zone_environment);
+            .envs(&self.zone_environment)
+            .envs(self.environments.get(name).into_iter().flatten());
         Ok(command)
     }
 
@@ -393,7 +397,8 @@ impl Federation {
                 &format!("port={port}"),
             ])
             .arg(format!("--dataplane-token-file={}", self.dir.join(format!("{name}.token")).display()))
-            .env("GRATICULE_READINESS_PORT", readiness_port.to_string());
+            .env("GRATICULE_READINESS_PORT", readiness_port.to_string())
+            .envs(self.environments.get(name).into_iter().flatten());
         Process::spawn(name, &self.dir, &mut command)
     }
 

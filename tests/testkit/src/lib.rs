@@ -13,6 +13,7 @@ pub mod process;
 pub mod relay;
 pub mod replicas;
 pub mod scenario;
+pub mod skew;
 pub mod traffic;
 pub mod wait;
 

@@ -49,7 +49,7 @@ fn generated_authority() {
     let (_, cert) = X509Certificate::from_der(&bytes).expect("parses");
     assert_eq!(cert.subject().to_string(), format!("O=Kuma, OU=Mesh, CN={TRUST_DOMAIN}"));
     assert_eq!(names(&cert), [format!("URI:spiffe://{TRUST_DOMAIN}")]);
-    assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 10);
+    assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 900);
     assert_eq!(cert.validity().not_after.timestamp(), now().as_second() + 3650 * 86_400);
     let usage = cert.key_usage().expect("readable").expect("present").value;
     assert!(usage.key_cert_sign() && usage.crl_sign() && !usage.digital_signature());
@@ -75,7 +75,7 @@ fn leaf_form() {
     let (_, cert) = X509Certificate::from_der(&bytes).expect("parses");
     assert_eq!(cert.subject().iter().count(), 0, "empty subject");
     assert_eq!(names(&cert), [format!("URI:spiffe://{TRUST_DOMAIN}/workload/web")]);
-    assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 10);
+    assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 900);
     assert_eq!(cert.validity().not_after.timestamp(), leaf.not_after.as_second());
     assert_eq!(leaf.not_after.as_second() - leaf.generated_at.as_second(), 120 * 3600);
     assert!(!cert.is_ca());
@@ -161,7 +161,7 @@ fn admin_authority() {
         assert_eq!(names(&cert), [name]);
         let extended = cert.extended_key_usage().expect("readable").expect("present").value;
         assert_eq!((extended.server_auth, extended.client_auth), (is_server, !is_server));
-        assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 300);
+        assert_eq!(cert.validity().not_before.timestamp(), now().as_second() - 900);
     }
     assert!(loaded.server_cert("bücher", now(), [4; 16]).is_err());
 }

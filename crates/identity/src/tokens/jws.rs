@@ -13,6 +13,9 @@ use super::{KeySource, Revocations, SigningKey, TOKEN_BYTES_MAX, TokenError};
 /// Issuers date tokens back, for clocks that lag.
 const BACKDATE: SignedDuration = SignedDuration::from_secs(5);
 
+/// Seconds that the clock of an issuer may be ahead: clocks of a federation may differ by ten minutes.
+const LEEWAY: f64 = 15.0 * 60.0;
+
 const ALGORITHM: &str = "RS256";
 
 #[derive(Serialize)]
@@ -114,7 +117,7 @@ pub fn validate<C: DeserializeOwned>(
     if registered.exp.is_some_and(|exp| seconds >= exp) {
         return Err(unparsable("token has invalid claims: token is expired"));
     }
-    if registered.nbf.is_some_and(|nbf| seconds < nbf) {
+    if registered.nbf.is_some_and(|nbf| seconds + LEEWAY < nbf) {
         return Err(TokenError::NotYetValid("token has invalid claims: token is not valid yet".into()));
     }
     let jti = registered.jti.unwrap_or_default();

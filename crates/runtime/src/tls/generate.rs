@@ -11,7 +11,7 @@ use rcgen::{
 use super::Error;
 
 /// Before now, for clocks that lag.
-const BACKDATE: Duration = Duration::from_secs(300);
+const BACKDATE: Duration = Duration::from_secs(15 * 60);
 /// Ten years.
 const VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 

@@ -91,6 +91,9 @@ pub struct Hello {
     pub metadata: Map<String, Value>,
     /// The Dataplane that it brings, validated; `None` if it should be stored already.
     pub dataplane: Option<Resource>,
+    /// Its Envoy has configuration of an earlier stream, as the versions of its first request say; a node alone says nothing
+    /// of it.
+    pub resumes: bool,
 }
 
 /// Reads the node of a first request.
@@ -115,7 +118,7 @@ pub fn read_node(node: Option<&Node>) -> Result<Hello, Refusal> {
             return Err(Refusal::Mismatch { node: id, dataplane: of_resource });
         }
     }
-    Ok(Hello { id, node: facts, metadata, dataplane })
+    Ok(Hello { id, node: facts, metadata, dataplane, resumes: false })
 }
 
 /// A node id is `<mesh>.<name>`, split at the first dot.

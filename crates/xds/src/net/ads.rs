@@ -109,8 +109,9 @@ impl Session {
             Ok(None) => return Err(Ended::Quietly),
             Err(status) => return Err(unreadable("", status)),
         };
-        let hello = read_node(first.node.as_ref())
+        let mut hello = read_node(first.node.as_ref())
             .map_err(|refusal| refused(first.node.as_ref().map_or("", |n| &n.id), &refusal.to_string()))?;
+        hello.resumes = !first.initial_resource_versions.is_empty();
         let node_id = hello.id.to_string();
         authenticate(&shared, &credential, &hello).await.map_err(|reason| refused(&node_id, &reason))?;
         drop(credential);

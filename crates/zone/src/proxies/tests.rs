@@ -89,6 +89,7 @@ fn hello() -> Hello {
         node: graticule_policy::NodeFacts::default(),
         metadata: serde_json::Map::new(),
         dataplane: Some(dataplane),
+        resumes: false,
     }
 }
 
@@ -120,6 +121,24 @@ async fn a_stream_that_breaks_late_leaves_the_next_one_alone() {
     assert!(zone.is_stored());
     assert_eq!(zone.proxies.0.observations.serving(&id()), Serving::Starting);
     assert!(zone.proxies.0.observations.state().connected.contains(&id()));
+}
+
+/// The control plane was started anew; its proxies serve all the time, and come back one after the other.
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_resumes_after_a_restart_stays_an_endpoint() {
+    for (resumes, after) in [(true, Serving::Unknown), (false, Serving::Starting)] {
+        let Zone { store, clock, .. } = zone();
+        let earlier = replica(store.clone(), clock.clone(), "a", false);
+        let _first = earlier.connect("first").await;
+        drop(earlier);
+        let now = replica(store, clock, "a", false);
+        assert_eq!(now.proxies.0.observations.serving(&id()), Serving::Unknown, "judged by its Dataplane");
+        let back = Hello { resumes, ..hello() };
+        let _snapshots = now.proxies.connect(back, &stream("second")).await.expect("connects");
+        assert_eq!(now.proxies.0.observations.serving(&id()), after);
+        now.proxies.event(&id(), &stream("second"), Event::Serving);
+        assert_eq!(now.proxies.0.observations.serving(&id()), Serving::Serving);
+    }
 }
 
 /// Two replicas of one zone.

@@ -13,6 +13,10 @@ use crate::node::{Running, Shared};
 use crate::types::{MemberId, Types};
 use crate::{cluster, read};
 
+/// The log grows by this part of the last snapshot before the next one: less would be written too often with many
+/// resources, more would be read too long at a start.
+const LOG_SHARE: usize = 4;
+
 /// Keeps leadership and health current and asks for snapshots. Returns why the member stopped.
 pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
     let mut metrics = running.raft.metrics();
@@ -28,7 +32,7 @@ pub(crate) async fn follow(shared: &Shared, running: &Running) -> String {
         // Entries that are kept for members that lag do not count: they may be many megabytes.
         let covered = now.snapshot.map(|snapshot| snapshot.index);
         let grown = running.log.len_after(covered);
-        let due = shared.options.snapshot_after.max(shared.machine.snapshot_len() / 2);
+        let due = shared.options.snapshot_after.max(shared.machine.snapshot_len() / LOG_SHARE);
         // What was asked for may still be written; but it may also have come to nothing.
         let is_asked = asked.0 == covered && grown < asked.1 + shared.options.snapshot_after;
         if grown > due && !is_asked && now.last_applied.map(|applied| applied.index) > covered {

@@ -254,13 +254,15 @@ impl Machine {
     /// Writes a snapshot of the state.
     pub(crate) fn write_snapshot(&self) -> io::Result<SnapshotFile> {
         let file = snapshot::write(&self.disk()?, &self.contents(), &self.files)?;
-        self.note_snapshot(&file)?;
+        self.note_snapshot(&file);
         Ok(file)
     }
 
-    fn note_snapshot(&self, file: &SnapshotFile) -> io::Result<()> {
-        self.snapshot_len.store(file.len()?, Ordering::Relaxed);
-        Ok(())
+    fn note_snapshot(&self, file: &SnapshotFile) {
+        // One that came from the leader meanwhile may have taken its place.
+        if let Ok(len) = file.len() {
+            self.snapshot_len.store(len, Ordering::Relaxed);
+        }
     }
 
     /// Replaces everything by the contents of a snapshot.
@@ -416,7 +418,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
         let machine = self.0.clone();
         let file =
             blocking(self.0.inline, move || snapshot::write(&disk, &contents, &machine.files)).await??;
-        self.0.note_snapshot(&file)?;
+        self.0.note_snapshot(&file);
         if self.0.outdated.swap(false, Ordering::Relaxed)
             && let Some(key) = self.0.sealer().key_id()
         {

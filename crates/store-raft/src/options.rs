@@ -21,7 +21,7 @@ pub struct Options {
     pub history_len: usize,
     /// The log.
     pub log: LogOptions,
-    /// Bytes that the log grows between two snapshots, at least; it is half of the last snapshot if that is more.
+    /// Bytes that the log grows between two snapshots, at least; it is a quarter of the last snapshot if that is more.
     /// Default 16 MiB.
     pub snapshot_after: usize,
     /// Entries that stay in the log although a snapshot has them, for members that lag. Default 1,000.

@@ -134,6 +134,10 @@ impl Shelf {
 
     /// Where `name` is, or would be.
     fn chunk_of(&self, name: &str) -> Option<(&Arc<str>, &Chunk)> {
+        if self.chunks.size() == 1 {
+            // Its key is empty. Most shelves of an index are as short as that.
+            return self.chunks.first();
+        }
         self.chunks.range::<str, _>((Bound::Unbounded, Bound::Included(name))).next_back()
     }
 }

@@ -24,13 +24,13 @@ pub struct Applied {
 /// was put must exist. Hence a put survives the deletion of its former owner only if it names another one.
 pub fn apply(before: &Snapshot, txn: Txn, now: Timestamp) -> Result<Applied, CommitError> {
     let at = txn.at.unwrap_or(now);
-    check(before, &txn)?;
+    let stored = check(before, &txn)?;
     let mut removed = BTreeSet::new();
     let mut puts = Vec::new();
-    for write in txn.writes {
+    for (write, old) in txn.writes.into_iter().zip(stored) {
         match write {
             Write::Delete { key, .. } => cascade(before, key, &mut removed),
-            Write::Put { resource, touch, .. } => puts.push((*resource, touch)),
+            Write::Put { resource, touch, .. } => puts.push((*resource, touch, old)),
         }
     }
     let mut changes: BTreeMap<Key, Change> = BTreeMap::new();
@@ -39,9 +39,8 @@ pub fn apply(before: &Snapshot, txn: Txn, now: Timestamp) -> Result<Applied, Com
         changes.insert(key.clone(), Change { key, old, new: None });
     }
     let mut owners = Vec::new();
-    for (resource, touch) in puts {
+    for (resource, touch, old) in puts {
         let key = resource.key();
-        let old = before.get(&key);
         let is_removed = changes.contains_key(&key);
         let new = stored_form(resource, old.as_deref(), at);
         if let Some(owner) = &new.meta.owner {
@@ -120,8 +119,10 @@ pub fn replace(before: &Snapshot, replacement: Replacement) -> Result<Snapshot, 
     }
 }
 
-fn check(before: &Snapshot, txn: &Txn) -> Result<(), CommitError> {
+/// Gives what is stored under the keys of the writes.
+fn check(before: &Snapshot, txn: &Txn) -> Result<Vec<Option<Arc<Resource>>>, CommitError> {
     let mut seen = BTreeSet::new();
+    let mut all = Vec::with_capacity(txn.writes.len());
     for write in &txn.writes {
         let (key, expect) = match write {
             Write::Put { resource, expect, .. } => {
@@ -130,12 +131,14 @@ fn check(before: &Snapshot, txn: &Txn) -> Result<(), CommitError> {
             }
             Write::Delete { key, expect } => (key.clone(), *expect),
         };
-        precondition(&key, before.get(&key).map(|stored| stored.meta.version), expect)?;
+        let stored = before.get(&key);
+        precondition(&key, stored.as_ref().map(|stored| stored.meta.version), expect)?;
+        all.push(stored);
         if !seen.insert(key.clone()) {
             return Err(CommitError::Invalid(format!("{key} is written twice")));
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 fn well_formed(resource: &Resource) -> Result<(), CommitError> {

@@ -400,3 +400,6 @@ fn note(log: &mut VecDeque<(Kind, Arc<str>)>, head: &mut u64, kind: Kind, name: 
     log.push_back((kind, name));
     *head += 1;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! Outages of a federation, with real processes: what goes on meanwhile, and how long it takes until all is well again.
 //!
-//! The network is a relay between zone and global (`graticule_testkit::relay`), so that no test needs rights on the machine.
+//! Each control plane has a network namespace of its own, with its proxies (`graticule_testkit::namespaces`); partitions are
+//! made there. Who may not make namespaces gets a relay between zone and global instead (`graticule_testkit::relay`), which
+//! also makes bad weather everywhere.
 
 #![expect(clippy::print_stdout, reason = "the progress of a long test")]
 
@@ -10,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use graticule_testkit::federation::Role;
+use graticule_testkit::namespaces::Network;
 use graticule_testkit::process::{self, Said};
 use graticule_testkit::relay::{Relay, Weather};
 use graticule_testkit::{Binaries, Federation, wait};
@@ -19,12 +22,26 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 struct Bench {
     federation: Federation,
-    relay: Relay,
+    /// Stands for the network, or makes its weather.
+    relay: Option<Relay>,
     dir: PathBuf,
 }
 
-/// Global and the zone `east`, connected through a relay; `None` where the programs are missing.
+/// How zone and global are connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By the network; a relay where there is none.
+    Plain,
+    /// Through a relay in any case.
+    Weather,
+}
+
+/// Global and the zone `east`; `None` where the programs are missing.
 async fn bench(name: &str) -> Result<Option<Bench>> {
+    bench_by(Way::Plain, name).await
+}
+
+async fn bench_by(way: Way, name: &str) -> Result<Option<Bench>> {
     let Some(binaries) = Binaries::from_env() else {
         println!("skipped: run it with `cargo xtask e2e`, which builds the programs and finds Envoy");
         return Ok(None);
@@ -32,13 +49,36 @@ async fn bench(name: &str) -> Result<Option<Bench>> {
     let dir = binaries.dir.join(format!("../e2e/outage-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let dir = dir.canonicalize()?;
-    let mut federation = Federation::start(binaries, &dir).await?;
-    let relay = Relay::to(federation.global.port).await?;
-    let address = format!("grpcs://127.0.0.1:{}", relay.port);
+    println!("{name}");
+    let network = Network::new().and_then(|mut network| {
+        network.add("global")?;
+        Ok(network)
+    });
+    let network = match network {
+        Ok(network) => Some(network),
+        Err(error) => {
+            println!("           no network namespaces here ({error:#}): a relay stands for the network");
+            None
+        }
+    };
+    let mut federation = Federation::start_in(binaries, &dir, network).await?;
+    let global = federation.global_address()?;
+    let relay = match &mut federation.network {
+        Some(_) if way == Way::Plain => None,
+        Some(network) => {
+            // Beside the zone, so that what it sends crosses the network as well.
+            network.add("east")?;
+            Some(network.inside("east")?.spawn(Relay::to_address(global)).await??)
+        }
+        None => Some(Relay::to_address(global).await?),
+    };
+    let address = match &relay {
+        Some(relay) => format!("grpcs://127.0.0.1:{}", relay.port),
+        None => format!("grpcs://{global}"),
+    };
     federation.zone_environment.insert("GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS".into(), address);
     federation.start_zone("east").await?;
     let took = federation.wait_zone_joined("east").await?;
-    println!("{name}");
     took_time(took, "the zone has joined");
     Ok(Some(Bench { federation, relay, dir }))
 }
@@ -134,6 +174,29 @@ impl Bench {
         let said = process::answer(command, "", LIMIT).await?;
         ensure!(said.code == 0, "grat {arguments:?}: {}\n{}\n{}", said.code, said.stdout, said.stderr);
         Ok(said)
+    }
+
+    /// Pulls the zone's cable, or puts it in again.
+    fn set_cable(&mut self, is_in: bool) -> Result<()> {
+        match (&self.federation.network, &self.relay) {
+            (Some(network), None) => network.set_cable("east", is_in),
+            _ => self.lose(!is_in, !is_in),
+        }
+    }
+
+    /// Which ways between the zone and global are lost, without a word.
+    fn lose(&mut self, to_global: bool, to_zone: bool) -> Result<()> {
+        if let (Some(network), None) = (&self.federation.network, &self.relay) {
+            network
+                .set_way("east", "global", !to_global)
+                .or_else(|error| if to_global { Err(error) } else { Ok(()) })?;
+            return network
+                .set_way("global", "east", !to_zone)
+                .or_else(|error| if to_zone { Err(error) } else { Ok(()) });
+        }
+        let relay = self.relay.as_ref().context("a relay")?;
+        relay.set(Weather { silent_forward: to_global, silent_back: to_zone, ..Weather::default() });
+        Ok(())
     }
 
     /// Kills a control plane as a crash would.
@@ -341,8 +404,12 @@ async fn another_global_takes_over() -> Result<()> {
 /// 300 ms from one side to the other, 5 % of the segments lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_network_is_bad() -> Result<()> {
-    let Some(mut bench) = bench("300 ms latency, 5 % loss").await? else { return Ok(()) };
-    bench.relay.set(Weather { delay: Duration::from_millis(300), loss: 0.05, ..Weather::default() });
+    let Some(mut bench) = bench_by(Way::Weather, "300 ms latency, 5 % loss").await? else { return Ok(()) };
+    bench.relay.as_ref().context("a relay")?.set(Weather {
+        delay: Duration::from_millis(300),
+        loss: 0.05,
+        ..Weather::default()
+    });
     let mut times = Vec::new();
     for round in 0..10 {
         let name = format!("slow-{round}");
@@ -370,18 +437,43 @@ async fn one_direction_is_lost() -> Result<()> {
     for (round, to_global, to_zone) in [("1", true, false), ("2", false, true)] {
         let lost = if to_global { "nothing reaches global" } else { "nothing reaches the zone" };
         bench.until_in_step(&format!("before-{round}")).await?;
-        bench.relay.set(Weather { silent_forward: to_global, silent_back: to_zone, ..Weather::default() });
+        bench.lose(to_global, to_zone)?;
         let took = bench.until_status("global", "global notices", is_offline).await?;
         took_time(took, &format!("{lost}: until global knows"));
         let took = bench.until_status("east", "the zone notices", is_offline).await?;
         took_time(took, &format!("{lost}: until the zone knows as well"));
         bench.federation.apply("east", &of_zone(&format!("alone-{round}"))).await?;
-        bench.relay.set(Weather::default());
+        bench.lose(false, false)?;
         let start = wait::now();
         bench.until_timeout("global", &format!("alone-{round}")).await?;
         bench.until_in_step(&format!("after-{round}")).await?;
         took_time(start.elapsed(), &format!("{lost}: from its end until both are in step"));
     }
+    bench.done()
+}
+
+/// Nothing crosses in either direction, while a proxy joins: both sides notice, and find each other again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_network_is_cut() -> Result<()> {
+    let Some(mut bench) = bench("partition").await? else { return Ok(()) };
+    bench.until_in_step("before").await?;
+    bench.set_cable(false)?;
+    let took = bench.until_status("global", "global notices", is_offline).await?;
+    took_time(took, "until global knows");
+    let took = bench.until_status("east", "the zone notices", is_offline).await?;
+    took_time(took, "until the zone knows as well");
+    bench.federation.apply("east", &of_zone("alone")).await?;
+    bench.federation.apply("global", &timeout("meanwhile", 5)).await?;
+    bench.federation.start_proxy("east", "echo-1", Role::Echo).await?;
+    let took = bench.until_ready("echo-1").await?;
+    took_time(took, "until a new proxy is ready, without global");
+    ensure!(!bench.timeouts("east").await?.contains(&"meanwhile".to_owned()), "nothing crosses");
+    bench.set_cable(true)?;
+    let start = wait::now();
+    bench.until_timeout("global", "alone").await?;
+    bench.until_timeout("east", "meanwhile").await?;
+    bench.until_in_step("after").await?;
+    took_time(start.elapsed(), "from its end until both are in step");
     bench.done()
 }
 
@@ -394,8 +486,11 @@ async fn two_zones_with_one_name() -> Result<()> {
     std::fs::create_dir_all(&workdir)?;
     let ports =
         (graticule_testkit::net::free_port("127.0.0.1")?, graticule_testkit::net::free_port("127.0.0.1")?);
-    let mut command = bench.federation.zone_command("east", &workdir, &token, ports)?;
-    let second = process::Process::spawn("impostor", &bench.dir, &mut command)?;
+    let command = bench.federation.zone_command("east", &workdir, &token, ports)?;
+    if let Some(network) = &mut bench.federation.network {
+        network.add("impostor")?;
+    }
+    let second = bench.federation.spawn("impostor", "impostor", command)?;
     let start = wait::now();
     second.wait_for_log("is connected as zone", LIMIT).await?;
     took_time(start.elapsed(), "until the second one is refused and told why");

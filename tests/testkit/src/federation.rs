@@ -1,6 +1,7 @@
 //! A federation of real processes: global, zones, proxies with real Envoys, applications.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::http::{Client, expect};
+use crate::namespaces::Network;
 use crate::net::{Subnet, free_port};
 use crate::{Binaries, Process, wait};
 
@@ -104,6 +106,8 @@ pub struct Federation {
     pub zone_environment: BTreeMap<String, String>,
     /// Environment variables of single processes that are started from now on, by the name of the zone or the proxy.
     pub environments: BTreeMap<String, BTreeMap<String, String>>,
+    /// Where the processes are, when each control plane has a network of its own with its proxies.
+    pub network: Option<Network>,
     next_host: u8,
     drain_time: Duration,
 }
@@ -132,9 +136,24 @@ pub fn resource_path(document: &Value) -> Result<String> {
 impl Federation {
     /// Starts global and waits until it answers.
     pub async fn start(binaries: Binaries, dir: &Path) -> Result<Federation> {
+        Federation::start_in(binaries, dir, None).await
+    }
+
+    /// The same, with every control plane in a place of its own in this network, together with its proxies.
+    pub async fn start_in(
+        binaries: Binaries,
+        dir: &Path,
+        mut network: Option<Network>,
+    ) -> Result<Federation> {
         std::fs::create_dir_all(dir)?;
         let rest = Client::new()?;
-        let global = start_global(&binaries, dir, "global", None).await?;
+        if let Some(network) = &mut network {
+            network.add("global")?;
+        }
+        let global = spawn_global(&binaries, dir, "global", None, network.as_ref())?;
+        if let Some(network) = &network {
+            network.open_door("global", door(&global.api)?)?;
+        }
         let mut federation = Federation {
             binaries,
             dir: dir.to_owned(),
@@ -145,6 +164,7 @@ impl Federation {
             rest,
             zone_environment: BTreeMap::new(),
             environments: BTreeMap::new(),
+            network,
             next_host: 1,
             drain_time: Duration::from_secs(3),
         };
@@ -196,11 +216,29 @@ impl Federation {
         let token_file = workdir.join("zone.token");
         std::fs::write(&token_file, &token.body)?;
         let (api_port, port) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
-        let mut command = self.zone_command(name, &workdir, &token_file, (api_port, port))?;
-        let process = Process::spawn(name, &self.dir, &mut command)?;
         let api = format!("http://127.0.0.1:{api_port}");
+        if let Some(network) = &mut self.network {
+            network.add(name)?;
+            network.open_door(name, door(&api)?)?;
+        }
+        let command = self.zone_command(name, &workdir, &token_file, (api_port, port))?;
+        let process = self.spawn(name, name, command)?;
         self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });
         self.wait_for_api(name).await
+    }
+
+    /// Where zones reach global.
+    pub fn global_address(&self) -> Result<SocketAddr> {
+        let address = match &self.network {
+            Some(network) => network.address("global")?,
+            None => Ipv4Addr::LOCALHOST,
+        };
+        Ok((address, self.global.port).into())
+    }
+
+    /// Starts a process at the place of a control plane.
+    pub fn spawn(&self, place: &str, name: &str, command: Command) -> Result<Process> {
+        spawn_at(self.network.as_ref(), place, name, &self.dir, command)
     }
 
     /// The command that starts a zone; `ports` = (API, data plane server).
@@ -218,7 +256,7 @@ impl Federation {
             .arg("--config-file")
             .arg(self.binaries.demo_file("zone-cp.yaml"))
             .env("GRATICULE_MULTIZONE_ZONE_NAME", name)
-            .env("GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS", format!("grpcs://127.0.0.1:{}", self.global.port))
+            .env("GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS", format!("grpcs://{}", self.global_address()?))
             .env("GRATICULE_MULTIZONE_ZONE_KDS_ROOT_CA_FILE", self.global.certificate())
             .env("GRATICULE_MULTIZONE_ZONE_KDS_TOKEN_FILE", token_file)
             .env("GRATICULE_GENERAL_WORK_DIR", workdir)
@@ -238,11 +276,12 @@ impl Federation {
         };
         let api_port = api.rsplit(':').next().and_then(|port| port.parse().ok()).context("an API port")?;
         if name == "global" {
-            self.global = start_global(&self.binaries, &self.dir, name, Some((api_port, port))).await?;
+            let ports = Some((api_port, port));
+            self.global = spawn_global(&self.binaries, &self.dir, name, ports, self.network.as_ref())?;
         } else {
             let token = workdir.join("zone.token");
-            let mut command = self.zone_command(name, &workdir, &token, (api_port, port))?;
-            let process = Process::spawn(name, &self.dir, &mut command)?;
+            let command = self.zone_command(name, &workdir, &token, (api_port, port))?;
+            let process = self.spawn(name, name, command)?;
             self.zones.insert(name.into(), ControlPlane { name: name.into(), process, api, port, workdir });
         }
         self.wait_for_api(name).await
@@ -319,6 +358,12 @@ impl Federation {
         let workdir = self.dir.join(name);
         let readiness_port = free_port("127.0.0.1")?;
         self.write_token(zone, name, role).await?;
+        if let Some(network) = &self.network {
+            network.open_door(zone, (Ipv4Addr::LOCALHOST, readiness_port).into())?;
+            if role == Role::Client {
+                network.open_door(zone, SocketAddr::new(address.parse()?, port))?;
+            }
+        }
         let agent = self.spawn_agent(zone, name, role, &address, port, readiness_port)?;
         self.proxies.insert(
             name.into(),
@@ -340,7 +385,7 @@ impl Federation {
     fn start_app(&self, zone: &str, name: &str, address: &str) -> Result<Process> {
         let mut command = Command::new(self.binaries.program("demo-app")?);
         command.args(["--address", address, "--port", "18080", "--name", name, "--zone", zone]);
-        Process::spawn(&format!("{name}-app"), &self.dir, &mut command)
+        self.spawn(zone, &format!("{name}-app"), command)
     }
 
     async fn write_token(&mut self, zone: &str, name: &str, role: Role) -> Result<()> {
@@ -399,7 +444,7 @@ impl Federation {
             .arg(format!("--dataplane-token-file={}", self.dir.join(format!("{name}.token")).display()))
             .env("GRATICULE_READINESS_PORT", readiness_port.to_string())
             .envs(self.environments.get(name).into_iter().flatten());
-        Process::spawn(name, &self.dir, &mut command)
+        self.spawn(zone, name, command)
     }
 
     /// Starts the agent of a known proxy again, after it ended.
@@ -447,6 +492,34 @@ pub async fn start_global(
     name: &str,
     ports: Option<(u16, u16)>,
 ) -> Result<ControlPlane> {
+    spawn_global(binaries, dir, name, ports, None)
+}
+
+/// Where the test asks a control plane.
+fn door(api: &str) -> Result<SocketAddr> {
+    api.trim_start_matches("http://").parse().with_context(|| api.to_owned())
+}
+
+fn spawn_at(
+    network: Option<&Network>,
+    place: &str,
+    name: &str,
+    dir: &Path,
+    mut command: Command,
+) -> Result<Process> {
+    if let Some(network) = network {
+        command = network.command(place, &command)?;
+    }
+    Process::spawn(name, dir, &mut command)
+}
+
+fn spawn_global(
+    binaries: &Binaries,
+    dir: &Path,
+    name: &str,
+    ports: Option<(u16, u16)>,
+    network: Option<&Network>,
+) -> Result<ControlPlane> {
     let workdir = dir.join(name);
     std::fs::create_dir_all(&workdir)?;
     let (api_port, port) = match ports {
@@ -462,7 +535,7 @@ pub async fn start_global(
         .env("GRATICULE_API_SERVER_HTTP_PORT", api_port.to_string())
         .env("GRATICULE_DIAGNOSTICS_SERVER_PORT", free_port("127.0.0.1")?.to_string())
         .env("GRATICULE_MULTIZONE_GLOBAL_KDS_GRPC_PORT", port.to_string());
-    let process = Process::spawn(name, dir, &mut command)?;
+    let process = spawn_at(network, "global", name, dir, command)?;
     Ok(ControlPlane {
         name: name.into(),
         process,

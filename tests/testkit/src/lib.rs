@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod federation;
 pub mod history;
 pub mod http;
+pub mod namespaces;
 pub mod net;
 pub mod process;
 pub mod relay;

@@ -4,6 +4,7 @@
 //! does after a partition; neither side hears of a closed connection meanwhile. A lost packet shows as a stall of what is
 //! behind it, for the time after which TCP repeats it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -51,6 +52,14 @@ impl Relay {
     /// # Errors
     /// It cannot listen.
     pub async fn to(port: u16) -> Result<Relay> {
+        Relay::to_address((Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// Forwards connections to this address, in fair weather.
+    ///
+    /// # Errors
+    /// It cannot listen.
+    pub async fn to_address(address: SocketAddr) -> Result<Relay> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a port for the relay")?;
         let own = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::default());
@@ -61,7 +70,7 @@ impl Relay {
                 tokio::select! {
                     accepted = listener.accept() => {
                         let Ok((near, _)) = accepted else { return };
-                        connections.spawn(connection(near, port, seen.clone()));
+                        connections.spawn(connection(near, address, seen.clone()));
                     }
                     Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 }
@@ -76,8 +85,8 @@ impl Relay {
     }
 }
 
-async fn connection(near: TcpStream, port: u16, weather: watch::Receiver<Weather>) {
-    let Ok(far) = TcpStream::connect(("127.0.0.1", port)).await else { return };
+async fn connection(near: TcpStream, address: SocketAddr, weather: watch::Receiver<Weather>) {
+    let Ok(far) = TcpStream::connect(address).await else { return };
     let _unimportant = (near.set_nodelay(true), far.set_nodelay(true));
     let (near_in, near_out) = near.into_split();
     let (far_in, far_out) = far.into_split();

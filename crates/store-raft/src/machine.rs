@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use graticule_model::Timestamp;
 use graticule_store::history::History;
 use graticule_store::seal::Sealer;
@@ -27,8 +27,9 @@ use crate::wire;
 
 /// Proposals that are remembered, so that one that arrives twice is applied once.
 const RECENT_LEN: usize = 4096;
-/// Entries that are decoded together.
-const APPLY_LEN_MAX: usize = 512;
+/// Entries that are decoded together, and their bytes; the last of them may be longer.
+const APPLY_COUNT_MAX: usize = 512;
+const APPLY_LEN_MAX: usize = 4 << 20;
 
 /// Identity of a proposal.
 pub(crate) type ProposalId = [u8; 16];
@@ -310,6 +311,14 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct MachineHandle(pub(crate) Arc<Machine>);
 
+/// The proposal of an entry, if it is one.
+fn proposed(next: &io::Result<EntryResponder<Types>>) -> Option<&Bytes> {
+    match next {
+        Ok((Entry { payload: EntryPayload::Normal(Proposed(bytes)), .. }, _)) => Some(bytes),
+        _ => None,
+    }
+}
+
 impl MachineHandle {
     fn apply_entry(
         &self,
@@ -348,14 +357,19 @@ impl RaftStateMachine<Types> for MachineHandle {
     where
         Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
-        // What is there at once is decoded together.
-        let mut entries = entries.ready_chunks(APPLY_LEN_MAX);
-        while let Some(chunk) = entries.next().await {
-            let is_proposal = |next: &Result<EntryResponder<Types>, io::Error>| match next {
-                Ok((Entry { payload: EntryPayload::Normal(Proposed(bytes)), .. }, _)) => Some(bytes.clone()),
-                _ => None,
-            };
-            let encoded: Vec<Bytes> = chunk.iter().filter_map(is_proposal).collect();
+        let mut entries = entries.fuse();
+        while let Some(first) = entries.next().await {
+            // What is there at once is decoded together.
+            let mut len = proposed(&first).map_or(0, Bytes::len);
+            let mut chunk = vec![first];
+            while chunk.len() < APPLY_COUNT_MAX
+                && len < APPLY_LEN_MAX
+                && let Some(Some(next)) = entries.next().now_or_never()
+            {
+                len += proposed(&next).map_or(0, Bytes::len);
+                chunk.push(next);
+            }
+            let encoded: Vec<Bytes> = chunk.iter().filter_map(proposed).cloned().collect();
             let mut proposals = Proposal::read_all(&encoded, self.0.sealer(), !self.0.inline).into_iter();
             drop(encoded);
             for next in chunk {

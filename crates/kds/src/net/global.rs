@@ -446,7 +446,8 @@ impl KdsSyncService for GlobalServer {
         let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
         shared.take_over(&visitor.zone);
         let mut sink = shared.registry.take_sink(&visitor.zone);
-        sink.set_estranged(shared.is_estranged(&visitor.zone));
+        let doubted = shared.is_estranged(&visitor.zone);
+        sink.set_estranged(doubted);
         if shared.registry.take_decision(&visitor.zone) {
             let given_up = sink.accept_deletions();
             tracing::info!(zone = visitor.zone, given_up, "an operator gave up what a zone no longer has");
@@ -456,7 +457,19 @@ impl KdsSyncService for GlobalServer {
         let drain = shared.drain.clone();
         let responses = request.into_inner();
         let audit_at = shared.next_audit();
-        let state = Upward { shared, stream, node, sink: Some(sink), ready, responses, audit_at, drain };
+        let identity = visitor.claimant.identity;
+        let state = Upward {
+            shared,
+            stream,
+            identity,
+            doubted,
+            node,
+            sink: Some(sink),
+            ready,
+            responses,
+            audit_at,
+            drain,
+        };
         Ok(Response::new(driven(state)))
     }
 }

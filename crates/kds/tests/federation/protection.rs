@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use graticule_kds::core::{DeletionProtection, GlobalSeen};
 use graticule_kds::net::GlobalOptions;
+use graticule_model::kinds::config::Config;
 use graticule_model::{Key, Kind, Resource};
+use graticule_store::Replacement;
 
 use crate::support::*;
 
@@ -269,5 +271,47 @@ async fn decisions_flow_at_once() {
     global.stores.config.commit(txn).await.unwrap();
     until(&zone.stores.config, "all go", gone).await;
     assert!(zone.link.borrow().peer.held_back.is_empty());
+    zone.stop.drain();
+}
+
+/// A backup from when something was held back is restored while the zone is connected: it is held back again.
+#[tokio::test]
+async fn a_restored_doubt_is_a_doubt() {
+    let quick = GlobalOptions { name_reserved_for: Duration::ZERO, ..GlobalOptions::default() };
+    let global = mk_global(mk_stores(), quick, None, 0).await;
+    let config = global.stores.config.clone();
+    let former = mk_zone("east", &global, mk_stores(), "token-east");
+    put(&former.stores.config, mk_timeout("a")).await;
+    let has = |name: &'static str| {
+        move |all: &[Arc<Resource>]| all.iter().any(|one| one.meta.display_name() == name)
+    };
+    until(&config, "the policy", has("a")).await;
+    former.stop.drain();
+    drop(former);
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    let held_back = || global.server.peer_report("east").map_or(0, |report| report.protection.held_back);
+    until_true("global keeps what the zone lost", || held_back() == 1).await;
+    let key = Key::new(Kind::Config, "", "graticule-zone-identity.east");
+    let is_doubted = || {
+        let bound = config.snapshot().get(&key);
+        bound.is_some_and(|bound| {
+            bound.spec_as::<Config>().is_some_and(|id| id.config.ends_with(" unconfirmed"))
+        })
+    };
+    assert!(is_doubted());
+    let resources = config.snapshot().iter().cloned().collect();
+    until_true("an operator is heard", || global.server.accept_deletions("east").is_some()).await;
+    until(&config, "it goes", |all| !has("a")(all)).await;
+    linked(&mut zone, "in step", |link| link.synced).await;
+    until_true("nothing is in doubt", || !is_doubted()).await;
+
+    config
+        .replace_all(Replacement { resources, ..Replacement::default() })
+        .await
+        .expect("it was stored before");
+    put(&zone.stores.config, mk_timeout("late")).await;
+    until(&config, "the zone goes on", has("late")).await;
+    until_true("it is kept again", || held_back() == 1).await;
+    assert!(is_doubted() && has("a")(&config.snapshot().iter().cloned().collect::<Vec<_>>()));
     zone.stop.drain();
 }

@@ -1,10 +1,12 @@
 //! Replicas of global that do not all see the same at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_kds::net::{GlobalOptions, Stores};
-use graticule_model::{Kind, Timestamp};
+use graticule_model::kinds::config::Config;
+use graticule_model::{Key, Kind, Resource, Timestamp};
 use graticule_store::history::History;
 use graticule_store::{CommitError, Committed, Event, Feed, MemoryStore, Revision, Snapshot, Store, Txn};
 
@@ -67,4 +69,36 @@ async fn a_zone_does_not_go_back_in_time_when_it_comes_to_another_replica() {
             return;
         }
     }
+}
+
+/// A zone that lost its disk comes to another replica while the connection of its former self is still open at the first
+/// one: what arrives over that one says nothing about the new one.
+#[tokio::test]
+async fn an_old_connection_at_another_replica_decides_nothing() {
+    let config: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let stores = || Stores { config: config.clone(), ..mk_stores() };
+    let quick = || GlobalOptions { name_reserved_for: Duration::ZERO, ..GlobalOptions::default() };
+    let first = mk_global(stores(), quick(), None, 0).await;
+    let second = mk_global(stores(), quick(), None, 0).await;
+    let mut former = mk_zone("east", &first, mk_stores(), "token-east");
+    linked(&mut former, "synced", |link| link.synced).await;
+    put(&former.stores.config, mk_timeout("a")).await;
+    let has = |name: &'static str| {
+        move |all: &[Arc<Resource>]| all.iter().any(|one| one.meta.display_name() == name)
+    };
+    until(&config, "the policy", has("a")).await;
+
+    let zone = mk_zone("east", &second, mk_stores(), "token-east");
+    let held_back = || second.server.peer_report("east").map_or(0, |report| report.protection.held_back);
+    until_true("global keeps what the zone lost", || held_back() == 1).await;
+    put(&former.stores.config, mk_timeout("late")).await;
+    linked(&mut former, "sent away", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("another control plane took the name"))
+    })
+    .await;
+    let key = Key::new(Kind::Config, "", "graticule-zone-identity.east");
+    let bound = config.snapshot().get(&key).expect("the zone is known");
+    assert!(bound.spec_as::<Config>().expect("a Config").config.ends_with(" unconfirmed"), "{bound:?}");
+    until(&config, "the copy", has("a")).await;
+    zone.stop.drain();
 }

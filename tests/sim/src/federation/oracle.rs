@@ -186,12 +186,17 @@ impl Oracle {
         for change in &batch.changes {
             let (old, new) = (change.old.as_deref(), change.new.as_deref());
             self.mix(site, &change.key, new);
+            if actor == Actor::User {
+                tracing::debug!(?site, revision = %batch.revision, key = %change.key, is = ?new.and_then(op_of), "written");
+            }
             if actor == Actor::User
                 && let Some(op) = new.and_then(op_of)
             {
                 self.stored.insert(op);
             }
             if actor == Actor::Sync {
+                let (was, is) = (old.and_then(op_of), new.and_then(op_of));
+                tracing::debug!(?site, revision = %batch.revision, key = %change.key, ?was, ?is, "federated");
                 self.counts.synced += 1;
                 if let Err(broken) = self.judge(site, &change.key, old, new) {
                     self.violated(format!(
@@ -300,9 +305,9 @@ impl Oracle {
         let Some(before) = old else { return Ok(()) };
         let first = entries.iter().position(|entry| entry.was == Was::Op(before));
         match first {
-            Some(first) if last < first => {
-                Err(format!("write {op} follows {before}, and {peer:?} had them the other way round"))
-            }
+            Some(first) if last < first => Err(format!(
+                "write {op} follows {before}, and {peer:?} had them the other way round: {entries:?}"
+            )),
             _ => Ok(()),
         }
     }
@@ -331,7 +336,7 @@ impl Oracle {
             Some(_) if is_unprotected(key.kind) => Ok(()),
             Some(lost) if accepted > lost.at => Ok(()),
             Some(_) => Err(format!(
-                "write {op} was deleted because {peer:?} lost its disk, and nobody agreed to that"
+                "write {op} was deleted because {peer:?} lost its disk, and nobody agreed to that: {entries:?}"
             )),
             // Another control plane had the name, and an operator gave up what that one did not have.
             None if peer == Site::Zone(0)
@@ -340,7 +345,9 @@ impl Oracle {
             {
                 Ok(())
             }
-            None => Err(format!("write {op} was deleted, and {peer:?} never said that it has it no more")),
+            None => Err(format!(
+                "write {op} was deleted, and {peer:?} never said that it has it no more: {entries:?}"
+            )),
         }
     }
 
@@ -351,7 +358,12 @@ impl Oracle {
             let Some(op) = change.old.as_deref().and_then(op_of) else { continue };
             let Some(peer) = self.peer_of(site, op) else { continue };
             let Some(entries) = self.entries(peer, op) else { continue };
-            let later = entries.iter().skip_while(|entry| entry.was != Was::Op(op)).skip(1);
+            let Some(had) = entries.iter().rposition(|entry| entry.was == Was::Op(op)) else { continue };
+            let zone = change.old.as_deref().and_then(|old| old.meta.zone());
+            if zone.and_then(|zone| self.disabled.get(zone)).is_some_and(|at| *at > entries[had].at) {
+                continue;
+            }
+            let later = entries[had + 1..].iter();
             let accepted = self.accepted.get(&(site, peer)).copied().unwrap_or_default();
             let is_wanted = |entry: &Entry| entry.was == Was::Absent || entry.at < accepted;
             let later: Vec<&Entry> = later.filter(|entry| !matches!(entry.was, Was::Op(_))).collect();

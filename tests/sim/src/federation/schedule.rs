@@ -58,7 +58,9 @@ impl Schedule {
             .filter(|other| (other.site == Site::Global) != (place.site == Site::Global))
             .collect();
         let other = others[self.pick(others.len())];
-        match self.pick(30) {
+        let fault = self.pick(30);
+        tracing::info!(at = ?sim.elapsed(), fault, place = place.host(), other = other.host(), "fault");
+        match fault {
             0..=1 => sim.partition(place.host(), other.host()),
             2 => sim.partition_oneway(place.host(), other.host()),
             3 => others.iter().for_each(|other| sim.partition(place.host(), other.host())),
@@ -123,6 +125,7 @@ impl Schedule {
 
     /// All replicas of a control plane stop, and come back on another disk.
     fn replace_disk(&mut self, sim: &mut turmoil::Sim<'_>, places: &[Place], site: Site, disk: Snapshot) {
+        tracing::info!(at = ?sim.elapsed(), ?site, revision = %disk.revision(), "another disk");
         let theirs: Vec<usize> = (0..places.len()).filter(|at| places[*at].site == site).collect();
         for at in &theirs {
             self.crash(sim, places, *at);

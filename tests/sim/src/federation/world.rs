@@ -278,7 +278,9 @@ impl Replica {
                 });
             }
             let jitter = Duration::from_millis(self.random.u64() % 200);
-            tokio::time::sleep(RENEWAL + jitter).await;
+            // Nobody believes in a lease for longer than it lasts.
+            let lasts = own.map_or(RENEWAL + jitter, |until| until.saturating_sub(elapsed()));
+            tokio::time::sleep((RENEWAL + jitter).min(lasts)).await;
         }
     }
 

@@ -189,18 +189,26 @@ impl Shared {
         self.binding(zone).is_some_and(|(_, is_unconfirmed)| is_unconfirmed)
     }
 
+    /// Whether the name belongs to this identity, as far as this replica knows.
+    pub(super) fn may_be_of(&self, zone: &str, identity: Option<&str>) -> bool {
+        self.binding(zone).is_none_or(|(bound, _)| Some(bound.as_str()) == identity)
+    }
+
     /// Something of the zone's is held back: a restart or another replica decides nothing. Only for zones with an identity.
-    pub(super) async fn doubt(&self, zone: &str) -> Result<(), Status> {
+    pub(super) async fn doubt(&self, zone: &str, identity: Option<&str>) -> Result<(), Status> {
         match self.binding(zone) {
-            Some((identity, false)) => self.write_binding(zone, format!("{identity}{UNCONFIRMED}")).await,
+            Some((bound, false)) if Some(bound.as_str()) == identity => {
+                self.write_binding(zone, format!("{bound}{UNCONFIRMED}")).await
+            }
             _ => Ok(()),
         }
     }
 
     /// The zone has all that its copies say, or an operator decided.
-    pub(super) async fn confirm(&self, zone: &str) -> Result<(), Status> {
+    pub(super) async fn confirm(&self, zone: &str, identity: Option<&str>) -> Result<(), Status> {
         match self.binding(zone) {
-            Some((identity, true)) => self.write_binding(zone, identity).await,
+            // Whoever had the name before cannot say so.
+            Some((bound, true)) if Some(bound.as_str()) == identity => self.write_binding(zone, bound).await,
             _ => Ok(()),
         }
     }
@@ -239,7 +247,10 @@ impl Shared {
     }
 
     async fn write_binding(&self, zone: &str, text: String) -> Result<(), Status> {
-        self.write_config(binding_of(zone, text, Expect::Any)).await.map(|_| ())
+        let known = self.deps.stores.config.snapshot().get(&identity_key(zone));
+        let Some(version) = known.map(|known| known.meta.version) else { return Ok(()) };
+        // Whoever wrote it meanwhile knows better.
+        self.write_config(binding_of(zone, text, Expect::Version(version))).await.map(|_| ())
     }
 
     async fn write_config(&self, write: Write) -> Result<Written, Status> {

@@ -160,6 +160,10 @@ impl Drop for Downward {
 pub(super) struct Upward {
     pub(super) shared: Arc<Shared>,
     pub(super) stream: OpenStream,
+    /// Whose stream it is.
+    pub(super) identity: Option<String>,
+    /// It knows that the copies may be those of an earlier identity, or that something is held back.
+    pub(super) doubted: bool,
     pub(super) node: Node,
     /// Present until dropped.
     pub(super) sink: Option<Sink>,
@@ -192,6 +196,15 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
         let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
         let shared = &self.shared;
+        if !shared.may_be_of(&self.stream.zone, self.identity.as_deref()) {
+            return Err(Status::cancelled(
+                "another control plane took the name of this zone, at another replica",
+            ));
+        }
+        if !self.doubted && shared.is_estranged(&self.stream.zone) {
+            // A backup was restored: this stream knows nothing of what came back, and must not confirm it.
+            return Err(Status::aborted("the copies are in doubt again: connect again"));
+        }
         let sink = self.sink.as_mut().ok_or_else(unavailable)?;
         let _gate = if response.type_url == Kind::MeshTrust.name() {
             Some(shared.trust_gate.lock().await)
@@ -223,9 +236,11 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             }
         });
         if sink.held_back().next().is_some() {
-            shared.doubt(zone).await?;
+            shared.doubt(zone, self.identity.as_deref()).await?;
+            self.doubted = true;
         } else if sink.is_synced() {
-            shared.confirm(zone).await?;
+            shared.confirm(zone, self.identity.as_deref()).await?;
+            self.doubted = false;
         }
         Ok(reply)
     }

@@ -52,8 +52,9 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 const FAILURES_AFTER_SYNC_MAX: u32 = 5;
 /// Whoever asks to connect again before this time has passed is not believed.
 const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Longest wait when global says that another control plane has the name of this zone.
-const NAME_TAKEN_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Longest wait between two attempts to connect: whoever starts global again wants to see the zones soon, and hundreds of them
+/// that ask so often cost nothing.
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Admin questions in work at once, per stream.
 const ADMIN_PARALLEL_MAX: usize = 32;
 
@@ -93,7 +94,7 @@ impl ZoneOptions {
             token: ZoneToken::None,
             message_len_max: MESSAGE_LEN_MAX,
             skip_label_prefixes: Vec::new(),
-            backoff: Backoff { base: Duration::from_millis(100), max: Duration::from_secs(60) },
+            backoff: Backoff { base: Duration::from_millis(100), max: RETRY_MAX },
             config_json: r#"{"mode":"zone","environment":"universal","store":{"type":"memory"}}"#.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             protection: DeletionProtection::default(),
@@ -253,10 +254,7 @@ impl ZoneClient {
             } else {
                 failures + 1
             };
-            let mut wait = self.options.backoff.delay(failures, self.deps.random.fraction());
-            if code == Code::AlreadyExists {
-                wait = wait.min(NAME_TAKEN_RETRY_MAX);
-            }
+            let wait = self.options.backoff.delay(failures, self.deps.random.fraction());
             tracing::warn!(error, zone = self.options.zone, retry_in = ?wait, "not connected to global");
             self.state().send_modify(|link| {
                 link.connected_since = None;

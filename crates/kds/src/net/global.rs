@@ -448,7 +448,7 @@ impl KdsSyncService for GlobalServer {
         let mut sink = shared.registry.take_sink(&visitor.zone);
         let doubted = shared.is_estranged(&visitor.zone);
         sink.set_estranged(doubted);
-        if shared.registry.take_decision(&visitor.zone) {
+        if shared.registry.take_decision(&visitor.zone, &visitor.claimant) {
             let given_up = sink.accept_deletions();
             tracing::info!(zone = visitor.zone, given_up, "an operator gave up what a zone no longer has");
         }

@@ -55,7 +55,12 @@ struct Entry {
     sink: Option<Sink>,
     report: ZoneReport,
     /// An operator gave up what is held back.
-    accepted: bool,
+    accepted: Option<Accepted>,
+}
+
+/// An operator's decision; about the control plane that had the name then, and no other one.
+struct Accepted {
+    identity: Option<String>,
 }
 
 struct Stream {
@@ -143,7 +148,7 @@ impl Registry {
             tenure: Tenure::new(self.since, self.reserved_for),
             sink: None,
             report: ZoneReport::default(),
-            accepted: false,
+            accepted: None,
         });
         if entry.streams.is_empty() {
             // Another replica may have given the name to somebody else.
@@ -302,15 +307,18 @@ impl Registry {
     pub(super) fn accept_deletions(&self, zone: &str) -> Option<usize> {
         let mut zones = self.zones.lock();
         let entry = zones.by_name.get_mut(zone)?;
-        entry.streams.get(&StreamKind::ZoneToGlobal)?.renewed.cancel();
-        entry.accepted = true;
+        let stream = entry.streams.get(&StreamKind::ZoneToGlobal)?;
+        stream.renewed.cancel();
+        entry.accepted = Some(Accepted { identity: stream.by.identity.clone() });
         Some(entry.report.peer.held_back.len())
     }
 
-    /// Whether an operator decided since the last call.
-    pub(super) fn take_decision(&self, zone: &str) -> bool {
+    /// Whether an operator decided about this control plane since the last call. A decision about another one is void: it
+    /// may have been to another replica meanwhile, and have lost its disk once more.
+    pub(super) fn take_decision(&self, zone: &str, claimant: &Claimant) -> bool {
         let mut zones = self.zones.lock();
-        zones.by_name.get_mut(zone).is_some_and(|entry| std::mem::take(&mut entry.accepted))
+        let accepted = zones.by_name.get_mut(zone).and_then(|entry| entry.accepted.take());
+        accepted.is_some_and(|accepted| accepted.identity == claimant.identity)
     }
 
     /// The insight, as it is now.
@@ -368,5 +376,41 @@ impl Drop for OpenStream {
         }
         drop(zones);
         self.registry.released.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(registry: &Arc<Registry>, identity: &str) -> (OpenStream, Claimant) {
+        let claimant = Claimant { identity: Some(identity.into()), ..Claimant::default() };
+        let asking = Asking {
+            zone: "east",
+            kind: StreamKind::ZoneToGlobal,
+            claimant: &claimant,
+            bound: Some(identity.into()),
+            elsewhere: None,
+            at: Timestamp::UNIX_EPOCH,
+            now: Duration::ZERO,
+        };
+        let clock = Clock::manual(Timestamp::UNIX_EPOCH).0;
+        (registry.open(&asking, &clock).expect("the name is free"), claimant)
+    }
+
+    #[test]
+    fn a_decision_is_about_whom_it_was_made_about() {
+        let protection = DeletionProtection::default();
+        let registry = Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection));
+        let (stream, first) = open(&registry, "a");
+        assert_eq!(registry.accept_deletions("east"), Some(0));
+        drop(stream);
+        // It went to another replica, lost its disk there, and comes back.
+        let (_stream, second) = open(&registry, "b");
+        assert!(!registry.take_decision("east", &second));
+        assert!(!registry.take_decision("east", &first), "it is void");
+        assert_eq!(registry.accept_deletions("east"), Some(0));
+        assert!(registry.take_decision("east", &second));
+        assert!(!registry.take_decision("east", &second), "once");
     }
 }

@@ -123,14 +123,23 @@ impl Insights {
             .or_insert_with(|| SubscriptionTracker::new(SUBSCRIPTION_LIMIT, DataplaneInsight::default()))
     }
 
-    /// The newest stream of the proxy is here; another replica may have had it before, and its history goes on.
+    /// The newest stream of the proxy is here; another replica may have had it before, and its history goes on. That is so
+    /// also when the other one is gone and this one took over what it had observed.
     fn take_over(&mut self, proxy: &ProxyId, brought: bool) {
         let key = insight_key(proxy);
         let group = Group::proxy(&key);
-        if self.status.owner(&group).is_some_and(|owner| owner != self.status.observer()) {
-            let shown = self.status.shown().snapshot().get(&key);
-            let known = shown.and_then(|shown| shown.spec_as::<DataplaneInsight>().cloned());
-            let tracker = SubscriptionTracker::new(SUBSCRIPTION_LIMIT, known.unwrap_or_default());
+        let is_elsewhere = self.status.owner(&group).is_some_and(|owner| owner != self.status.observer());
+        let shown = self.status.shown().snapshot().get(&key);
+        let shown = shown.and_then(|shown| shown.spec_as::<DataplaneInsight>().cloned());
+        let last = shown.iter().flat_map(|shown| &shown.subscriptions).next_back();
+        let is_known = match (self.trackers.get(proxy), last) {
+            (None, _) => false,
+            // Nothing is shown that is not known here.
+            (Some(_), None) => true,
+            (Some(tracker), Some(last)) => tracker.knows(&last.id),
+        };
+        if is_elsewhere || !is_known {
+            let tracker = SubscriptionTracker::new(SUBSCRIPTION_LIMIT, shown.unwrap_or_default());
             self.trackers.insert(proxy.clone(), tracker);
         }
         self.status.claim(&group, brought);
@@ -191,3 +200,6 @@ impl Insights {
 pub(crate) fn insight_key(proxy: &ProxyId) -> Key {
     Key::new(Kind::DataplaneInsight, proxy.mesh.clone(), proxy.name.clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use graticule_api::envoy_admin::AdminQuery;
 use graticule_model::{Key, Kind, Timestamp};
 use graticule_runtime::{Clock, Drain};
 use graticule_store::status::{FRAME_LEN_MAX, Observer, SharedStatus};
-use graticule_store::{Event, Expect, Store, Txn, Write};
+use graticule_store::{Event, Expect, Snapshot, Store, Txn, Write};
 use graticule_store_raft::MemberId;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -372,28 +372,48 @@ async fn hear(local: Arc<Local>, calls: Calls, id: MemberId, address: String, li
     }
 }
 
-/// Observations of what was deleted go, too, wherever it was deleted.
+/// Observations of what was deleted go, too, wherever it was deleted, and also when this replica missed the change itself.
 pub(super) async fn forget_deleted(store: Arc<dyn Store>, status: SharedStatus, drain: Drain) {
     let (mut feed, own) = (store.watch(None), status.own());
+    let mut known: Option<Snapshot> = None;
     while let Some(event) = drain.unless_signaled(feed.next()).await {
-        let Event::Batch(batch) = event else { continue };
         let observed = own.snapshot();
-        let deleted = batch.changes.iter().filter(|change| change.new.is_none());
-        let keys = deleted.filter_map(|change| {
-            let kind = match change.key.kind {
-                Kind::Dataplane => Kind::DataplaneInsight,
-                Kind::Zone => Kind::ZoneInsight,
-                _ => return None,
-            };
-            let key = Key::new(kind, change.key.mesh.clone(), change.key.name.clone());
-            observed.contains(&key).then_some(key)
-        });
+        let (at, deleted, now) = match (event, known.take()) {
+            (Event::Batch(batch), known) => {
+                let deleted = batch.changes.iter().filter(|change| change.new.is_none());
+                let deleted = deleted.filter_map(|change| observation_of(&change.key)).collect();
+                (Some(batch.committed_at), deleted, known.map(|known| known.with(&batch)))
+            }
+            (Event::Resync(snapshot), Some(known)) => {
+                let gone = OBSERVED.into_iter().flat_map(|kind| known.list(kind, None));
+                let gone = gone.map(|one| one.key()).filter(|key| !snapshot.contains(key));
+                let deleted: Vec<Key> = gone.filter_map(|key| observation_of(&key)).collect();
+                (None, deleted, Some(snapshot))
+            }
+            // What is not known yet may be observed before it is stored.
+            (Event::Resync(snapshot), None) => (None, Vec::new(), Some(snapshot)),
+        };
+        known = now;
+        let keys = deleted.into_iter().filter(|key| observed.contains(key));
         let writes: Vec<Write> = keys.map(|key| Write::Delete { key, expect: Expect::Any }).collect();
         if !writes.is_empty() {
             // Without expectations nothing can be in the way.
-            let _committed = own.commit(Txn { at: Some(batch.committed_at), writes }).await;
+            let _committed = own.commit(Txn { at, writes }).await;
         }
     }
+}
+
+/// Kinds that are observed under their own name.
+const OBSERVED: [Kind; 2] = [Kind::Dataplane, Kind::Zone];
+
+/// Where observations of a resource are.
+fn observation_of(key: &Key) -> Option<Key> {
+    let kind = match key.kind {
+        Kind::Dataplane => Kind::DataplaneInsight,
+        Kind::Zone => Kind::ZoneInsight,
+        _ => return None,
+    };
+    Some(Key::new(kind, key.mesh.clone(), key.name.clone()))
 }
 
 #[cfg(test)]

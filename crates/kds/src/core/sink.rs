@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
-use graticule_model::{Key, Kind, Resource, Status};
+use graticule_model::{Key, Kind, Resource, Status, labels};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::protobuf::{Any, Struct, Value};
@@ -376,7 +376,8 @@ impl Sink {
             .filter(|copy| !writes.contains_key(&copy.key()))
             .partition(|copy| state.given_up.contains(&name_of(copy)));
         let fresh = others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy)));
-        let (own, fresh): (Vec<_>, Vec<_>) = fresh.partition(|stored| self.is_no_copy_yet(stored));
+        let (own, fresh): (Vec<_>, Vec<_>) = fresh
+            .partition(|stored| self.is_no_copy_yet(stored) || (state.first && self.is_in_use(stored, held)));
         intake.held_back = own.iter().map(name_of).collect();
         if self.holds_back(kind, state, fresh.len(), held) {
             intake.held_back.extend(fresh.iter().map(name_of));
@@ -432,6 +433,30 @@ impl Sink {
     /// wish to delete it.
     fn is_no_copy_yet(&self, stored: &Resource) -> bool {
         self.side == Side::Zone && self.protection.number > 0 && stored.meta.is_local_to_zone()
+    }
+
+    /// A Mesh in which the zone has proxies, or resources that somebody wrote there. They would go with it, and global cannot
+    /// have seen all of them.
+    fn is_in_use(&self, stored: &Resource, held: &dyn Held) -> bool {
+        if self.side != Side::Zone || stored.kind() != Kind::Mesh || self.protection.number == 0 {
+            return false;
+        }
+        let is_written = |kind: &Kind| {
+            let kds = kind.descriptor().kds;
+            *kind == Kind::Dataplane
+                || kds.provided_by_zone()
+                    && kds.requested_by_zones()
+                    && !matches!(kind, Kind::Secret | Kind::MeshTrust)
+        };
+        // With another federation goes what it does not have.
+        self.agreed.is_none()
+            && Kind::all().filter(is_written).any(|kind| {
+                held.list(kind).iter().any(|own| {
+                    own.meta.mesh == stored.meta.name
+                        && own.meta.is_local_to_zone()
+                        && own.meta.label(labels::MANAGED_BY).is_none()
+                })
+            })
     }
 
     /// Whether so much is missing when the stream begins that it waits for a decision.

@@ -31,6 +31,11 @@ impl SubscriptionTracker {
         SubscriptionTracker { insight: known, limit, has_changed: false }
     }
 
+    /// Whether this stream is among those that are kept.
+    pub fn knows(&self, stream: &str) -> bool {
+        self.insight.subscriptions.iter().any(|subscription| subscription.id == stream)
+    }
+
     /// A stream was authenticated. Earlier streams are over from now on.
     pub fn open(
         &mut self,

@@ -1,7 +1,8 @@
 use graticule_api::envoy_admin::AdminFormat;
-use graticule_model::Resource;
 use graticule_model::kinds::dataplane_insight::DataplaneInsight;
+use graticule_model::{Meta, Resource};
 use graticule_store::status::{Group, Grouping};
+use graticule_store::{MemoryStore, Replacement, Revision};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -135,4 +136,42 @@ async fn a_replica_is_gone_after_a_while_or_with_its_membership() {
         assert_eq!(replicas.status().is_live(&group), !is_gone, "{what}");
         assert!(!give_up(&replicas.0, &links, members, now), "{what}: said once");
     }
+}
+
+/// What was deleted while this replica missed the changes: it learns of it by everything at once, and forgets it, too.
+#[tokio::test]
+async fn what_was_deleted_unseen_is_forgotten() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(|| at(1)));
+    let dataplane = |name: &str| {
+        let spec = graticule_model::kinds::dataplane::Dataplane::default();
+        Resource::new(Meta::new("default", name), spec)
+    };
+    let insight = |name: &str| Resource::new(Meta::new("default", name), DataplaneInsight::default());
+    let status = mk("a");
+    let own = status.own();
+    for name in ["stays", "goes"] {
+        store.commit(Txn::put(dataplane(name))).await.expect("stored");
+        own.commit(Txn::put(insight(name))).await.expect("stored");
+    }
+    // Its Dataplane is on its way.
+    own.commit(Txn::put(insight("early"))).await.expect("stored");
+    let mut forgets = std::pin::pin!(forget_deleted(store.clone(), status, Drain::never()));
+    let mut look = async || {
+        tokio::select! {
+            biased;
+            () = &mut forgets => {}
+            () = tokio::task::yield_now() => {}
+        }
+        let snapshot = own.snapshot();
+        snapshot.list(Kind::DataplaneInsight, None).map(|one| one.meta.name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(look().await, ["early", "goes", "stays"]);
+    let stays = store.snapshot().get(&dataplane("stays").key()).expect("it is there");
+    let replacement = Replacement { resources: vec![stays], expect: None, above: Revision(0) };
+    store.replace_all(replacement).await.expect("replaced");
+    let mut left = look().await;
+    for _ in 0..100 {
+        left = look().await;
+    }
+    assert_eq!(left, ["early", "stays"]);
 }

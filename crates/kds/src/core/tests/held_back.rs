@@ -65,3 +65,54 @@ fn pending_is_not_in_sync() {
     assert_eq!(put(&mut wire, "{type: Mesh, name: d}"), 0);
     assert_eq!(counts(&wire.source), (1, 3));
 }
+
+/// A Mesh takes everything in it along: one that is missing when a connection begins is kept while the zone has proxies or
+/// policies of its own in it. What comes with the Mesh by itself keeps nothing.
+#[test]
+fn a_mesh_that_a_zone_uses_is_kept() {
+    for (own, is_kept) in [
+        ("", false),
+        ("{type: Secret, mesh: used, name: s, data: Z2xvYmFs}", false),
+        (
+            "{type: MeshTimeout, mesh: other, name: t, spec: {targetRef: {kind: Mesh}, to: [{targetRef: {kind: Mesh}, default: {idleTimeout: 2s}}]}}",
+            false,
+        ),
+        (
+            "{type: MeshTimeout, mesh: used, name: t, spec: {targetRef: {kind: Mesh}, to: [{targetRef: {kind: Mesh}, default: {idleTimeout: 2s}}]}}",
+            true,
+        ),
+        ("{type: Dataplane, mesh: used, name: p, networking: {address: 127.0.0.1}}", true),
+    ] {
+        let (mut global, mut zone) = (Site::default(), Site::default());
+        for mesh in ["used", "other", "third"] {
+            global.put(mk(&format!("{{type: Mesh, name: {mesh}}}")));
+        }
+        if !own.is_empty() {
+            zone.put(mk(own));
+        }
+        let offers = catalog(to_zones(), &global);
+        let mut wire = Wire::down("east", None, &offers, &zone);
+        wire.settle(&offers, &mut zone);
+
+        global.delete(&Key::new(Kind::Mesh, "", "used"));
+        let offers = catalog(to_zones(), &global);
+        let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+        again.settle(&offers, &mut zone);
+        let held: Vec<_> = again.sink.held_back().map(|(_, name)| name.to_owned()).collect();
+        assert_eq!(zone.names(Kind::Mesh).contains(&"used"), is_kept, "{own}");
+        assert_eq!(held, if is_kept { vec!["used."] } else { vec![] }, "{own}");
+        if is_kept {
+            again.sink.accept_deletions();
+            let mut decided = Wire::down("east", Some(again.sink), &offers, &zone);
+            decided.settle(&offers, &mut zone);
+            assert!(!zone.names(Kind::Mesh).contains(&"used"), "{own}: given up");
+        }
+        // What is deleted while both are connected was decided.
+        let mut offers = catalog(to_zones(), &global);
+        let mut open = Wire::down("east", None, &offers, &zone);
+        open.settle(&offers, &mut zone);
+        offers.apply(Plane::Config, &global.delete(&Key::new(Kind::Mesh, "", "other")));
+        open.settle(&offers, &mut zone);
+        assert!(!zone.names(Kind::Mesh).contains(&"other"), "{own}");
+    }
+}

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 #[path = "lifecycle/clocks.rs"]
 mod clocks;
 
-/// A zone asks a global that was away for long once a minute.
+/// For everything that is waited for.
 const LIMIT: Duration = Duration::from_secs(90);
 const GLOBAL_ADDRESS: &str = "GRATICULE_MULTIZONE_ZONE_GLOBAL_ADDRESS";
 /// What the route of global adds to every answer.

@@ -73,6 +73,17 @@ fn at_global(status: &Value) -> u64 {
     kinds.map(|kind| kind["inSync"].as_u64().unwrap_or(0) + kind["heldBack"].as_u64().unwrap_or(0)).sum()
 }
 
+/// Both are of the same federation: another one may have a zone of the same name.
+fn same_federation(zone: &Value, global: &Value, address: &str) -> Result<()> {
+    let (own, other) = (text(zone, "clusterId"), text(global, "clusterId"));
+    ensure!(
+        !own.is_empty() && own == other,
+        "--global {address} is not the global of this zone: it is of federation {other:?}, the zone of {own:?}; nothing was \
+         changed"
+    );
+    Ok(())
+}
+
 /// Shows what becomes of everything; with `--yes` leaves.
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
     let zone = session.checked_client().await?;
@@ -85,6 +96,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         join::roles(&zone, global).await.context(
             "if global is down or lost, say --without-global, and delete the Zone there when it is back",
         )?;
+        same_federation(&zone.get("/").await?, &global.get("/").await?, global.address())?;
     }
     let path = format!("/zones/{}/_leave-global", segment(&arguments.zone));
     let plan = zone.get(&path).await?;
@@ -153,6 +165,20 @@ async fn forget(global: &Client, zone: &str) -> Result<()> {
 mod tests {
     use super::*;
     use expect_test::expect;
+
+    #[test]
+    fn a_global_of_another_federation_is_refused() {
+        let of = |id: &str| json!({"clusterId": id});
+        for (zone, global, is_same) in [
+            (of("a"), of("a"), true),
+            (of("a"), of("b"), false),
+            (of("a"), of(""), false),
+            (of(""), of(""), false),
+            (json!({}), json!({}), false),
+        ] {
+            assert_eq!(same_federation(&zone, &global, "http://x").is_ok(), is_same, "{zone} {global}");
+        }
+    }
 
     #[test]
     fn what_becomes_of_everything() {

@@ -2,15 +2,16 @@
 //!
 //! Reads the zones' REST APIs, so that the zones need not be connected, and stock Kuma zones serve as well. Only reads,
 //! unless it is told `--yes`. The federation's id comes last: the zones take nothing from the new global before it has
-//! everything that they have.
+//! everything that they have. A global that has the id already is no new one, and is left alone.
+
+mod arrival;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use graticule_model::{GoDuration, Kind, Timestamp, labels};
+use graticule_model::{GoDuration, Kind, Timestamp, labels, name};
 use serde_json::{Value, json};
 
 use super::join;
@@ -19,8 +20,6 @@ use crate::client::{Client, list_path, resource_path};
 use crate::session::{Session, counted, duration};
 use crate::table::Table;
 
-/// Between two looks at who is connected.
-const POLL: Duration = Duration::from_millis(300);
 /// Labels that a control plane computes.
 const COMPUTED: [&str; 5] = [labels::DISPLAY_NAME, labels::MESH, labels::ORIGIN, labels::ENV, labels::ZONE];
 /// Public parts of the keys that sign zone tokens: all that zones get of them.
@@ -46,6 +45,16 @@ pub(crate) struct Arguments {
     /// How long to wait until all zones are connected to the new global.
     #[arg(long, value_parser = duration, default_value = "10m")]
     wait: GoDuration,
+    /// Go on after --wait although zones are not connected, or global has not got everything of theirs.
+    #[arg(long)]
+    skip_missing: bool,
+    /// Of what the zones have in different forms, take this zone's; repeatable: of the first one that has it.
+    #[arg(long = "prefer", value_name = "ZONE")]
+    prefer: Vec<String>,
+    /// Write although global is the zones' global already, or has zones that are not named: what was changed there since is
+    /// replaced by what the zones have.
+    #[arg(long)]
+    overwrite: bool,
     /// Do it.
     #[arg(long)]
     yes: bool,
@@ -85,6 +94,8 @@ struct Planned {
     /// What it shall be; of an extra one, what it is.
     body: Value,
     note: String,
+    /// Zones have different forms of it, and nobody said which one counts.
+    is_open: bool,
 }
 
 fn text<'a>(item: &'a Value, key: &str) -> &'a str {
@@ -151,18 +162,30 @@ fn gather(zones: &[(&str, &[(Kind, Value)])]) -> BTreeMap<Name, Vec<Form>> {
     all
 }
 
-/// The form that a zone got last; of two from the same moment, the one that more zones have.
-fn best(forms: &[Form]) -> Option<&Form> {
-    forms.iter().max_by_key(|form| form.newest())
+/// The form that the first preferred zone has. Without one: the form that a zone stored last (each by its own clock), of two
+/// from the same moment the one that more zones have; whether somebody decided it.
+fn best<'a>(forms: &'a [Form], prefer: &[String]) -> Option<(&'a Form, bool)> {
+    let preferred = prefer.iter().find_map(|zone| forms.iter().find(|form| form.zones.contains_key(zone)));
+    match preferred {
+        Some(form) => Some((form, true)),
+        None => Some((forms.iter().max_by_key(|form| form.newest())?, forms.len() == 1)),
+    }
 }
 
-fn note(forms: &[Form], chosen: &Form, zones: usize) -> String {
+fn note(forms: &[Form], chosen: &Form, is_decided: bool, zones: usize) -> String {
     let names = |form: &Form| form.zones.keys().cloned().collect::<Vec<_>>().join(", ");
-    let others: Vec<String> = forms.iter().filter(|form| *form != chosen).map(names).collect();
+    let dated = |form: &Form| match form.newest().0 {
+        Some(time) => format!("{} ({time})", names(form)),
+        None => names(form),
+    };
     let have: usize = forms.iter().map(|form| form.zones.len()).sum();
     let mut parts = Vec::new();
-    if !others.is_empty() {
-        parts.push(format!("CONFLICT: as {} has it, different in {}", names(chosen), others.join(", ")));
+    let others: Vec<String> = forms.iter().filter(|form| *form != chosen).map(dated).collect();
+    if !others.is_empty() && is_decided {
+        parts.push(format!("CONFLICT: as {} has it, different in {}", dated(chosen), others.join(", ")));
+    } else if !others.is_empty() {
+        let all: Vec<String> = forms.iter().map(dated).collect();
+        parts.push(format!("CONFLICT: --prefer one of {}", all.join(" or ")));
     }
     if have < zones {
         let all: BTreeSet<&str> =
@@ -182,7 +205,12 @@ fn rank(kind: Kind) -> u8 {
 }
 
 /// What becomes of everything. `global` is what it has now.
-fn plan(forms: BTreeMap<Name, Vec<Form>>, zones: usize, global: &[(Kind, Value)]) -> Vec<Planned> {
+fn plan(
+    forms: BTreeMap<Name, Vec<Form>>,
+    zones: usize,
+    prefer: &[String],
+    global: &[(Kind, Value)],
+) -> Vec<Planned> {
     let mut there: BTreeMap<Name, Value> = BTreeMap::new();
     for (kind, item) in global.iter().filter(|(_, item)| item["labels"][labels::ORIGIN] != "zone") {
         let name = (*kind, text(item, "mesh").to_owned(), text(item, "name").to_owned());
@@ -190,20 +218,26 @@ fn plan(forms: BTreeMap<Name, Vec<Form>>, zones: usize, global: &[(Kind, Value)]
     }
     let mut planned = Vec::new();
     for (name, forms) in forms {
-        let Some(chosen) = best(&forms) else { continue };
+        let Some((chosen, is_decided)) = best(&forms, prefer) else { continue };
         let fate = match there.remove(&name) {
             None => Fate::Created,
             Some(now) if now == chosen.body => Fate::Same,
             Some(_) => Fate::Replaced,
         };
-        let note = note(&forms, chosen, zones);
-        planned.push(Planned { name, fate, body: chosen.body.clone(), note });
+        let note = note(&forms, chosen, is_decided, zones);
+        planned.push(Planned { name, fate, body: chosen.body.clone(), note, is_open: !is_decided });
     }
     // Secrets that zones never get are no surplus.
     let extra = there.into_iter().filter(|((kind, ..), item)| {
         !kind.descriptor().capabilities.admin_only && item["labels"][labels::KDS_SYNC] != "disabled"
     });
-    planned.extend(extra.map(|(name, body)| Planned { name, fate: Fate::Extra, body, note: String::new() }));
+    planned.extend(extra.map(|(name, body)| Planned {
+        name,
+        fate: Fate::Extra,
+        body,
+        note: String::new(),
+        is_open: false,
+    }));
     planned.sort_by(|a, b| (rank(a.name.0), &a.name).cmp(&(rank(b.name.0), &b.name)));
     planned
 }
@@ -217,6 +251,7 @@ fn preview(planned: &[Planned], prune: bool) -> String {
         let (kind, mesh, name) = &one.name;
         let mesh = Some(mesh.as_str()).filter(|mesh| !mesh.is_empty()).unwrap_or("-");
         let what = match one.fate {
+            _ if one.is_open => "not decided",
             Fate::Created => "created",
             Fate::Replaced => "replaced",
             Fate::Same => "the same",
@@ -247,6 +282,44 @@ struct Zone {
     items: Vec<(Kind, Value)>,
 }
 
+/// The name of a zone, by its list of zones. It becomes the name of a file, so that it has to be a name.
+fn own_name(list: &[Value]) -> Result<&str> {
+    let [zone] = list else {
+        bail!("has {}, not one: it does not say which one it is", counted(list.len(), "zone"))
+    };
+    let name = text(zone, "name");
+    match name::resource_name_error(name) {
+        Some(reason) => bail!("the name of the zone, {name:?}: {reason}"),
+        None => Ok(name),
+    }
+}
+
+/// Whether global may be written: not when it has the federation's id, because then it has what people write as well, which
+/// is newer than what zones have; and not when it is the global of others.
+fn may_be_written(global_id: &str, id: &str, at_global: &[Value], zones: &[&str]) -> Result<()> {
+    ensure!(global_id != id, "it is already the global of federation {id}, and nothing is written there");
+    let others: Vec<&str> =
+        at_global.iter().map(|zone| text(zone, "name")).filter(|name| !zones.contains(name)).collect();
+    ensure!(
+        others.is_empty(),
+        "it has zones that are not named, and nothing is written there: {}; name them with --from, if they are of this \
+         federation",
+        others.join(", ")
+    );
+    Ok(())
+}
+
+/// The tokens can be written there.
+fn check_directory(dir: &Path) -> Result<()> {
+    let probe = dir.join(format!(".grat-{}", std::process::id()));
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&probe)
+        .and_then(|_| std::fs::remove_file(&probe))
+        .with_context(|| format!("--token-dir {}: no tokens can be written there", dir.display()))
+}
+
 /// Reads all zones, and the id of their federation.
 async fn read_zones(session: &Session, arguments: &Arguments) -> Result<(String, Vec<Zone>)> {
     let mut ids: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -258,8 +331,7 @@ async fn read_zones(session: &Session, arguments: &Arguments) -> Result<(String,
         ensure!(mode.as_deref().is_none_or(|mode| mode == "zone"), "--from {place} is no zone");
         let index = client.get("/").await?;
         let own = client.list(&list_path(Kind::Zone, None), &[]).await?;
-        let name = own.first().map(|zone| text(zone, "name").to_owned()).unwrap_or_default();
-        ensure!(!name.is_empty(), "--from {place} does not say which zone it is");
+        let name = own_name(&own).with_context(|| format!("--from {place}"))?.to_owned();
         ensure!(zones.iter().all(|known| known.name != name), "--from {place}: zone {name} is named twice");
         ids.entry(text(&index, "clusterId").to_owned()).or_default().push(name.clone());
         let items = read(&client, place).await?;
@@ -276,59 +348,6 @@ async fn read_zones(session: &Session, arguments: &Arguments) -> Result<(String,
     }
 }
 
-/// Kinds that a zone sends for the other zones.
-const CROSS_ZONE: [Kind; 3] = [Kind::MeshService, Kind::MeshZoneAddress, Kind::MeshTrust];
-
-/// What a zone has for the others and global has not got from it yet.
-async fn not_arrived(zone: &Zone, global: &Client) -> Result<usize> {
-    let name = |item: &Value| {
-        let label = item["labels"][labels::DISPLAY_NAME].as_str();
-        (text(item, "mesh").to_owned(), label.unwrap_or(text(item, "name")).to_owned())
-    };
-    let mut missing = 0;
-    for kind in CROSS_ZONE {
-        let path = list_path(kind, None);
-        let own = zone.client.list(&path, &[]).await?;
-        let there = global.list(&path, &[]).await?;
-        let of_zone = |item: &&Value| item["labels"][labels::ZONE] == zone.name.as_str();
-        let there: BTreeSet<_> = there.iter().filter(of_zone).map(name).collect();
-        let is_own = |item: &&Value| !matches!(item["labels"][labels::ORIGIN].as_str(), Some(origin) if origin != "zone");
-        missing += own.iter().filter(is_own).map(name).filter(|name| !there.contains(name)).count();
-    }
-    Ok(missing)
-}
-
-/// Waits until global has what every zone has for the others: a zone that follows global earlier loses the services of
-/// those that are not there yet.
-async fn wait_for_zones(session: &Session, zones: &[Zone], global: &Client, limit: Duration) -> Result<()> {
-    let started = tokio::time::Instant::now();
-    let mut told = false;
-    loop {
-        let mut waits = Vec::new();
-        for zone in zones {
-            let status = global.find(&super::path_of(&zone.name)).await?;
-            let is_online = status.is_some_and(|status| status["online"] == true);
-            if !is_online || not_arrived(zone, global).await? > 0 {
-                waits.push(zone.name.as_str());
-            }
-        }
-        if waits.is_empty() {
-            return Ok(());
-        }
-        let waits = waits.join(", ");
-        ensure!(
-            started.elapsed() < limit,
-            "not connected, or not all there yet: {waits}; the zones do not follow this global yet: run it again \
-             when they are connected"
-        );
-        if !told {
-            session.screen.note(&format!("waiting until these are connected: {waits}"));
-            told = true;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
 /// Shows what the zones have; with `--yes` gives it to global.
 pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> {
     let global = session.checked_client().await?;
@@ -342,13 +361,37 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
     let (id, zones) = read_zones(session, arguments).await?;
     let items: Vec<(&str, &[(Kind, Value)])> =
         zones.iter().map(|zone| (zone.name.as_str(), zone.items.as_slice())).collect();
-    let planned = plan(gather(&items), zones.len(), &read(&global, "global").await?);
+    for name in &arguments.prefer {
+        ensure!(
+            zones.iter().any(|zone| zone.name == *name),
+            "--prefer {name}: no zone of this name is given with --from"
+        );
+    }
+    let planned = plan(gather(&items), zones.len(), &arguments.prefer, &read(&global, "global").await?);
+    let global_id = text(&global.get("/").await?, "clusterId").to_owned();
+    let names: Vec<&str> = zones.iter().map(|zone| zone.name.as_str()).collect();
+    let at_global = global.list(&list_path(Kind::Zone, None), &[]).await?;
+    let allowed = may_be_written(&global_id, &id, &at_global, &names)
+        .with_context(|| format!("--address {}", global.address()));
     session.screen.print(&preview(&planned, arguments.prune))?;
     session.screen.line(NOT_REBUILT)?;
     if !arguments.yes {
+        if let Err(error) = &allowed {
+            session.screen.warn(&format!("{error:#}, unless you say --overwrite"));
+        }
         session.screen.note("nothing was changed; say --yes to rebuild global");
         return Ok(());
     }
+    if !arguments.overwrite {
+        allowed.context("unless you say --overwrite")?;
+    }
+    let open = planned.iter().filter(|one| one.is_open).count();
+    ensure!(
+        open == 0,
+        "the zones have {} in different forms: say with --prefer ZONE whose counts; nothing was changed",
+        counted(open, "resource")
+    );
+    check_directory(&arguments.token_dir)?;
     let mut failed = 0_usize;
     for one in &planned {
         if let Err(error) = write(&global, one, arguments.prune).await {
@@ -361,8 +404,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         "{} not written, so that the zones do not follow this global yet; run it again",
         counted(failed, "resource")
     );
-    let index = global.get("/").await?;
-    if text(&index, "clusterId") == id {
+    if global_id == id {
         return session
             .screen
             .line(&format!("global has everything; it is the global of federation {id} already"));
@@ -378,9 +420,9 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
     }
     session.screen.line(
         "put each token into the file of multizone.zone.kds.tokenFile of its zone, which connects by itself then, \
-         within a minute",
+         within 10 s",
     )?;
-    wait_for_zones(session, &zones, &global, arguments.wait.to_std()).await?;
+    arrival::wait(session, &zones, &global, arguments.wait.to_std(), arguments.skip_missing).await?;
     global
         .put("/_cluster-id", &json!({"clusterId": id}))
         .await
@@ -468,20 +510,34 @@ mod tests {
             of_zone,
             (Kind::GlobalSecret, json!({"type": "GlobalSecret", "name": "user-token-signing-key-1"})),
         ];
-        let planned = plan(gather(&zones), zones.len(), &global);
+        let planned = plan(gather(&zones), zones.len(), &["west".to_owned()], &global);
         expect![[r#"
             KIND          MESH      NAME             AT GLOBAL                               NOTE
             Mesh          -         default          created                                 only in east, west
-            MeshTimeout   default   changed          created                                 CONFLICT: as east has it, different in north, west
+            MeshTimeout   default   changed          created                                 CONFLICT: as north, west (2026-01-01T00:00:00Z) has it, different in east (2026-01-02T00:00:00Z)
             MeshTimeout   default   here-only        created                                 only in east
             MeshTimeout   default   made-by-itself   no zone has it: stays, unless --prune   -
-            MeshTimeout   default   often            replaced                                CONFLICT: as north, west has it, different in east
+            MeshTimeout   default   often            replaced                                CONFLICT: as north, west (2026-01-01T00:00:00Z) has it, different in east (2026-01-01T00:00:00Z)
             1 resource: the same at global
         "#]]
         .assert_eq(&preview(&planned, false));
         let often = planned.iter().find(|one| one.name.2 == "often").expect("it is there");
         let wanted = json!({"type": "MeshTimeout", "mesh": "default", "name": "often", "spec": 2, "labels": {"team": "a"}});
         assert_eq!(often.body, wanted);
+        let nobody = plan(gather(&zones), zones.len(), &[], &global);
+        let open: Vec<&str> =
+            nobody.iter().filter(|one| one.is_open).map(|one| one.name.2.as_str()).collect();
+        assert_eq!(open, ["changed", "often"]);
+        expect![[r#"
+            KIND          MESH      NAME             AT GLOBAL                           NOTE
+            Mesh          -         default          created                             only in east, west
+            MeshTimeout   default   changed          not decided                         CONFLICT: --prefer one of east (2026-01-02T00:00:00Z) or north, west (2026-01-01T00:00:00Z)
+            MeshTimeout   default   here-only        created                             only in east
+            MeshTimeout   default   made-by-itself   no zone has it: deleted at global   -
+            MeshTimeout   default   often            not decided                         CONFLICT: --prefer one of east (2026-01-01T00:00:00Z) or north, west (2026-01-01T00:00:00Z)
+            1 resource: the same at global
+        "#]]
+        .assert_eq(&preview(&nobody, true));
         for kind in [Kind::Zone, Kind::Dataplane, Kind::Config, Kind::MeshService, Kind::ServiceInsight] {
             assert!(!is_concerned(kind), "{kind}");
         }
@@ -490,5 +546,46 @@ mod tests {
         {
             assert!(is_concerned(kind), "{kind}");
         }
+    }
+    #[test]
+    fn only_a_new_global_is_written() {
+        let zones = ["east", "west"];
+        let at_global = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+        for (global_id, there, refused) in [
+            ("new", at_global(&[]), ""),
+            ("new", at_global(&["west"]), ""),
+            ("", at_global(&["east", "west"]), ""),
+            ("old", at_global(&[]), "already the global of federation old"),
+            ("new", at_global(&["east", "north"]), "north; name them"),
+        ] {
+            let said = may_be_written(global_id, "old", &there, &zones).err().map(|error| error.to_string());
+            assert!(
+                said.as_ref().is_none_or(|said| !refused.is_empty() && said.contains(refused)),
+                "{said:?}"
+            );
+            assert_eq!(said.is_some(), !refused.is_empty(), "{global_id} {there:?}");
+        }
+    }
+
+    #[test]
+    fn whose_name_becomes_the_name_of_a_file() {
+        assert_eq!(own_name(&[json!({"name": "east-1"})]).ok(), Some("east-1"));
+        for list in [
+            json!([]),
+            json!([{"name": "east"}, {"name": "west"}]),
+            json!([{"name": "../../etc/cron.d/x"}]),
+            json!([{"name": "/etc/x"}]),
+            json!([{"name": ""}]),
+            json!([{}]),
+        ] {
+            assert!(own_name(list.as_array().expect("an array")).is_err(), "{list}");
+        }
+    }
+
+    #[test]
+    fn tokens_need_a_directory() {
+        let dir = std::env::temp_dir();
+        check_directory(&dir).expect("it can be written");
+        assert!(check_directory(&dir.join("there-is-none-of-this-name")).is_err());
     }
 }

@@ -13,7 +13,7 @@ use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{self as kds, GlobalOptions, GlobalServer, ZoneAuthenticator};
+use graticule_kds::net::{GlobalOptions, GlobalServer, ZoneAuthenticator};
 use graticule_model::Mode;
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{
@@ -59,7 +59,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     let zones = serve_zones(&settings, &store, &replicas, &clock, &random, &instance, &supervisor).await?;
     replicas.answer_with(Arc::new(AskedByReplicas(zones.admin())));
     let measured = zones.clone();
-    metrics.look_up(move || kds::measured(&measured.peer_reports()));
+    metrics.look_up(move || measured.measured());
 
     let api = Api::new(
         Options {

@@ -279,7 +279,7 @@ impl Parts {
         let (zone, link) = (self.name().to_owned(), self.link.clone());
         self.metrics.look_up(move || {
             let report = link.leads().then(|| link.report(&zone, &stores));
-            kds::measured(report.as_slice())
+            kds::measured(report.map(|report| (report, true)))
         });
     }
 

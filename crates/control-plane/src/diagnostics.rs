@@ -16,6 +16,7 @@ use graticule_runtime::{Metrics, Peer, metrics};
 use graticule_store::{Health, Store};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Mutex;
 
 /// Largest request body, in bytes.
 const BODY_MAX: usize = 4 * 1024;
@@ -73,10 +74,11 @@ pub fn router(
             Readiness::NotReady(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
         })
     };
+    let asking = Arc::default();
     let router = Router::new()
         .route("/ready", get(answer))
         .route("/healthy", get(|| async { StatusCode::OK }))
-        .route("/metrics", get(async move || numbers(&metrics)));
+        .route("/metrics", get(async move || numbers(metrics, asking).await));
     let router = match levels {
         Some(levels) => router.merge(logging(levels)),
         None => router,
@@ -84,12 +86,16 @@ pub fn router(
     router.fallback(|| async { text(StatusCode::NOT_FOUND, "404 page not found") })
 }
 
-fn numbers(metrics: &Metrics) -> Response {
-    match metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
-        Err(error) => {
-            text(StatusCode::INTERNAL_SERVER_ERROR, &format!("a metric cannot be written: {error}"))
-        }
+/// One answer at a time, beside everything else: with many zones and resources it takes a while, and anybody may ask.
+async fn numbers(metrics: Metrics, asking: Arc<Mutex<()>>) -> Response {
+    let _turn = asking.lock().await;
+    let failed = |reason: String| {
+        text(StatusCode::INTERNAL_SERVER_ERROR, &format!("the metrics cannot be written: {reason}"))
+    };
+    match tokio::task::spawn_blocking(move || metrics.text()).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(error) => failed(error.to_string()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Numbers about a process for Prometheus: what counts while it works, and what is looked up when somebody asks.
 //!
 //! Names are `graticule_<component>_<what>_<unit>`; those about the process itself are the ones that every client
-//! library of Prometheus uses. Labels have few values each: zones and kinds, never proxies or resources.
+//! library of Prometheus uses. Labels have few values each: zones, kinds, meshes, outcomes; never
+//! proxies or resources.
 
 use std::fmt;
 use std::sync::Arc;

@@ -68,9 +68,12 @@ impl Proposal {
     ) -> Vec<Result<Proposal, DecodeError>> {
         let read =
             |bytes: &[Bytes]| bytes.iter().map(|one| Proposal::read(one.clone(), sealer)).collect::<Vec<_>>();
+        if !may_share || encoded.len() < 2 * SHARE_MIN {
+            return read(encoded);
+        }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.min(encoded.len() / SHARE_MIN);
-        if !may_share || threads < 2 {
+        if threads < 2 {
             return read(encoded);
         }
         let (own, others) = encoded.split_at(encoded.len().div_ceil(threads));

@@ -189,6 +189,15 @@ impl Catalog {
         shelf.filter_map(|(name, offers)| Some((name, offers.first()?)))
     }
 
+    /// Bytes that it takes to tell the [`version`](Self::version) of an offer; 0 when it is known.
+    pub fn version_cost(&self, offer: &Arc<Offer>) -> usize {
+        if offer.version.get().is_some() {
+            0
+        } else {
+            self.encoded(offer).map_or(0, |encoded| encoded.len_max())
+        }
+    }
+
     /// Version of an offer.
     ///
     /// # Errors

@@ -24,6 +24,9 @@ use super::{
 };
 use crate::wire::{self, Encoded, Version};
 
+/// Bytes of a presented version besides the name and the version.
+const PRESENTED_OVERHEAD: usize = 16;
+
 /// Rejections that one acknowledgement lists; the rest is counted.
 const REJECTIONS_LISTED_MAX: usize = 64;
 
@@ -77,6 +80,8 @@ pub struct Intake {
     global: Option<GlobalSeen>,
     /// A part of a first state, and not the last one.
     more_follows: bool,
+    /// What such a part of a complete state mentioned.
+    mentioned: BTreeSet<Key>,
 }
 
 /// Whether the global that a zone is connected to is the one whose copies it holds, by the id of its federation.
@@ -98,8 +103,10 @@ pub enum GlobalSeen {
 
 #[derive(Debug, Default)]
 struct KindState {
-    /// The next response is the peer's complete state.
+    /// The first state is the peer's complete state: what it does not mention is gone.
     complete: bool,
+    /// What the parts of a complete first state have mentioned so far.
+    mentioned: BTreeSet<Key>,
     /// What was received: own version at that time → the peer's version. Own versions are computed from
     /// what is stored, so that damage to a copy shows and is repaired at the next connection.
     received: HashMap<String, (Version, Version)>,
@@ -119,6 +126,8 @@ struct KindState {
 pub struct Sink {
     side: Side,
     present_versions: bool,
+    /// Bytes that the versions of one kind may take in a request.
+    presented_len_max: usize,
     protection: DeletionProtection,
     /// The peer is not the one that the copies came from: what it does not have is held back.
     estranged: bool,
@@ -139,12 +148,18 @@ impl Sink {
         Sink {
             side,
             present_versions,
+            presented_len_max: usize::MAX,
             protection: DeletionProtection::default(),
             estranged: false,
             global: GlobalSeen::Unknown,
             agreed: None,
             kinds,
         }
+    }
+
+    /// Makes requests that fit into messages of this many bytes.
+    pub fn fit_into(&mut self, message_len_max: usize) {
+        self.presented_len_max = message_len_max / 2;
     }
 
     /// Protects copies against mass deletion in this way.
@@ -247,6 +262,7 @@ impl Sink {
     /// The requests that start a stream, one per kind.
     pub fn start(&mut self, node: &Node, held: &dyn Held) -> Vec<DeltaDiscoveryRequest> {
         let (side, present) = (self.side.clone(), self.present_versions);
+        let presented_len_max = self.presented_len_max;
         self.global = match self.own_federation(held) {
             Some(_) => GlobalSeen::Unknown,
             // Nothing to lose, whoever it is.
@@ -257,7 +273,7 @@ impl Sink {
             state.quarantine.clear();
             state.first = true;
             let mut versions = HashMap::new();
-            let mut presented = HashMap::new();
+            let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
             if present {
                 let copies = held.list(kind);
                 for copy in copies.iter().filter(|copy| side.owns(copy)) {
@@ -271,15 +287,23 @@ impl Sink {
                         Some((at_receipt, received)) if *at_receipt == own => received.clone(),
                         _ => own.clone(),
                     };
+                    presented_len += name.len() + version.len() + PRESENTED_OVERHEAD;
                     versions.insert(name.clone(), version.to_string());
                     presented.insert(name, (own, version));
                 }
+            }
+            // More than a message holds: then nothing, and the peer says everything.
+            let fits = presented_len <= presented_len_max;
+            if !fits {
+                versions.clear();
+                presented.clear();
             }
             // What is not stored any more is not presented, and comes again if the peer has it.
             state.received.retain(|name, _| presented.contains_key(name));
             state.presented = presented;
             // Whoever told what it holds gets differences, removals among them; else absence means removal.
-            state.complete = !present;
+            state.complete = !present || !fits;
+            state.mentioned.clear();
             let mut node = node.clone();
             tell_held_back(&mut node, state.held_back.len());
             if present {
@@ -303,7 +327,7 @@ impl Sink {
         let mut intake = Intake {
             type_url: response.type_url.clone(),
             nonce: response.nonce.clone(),
-            more_follows: self.present_versions && response.system_version_info == MORE_FOLLOWS,
+            more_follows: is_part(response, self.present_versions),
             ..Intake::default()
         };
         let known = Kind::from_name(&response.type_url).ok();
@@ -386,6 +410,9 @@ impl Sink {
         }
         let is_absent = |name: &&String| wire::key_of(kind, name).is_none_or(|key| held.get(&key).is_none());
         intake.absent = response.removed_resources.iter().filter(is_absent).cloned().collect();
+        if state.complete && intake.more_follows {
+            intake.mentioned = mentioned;
+        }
         for copy in removals {
             let key = copy.key();
             intake.removed.push(wire::wire_name(&copy.meta));
@@ -489,8 +516,9 @@ impl Sink {
         held: &dyn Held,
     ) -> Vec<Arc<Resource>> {
         let mut gone: BTreeMap<Key, Arc<Resource>> = BTreeMap::new();
-        if state.complete {
+        if state.complete && !is_part(response, self.present_versions) {
             gone.extend(held.list(kind).into_iter().map(|copy| (copy.key(), copy)));
+            gone.retain(|key, _| !state.mentioned.contains(key));
         }
         let removed = response.removed_resources.iter().filter_map(|name| wire::key_of(kind, name));
         gone.extend(removed.filter_map(|key| Some((key.clone(), held.get(&key)?))));
@@ -560,7 +588,17 @@ impl Sink {
     ) -> DeltaDiscoveryRequest {
         intake.rejections.extend(failed);
         if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
-            state.complete = false;
+            if intake.more_follows {
+                state.mentioned.append(&mut intake.mentioned);
+            } else {
+                state.complete = false;
+                state.mentioned.clear();
+            }
+            let said = intake.removed.iter().chain(&intake.absent).chain(&intake.held_back);
+            let said = said.chain(intake.taken.iter().map(|(name, ..)| name));
+            for name in said.chain(intake.rejections.iter().map(|rejection| &rejection.name)) {
+                state.presented.remove(name);
+            }
             if !matches!(intake.global, Some(GlobalSeen::Other { .. })) && !intake.more_follows {
                 state.first = false;
                 // Of what the peer says nothing about, it has what was presented.
@@ -610,6 +648,11 @@ impl Sink {
         }
         reply
     }
+}
+
+/// Whether other parts of a first state follow. Only who asks for parts gets them.
+fn is_part(response: &DeltaDiscoveryResponse, takes_parts: bool) -> bool {
+    takes_parts && response.system_version_info == MORE_FOLLOWS
 }
 
 fn id_of(resource: &Resource) -> Option<String> {

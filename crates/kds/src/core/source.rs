@@ -18,6 +18,9 @@ const TYPES_MAX: usize = 256;
 const REASON_LEN_MAX: usize = 1024;
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
+/// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
+/// everybody else waits meanwhile.
+const COMPARED_LEN_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of resources in one response to a peer that takes parts; a larger resource travels alone. Many zones that connect at
 /// once then cost little memory, and whatever else a stream has to say does not wait for long.
 const PART_LEN_MAX: usize = 1024 * 1024;
@@ -201,6 +204,11 @@ impl Source {
             Phase::First | Phase::Waiting => false,
         };
         (!self.types.is_empty() && self.types.values().all(is_settled)).then_some(self.position)
+    }
+
+    /// Parts of a first state are due.
+    pub fn is_partial(&self) -> bool {
+        self.types.values().any(|state| state.is_partial && state.phase != Phase::First)
     }
 
     /// Something was sent and not answered.
@@ -408,9 +416,15 @@ fn draft(
         }
     }
     let part_len_max = if state.takes_parts { PART_LEN_MAX.min(len_max) } else { len_max };
+    let mut compared_len = 0;
     while let Some(name) = state.dirty.pop_first() {
+        if state.is_partial && compared_len > COMPARED_LEN_MAX {
+            state.dirty.insert(name);
+            break;
+        }
         match visible(&name) {
             Some(offer) => {
+                compared_len += catalog.version_cost(offer);
                 let is_known = |version| state.known.get(&name) == Some(version);
                 let encoded = match catalog.version(offer) {
                     Ok(version) if is_known(&version) => continue,
@@ -438,11 +452,18 @@ fn draft(
                     break;
                 }
                 len += offer_len;
+                faults.remove(&name);
                 resources.push(encoded.to_discovery());
                 updates.push((name, encoded.version.clone()));
             }
             None => {
-                if state.known.remove(&name).is_some() {
+                if state.known.contains_key(&name) {
+                    if len + name.len() + 8 > len_max {
+                        state.dirty.insert(name);
+                        break;
+                    }
+                    state.known.remove(&name);
+                    faults.remove(&name);
                     len += name.len() + 8;
                     state.rejected.remove(&name);
                     removed.push(name);

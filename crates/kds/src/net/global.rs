@@ -1,7 +1,7 @@
 //! Global's side: zones dial in, prove who they are, and both directions run until a newer stream replaces
 //! them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
+use graticule_runtime::metrics::Measured;
 use graticule_runtime::{Clock, Drain, HttpLimits, Incoming, Random, serve_http};
 use graticule_store::status::{Group, SharedStatus};
 use graticule_store::{CommitError, Event, Expect, Health, Store, Txn, Write};
@@ -24,11 +25,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
 use super::hub::{Hub, Nobody, Observer, Stores};
+use super::measured::measured;
 use super::registry::{Registry, ZoneReport};
 use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, describe};
 use crate::core::{
-    Catalog, DeletionProtection, Direction, Held as _, Instance, PeerReport, Plane, RESERVED_FOR,
-    REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange,
+    Catalog, DeletionProtection, Direction, Held, Instance, PeerReport, Plane, RESERVED_FOR,
+    REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange, kinds_for_global,
 };
 
 mod admission;
@@ -40,6 +42,8 @@ use streams::{Asking, BoxStream, Downward, Upward, driven};
 
 /// Default of [`GlobalOptions::stuck_after`].
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// Time until what is stored can be sent.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Pause after the store could not write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
@@ -158,6 +162,7 @@ impl GlobalServer {
                 deps.clock.monotonic(),
                 options.name_reserved_for,
                 options.protection,
+                options.message_len_max,
             )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
@@ -185,8 +190,18 @@ impl GlobalServer {
 
     /// All that is known about the connection of a zone; `None` = there is no such zone.
     pub fn peer_report(&self, zone: &str) -> Option<PeerReport> {
+        let stores = self.0.deps.stores.held();
+        let sink = Sink::new(Side::Global { zone: zone.into() }, true);
+        self.report_with(zone, &stores, sink.holds(&stores))
+    }
+
+    fn report_with(
+        &self,
+        zone: &str,
+        stores: &dyn Held,
+        received: impl Iterator<Item = (Kind, usize)>,
+    ) -> Option<PeerReport> {
         let shared = &self.0;
-        let stores = shared.deps.stores.held();
         let key = |kind| Key::new(kind, "", zone);
         stores.get(&key(Kind::Zone))?;
         let shown = shared.shown_status().snapshot().get(&key(Kind::ZoneInsight));
@@ -196,7 +211,6 @@ impl GlobalServer {
         let insight = elsewhere.or_else(|| shared.registry.insight(zone)).or(shown).unwrap_or_default();
         let open = || insight.subscriptions.iter().filter(|one| one.disconnect_time.is_none());
         let ZoneReport { peer, conflict } = shared.registry.report(zone).unwrap_or_default();
-        let sink = Sink::new(Side::Global { zone: zone.into() }, true);
         let head = shared.hub.catalog().head();
         let (quarantine, quarantine_total) = peer.quarantine();
         Some(PeerReport {
@@ -213,7 +227,7 @@ impl GlobalServer {
                 })
                 .collect(),
             revision: peer.revisions(shared.deps.stores.config.snapshot().revision(), head),
-            kinds: peer.kinds(sink.holds(&stores)),
+            kinds: peer.kinds(received),
             quarantine,
             quarantine_total,
             protection: peer.protection(zone),
@@ -222,11 +236,21 @@ impl GlobalServer {
         })
     }
 
-    /// [`peer_report`](Self::peer_report) of every zone.
-    pub fn peer_reports(&self) -> Vec<PeerReport> {
-        let snapshot = self.0.deps.stores.config.snapshot();
-        let zones = snapshot.list(Kind::Zone, None);
-        zones.filter_map(|zone| self.peer_report(&zone.meta.name)).collect()
+    /// The connections of all zones as numbers. How far a zone is, only the replica tells that sends to it.
+    pub fn measured(&self) -> Vec<Measured> {
+        let shared = &self.0;
+        let stores = shared.deps.stores.held();
+        let snapshot = shared.deps.stores.config.snapshot();
+        let received = received_by_zone(&stores);
+        let none = BTreeMap::new();
+        let peers = snapshot.list(Kind::Zone, None).filter_map(|zone| {
+            let zone = &zone.meta.name;
+            let received = received.get(zone).unwrap_or(&none);
+            let report =
+                self.report_with(zone, &stores, received.iter().map(|(kind, count)| (*kind, *count)))?;
+            Some((report, shared.registry.has_stream(zone, StreamKind::GlobalToZone)))
+        });
+        measured(peers)
     }
 
     /// An operator gives up what is held back of a zone: it goes when the zone has connected again, which it is told to
@@ -281,6 +305,22 @@ impl GlobalServer {
             .send_compressed(gzip);
         Routes::new(sync).add_service(calls)
     }
+}
+
+/// Copies of each zone, by kind, in one pass.
+fn received_by_zone(held: &dyn Held) -> BTreeMap<String, BTreeMap<Kind, usize>> {
+    let mut received: BTreeMap<String, BTreeMap<Kind, usize>> = BTreeMap::new();
+    for kind in kinds_for_global() {
+        for copy in held.list(kind).iter().filter(|copy| !copy.meta.is_local_to_global()) {
+            let Some(zone) = copy.meta.zone() else { continue };
+            let of_zone = match received.get_mut(zone) {
+                Some(of_zone) => of_zone,
+                None => received.entry(zone.to_owned()).or_default(),
+            };
+            *of_zone.entry(kind).or_default() += 1;
+        }
+    }
+    received
 }
 
 impl Shared {
@@ -416,7 +456,12 @@ impl KdsSyncService for GlobalServer {
         let visitor = shared.admit(&request, Status::unknown)?;
         shared.is_current()?;
         shared.catch_up().await?;
-        shared.hub.shows(shared.deps.stores.config.snapshot().revision()).await;
+        let revision = shared.deps.stores.config.snapshot().revision();
+        if !shared.hub.shows(revision, CATCH_UP_MAX).await {
+            return Err(Status::unavailable(
+                "this replica of global does not keep up with its store; try again",
+            ));
+        }
         shared.ensure_zone(&visitor.zone).await?;
         let stream = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
         let now = shared.deps.clock.now();
@@ -431,7 +476,9 @@ impl KdsSyncService for GlobalServer {
         let requests = request.into_inner();
         let ready = VecDeque::new();
         let heard = shared.deps.clock.monotonic();
-        let state = Downward { shared, stream, subscription, source, requests, ready, changes, heard, drain };
+        let told = Duration::ZERO;
+        let state =
+            Downward { shared, stream, subscription, source, requests, ready, changes, heard, told, drain };
         Ok(Response::new(driven(state)))
     }
 

@@ -1,6 +1,7 @@
 //! The stores of this control plane, and the catalog that follows their feeds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_model::{Key, Kind, Resource};
@@ -95,11 +96,12 @@ impl Hub {
         self.changed.subscribe()
     }
 
-    /// Returns once the catalog shows this revision of the config store, or a later one.
-    pub(super) async fn shows(&self, revision: Revision) {
+    /// Waits until the catalog shows this revision of the config store, or a later one, for at most `limit`; tells whether
+    /// it does.
+    pub(super) async fn shows(&self, revision: Revision, limit: Duration) -> bool {
         let mut shown = self.shown.subscribe();
-        // The sender lives as long as this.
-        let _shown = shown.wait_for(|shown| *shown >= revision).await;
+        let shows = shown.wait_for(|shown| *shown >= revision);
+        tokio::time::timeout(limit, shows).await.is_ok_and(|shows| shows.is_ok())
     }
 
     /// Follows one store until drained; the observer sees each event first.

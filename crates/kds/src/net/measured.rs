@@ -4,8 +4,9 @@ use graticule_runtime::metrics::Measured;
 
 use crate::core::{Flow, PeerReport};
 
-/// One report for each peer, as numbers: whether it is connected, how far it is, what does not cross.
-pub fn measured(reports: &[PeerReport]) -> Vec<Measured> {
+/// One report for each peer, as numbers: whether it is connected, how far it is, what does not cross. With each report whether
+/// this replica sends to the peer: others do not know how far it is.
+pub fn measured(peers: impl IntoIterator<Item = (PeerReport, bool)>) -> Vec<Measured> {
     let mut connected =
         Measured::gauge("graticule_kds_connected", "1 when the zone and global are connected");
     let mut lag = Measured::gauge(
@@ -25,11 +26,20 @@ pub fn measured(reports: &[PeerReport]) -> Vec<Measured> {
         Measured::gauge("graticule_kds_name_conflict", "1 when another control plane wanted the zone's name");
     let mut instances =
         Measured::gauge("graticule_kds_connected_instances", "Connected processes of the zone");
-    for report in reports {
+    for (report, is_here) in peers {
         let zone = report.zone.as_str();
         let flag = |holds: bool| f64::from(u8::from(holds));
         connected.add([("zone", zone)], flag(report.online));
-        lag.add([("zone", zone)], report.revision.lag as f64);
+        if report.reporter == "global" {
+            conflict.add([("zone", zone)], flag(report.conflict.is_some()));
+            instances.add([("zone", zone)], report.instances.len() as f64);
+        }
+        if report.online && !is_here {
+            continue;
+        }
+        if is_here {
+            lag.add([("zone", zone)], report.revision.lag as f64);
+        }
         for (direction, flow) in [("sent", Flow::Sent), ("received", Flow::Received)] {
             let of = |count: fn(&crate::core::KindStatus) -> usize| {
                 report.kinds.iter().filter(|kind| kind.direction == flow).map(count).sum::<usize>() as f64
@@ -37,17 +47,13 @@ pub fn measured(reports: &[PeerReport]) -> Vec<Measured> {
             let labels = [("zone", zone), ("direction", direction)];
             in_sync.add(labels, of(|kind| kind.in_sync));
             quarantined.add(labels, of(|kind| kind.quarantined));
-            if flow == Flow::Sent {
+            if flow == Flow::Sent && is_here {
                 pending.add([("zone", zone)], of(|kind| kind.pending));
             }
         }
         let protection = &report.protection;
         held_back.add([("zone", zone), ("at", "here")], protection.held_back as f64);
         held_back.add([("zone", zone), ("at", "peer")], protection.held_back_by_peer as f64);
-        if report.reporter == "global" {
-            conflict.add([("zone", zone)], flag(report.conflict.is_some()));
-            instances.add([("zone", zone)], report.instances.len() as f64);
-        }
     }
     vec![connected, instances, lag, in_sync, pending, quarantined, held_back, conflict]
 }
@@ -88,7 +94,16 @@ mod tests {
         let refused = [(Kind::Dataplane, "a.default", "bad")];
         state.refused_here.update(refused.into_iter(), Timestamp::UNIX_EPOCH);
         let metrics = Metrics::new();
-        metrics.look_up(move || measured(&[report("east", &state), report("west", &PeerState::default())]));
+        metrics.look_up(move || {
+            let quiet = |zone| report(zone, &PeerState::default());
+            let gone = PeerReport { online: false, ..quiet("south") };
+            measured([
+                (report("east", &state), true),
+                (quiet("west"), true),
+                (quiet("north"), false),
+                (gone, false),
+            ])
+        });
         let text = metrics.text().expect("text");
         for line in [
             "graticule_kds_connected{zone=\"east\"} 1.0",
@@ -105,5 +120,16 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
+        // Another replica sends to one of them, nobody to the other.
+        let of = |zone: &str| {
+            let label = format!("zone=\"{zone}\"");
+            text.lines().filter(|line| line.contains(&label)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of("north").len(), 3, "{:?}", of("north"));
+        assert!(
+            !of("south").iter().any(|line| line.contains("lag") || line.contains("pending")),
+            "{:?}",
+            of("south")
+        );
     }
 }

@@ -38,6 +38,7 @@ pub(super) struct Registry {
     since: Duration,
     reserved_for: Duration,
     protection: DeletionProtection,
+    message_len_max: usize,
 }
 
 #[derive(Default)]
@@ -104,6 +105,7 @@ impl Registry {
         since: Duration,
         reserved_for: Duration,
         protection: DeletionProtection,
+        message_len_max: usize,
     ) -> Registry {
         Registry {
             instance_id: instance_id.into(),
@@ -114,6 +116,7 @@ impl Registry {
             since,
             reserved_for,
             protection,
+            message_len_max,
         }
     }
 
@@ -332,6 +335,7 @@ impl Registry {
         kept.unwrap_or_else(|| {
             let mut sink = Sink::new(Side::Global { zone: zone.into() }, true);
             sink.protect(self.protection);
+            sink.fit_into(self.message_len_max);
             sink
         })
     }
@@ -401,7 +405,8 @@ mod tests {
     #[test]
     fn a_decision_is_about_whom_it_was_made_about() {
         let protection = DeletionProtection::default();
-        let registry = Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection));
+        let registry =
+            Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection, 1 << 20));
         let (stream, first) = open(&registry, "a");
         assert_eq!(registry.accept_deletions("east"), Some(0));
         drop(stream);

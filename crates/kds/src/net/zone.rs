@@ -230,6 +230,7 @@ impl ZoneClient {
 
     async fn stay_connected(&self, identity: Option<String>) {
         let mut sink = Sink::new(Side::Zone, true);
+        sink.fit_into(self.options.message_len_max);
         sink.protect(self.options.protection);
         let mut failures = 0;
         loop {

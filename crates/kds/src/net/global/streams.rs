@@ -36,6 +36,9 @@ pub(super) trait Steps<T>: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Result<T, Status>> + Send;
 }
 
+/// Between two looks at how far a first state is.
+const TELL_PAUSE: Duration = Duration::from_millis(500);
+
 /// Yields what `state` makes, and ends after its first error.
 pub(super) fn driven<T: Send + 'static>(state: impl Steps<T>) -> BoxStream<T> {
     let unfolded = stream::unfold(Some(state), |state| async move {
@@ -59,6 +62,8 @@ pub(super) struct Downward {
     pub(super) changes: watch::Receiver<()>,
     /// When the zone last said something, or something was sent to it; monotonic.
     pub(super) heard: Duration,
+    /// When it was last put down how far the zone is; monotonic.
+    pub(super) told: Duration,
     pub(super) drain: CancellationToken,
 }
 
@@ -107,7 +112,13 @@ impl Downward {
     }
 
     /// Puts down how far the zone is.
-    fn tell(&self) {
+    fn tell(&mut self) {
+        let monotonic = self.shared.deps.clock.monotonic();
+        // Of a first state in many parts everything that is due is counted each time.
+        if self.source.is_partial() && monotonic.saturating_sub(self.told) < TELL_PAUSE {
+            return;
+        }
+        self.told = monotonic;
         let (source, now) = (&self.source, self.shared.deps.clock.now());
         self.shared.registry.set_report(&self.stream.zone, |report| {
             let peer = &mut report.peer;

@@ -1,6 +1,6 @@
 //! The streams of one connection: resources in both directions, and the health checks.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 
 use super::super::{describe, intake};
 use super::{Authed, ZoneClient};
-use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Sink, Source, kinds_for_zones};
+use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Sink, Source};
 
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
@@ -57,7 +57,6 @@ impl ZoneClient {
             Ok(responses) => responses.into_inner(),
             Err(status) => return status,
         };
-        let mut missing: BTreeSet<&str> = kinds_for_zones().map(Kind::name).collect();
         self.state().send_modify(|link| link.connected_since = Some(self.deps.clock.now()));
         let clock = &self.deps.clock;
         let mut parked = VecDeque::new();
@@ -135,8 +134,7 @@ impl ZoneClient {
                 // What was declined meanwhile is asked for again.
                 return Status::aborted("this is the zone's global after all: connecting again");
             }
-            missing.remove(response.type_url.as_str());
-            self.tell_downward(sink, missing.is_empty());
+            self.tell_downward(sink, sink.is_synced());
             self.remember_held_back(sink).await;
             if replies.send(reply).await.is_err() {
                 return Status::unavailable("the connection is closed");

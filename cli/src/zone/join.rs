@@ -45,6 +45,8 @@ enum Fate {
     Uploaded,
     /// Belongs to global from now on, which has another form of it.
     Replaced,
+    /// The zone kept it when it left global, and nobody wrote it since; global has another form of it.
+    GivesWay,
     /// Belongs to global from now on, which has the same.
     Same,
     /// Stays the zone's; global has one of the same name, which the zone refuses.
@@ -62,6 +64,7 @@ impl Fate {
         match self {
             Fate::Uploaded => "goes to global, then comes back as its copy",
             Fate::Replaced => "DIFFERENT at global: the zone gets global's",
+            Fate::GivesWay => "was global's: gives way to global's",
             Fate::Same => "the same at global: becomes a copy of it",
             Fate::KeptSecret => "stays; global's of the same name is refused",
             Fate::Beside => "stays, and counts more than global's of the same name",
@@ -79,7 +82,7 @@ fn substance(item: &Value) -> Value {
             members.remove(key);
         }
         if let Some(Value::Object(own)) = members.get_mut("labels") {
-            own.retain(|key, _| !key.contains("kuma.io/"));
+            own.retain(|key, _| !key.contains("kuma.io/") && key != labels::FROM_GLOBAL);
             if own.is_empty() {
                 members.remove("labels");
             }
@@ -92,6 +95,19 @@ fn text<'a>(item: &'a Value, key: &str) -> &'a str {
     item[key].as_str().unwrap_or_default()
 }
 
+/// The same under another name.
+fn named(mut item: Value, name: Option<&str>) -> Value {
+    if let Some(name) = name {
+        item["name"] = json!(name);
+    }
+    item
+}
+
+/// Global has copies of zones' resources as well.
+fn is_of_global(item: &Value) -> bool {
+    item["labels"][labels::ORIGIN] != "zone"
+}
+
 fn is_local(item: &Value) -> bool {
     !matches!(item["labels"][labels::ORIGIN].as_str(), Some(origin) if origin != "zone")
 }
@@ -99,16 +115,27 @@ fn is_local(item: &Value) -> bool {
 /// What becomes of the zone's resources of a kind, by mesh and name.
 fn fates(kind: Kind, zone: &[Value], global: &[Value]) -> Vec<(Fate, Value)> {
     let kds = kind.descriptor().kds;
-    let key = |item: &Value| (text(item, "mesh").to_owned(), text(item, "name").to_owned());
-    let at_global: BTreeMap<_, _> = global.iter().map(|item| (key(item), item)).collect();
+    let key = |item: &Value, name: &str| (text(item, "mesh").to_owned(), name.to_owned());
+    let at_global: BTreeMap<_, _> = global
+        .iter()
+        .filter(|item| is_of_global(item))
+        .map(|item| (key(item, text(item, "name")), item))
+        .collect();
+    let is_globals = kds.requested_by_zones() && !kds.provided_by_zone();
     let mut out: Vec<(Fate, Value)> = Vec::new();
     for item in zone.iter().filter(|item| is_local(item)) {
-        let other = at_global.get(&key(item));
+        let was_globals = item["labels"][labels::FROM_GLOBAL].is_string();
+        // What was global's may have kept the name that it had as a copy.
+        let display = item["labels"][labels::DISPLAY_NAME].as_str().filter(|_| was_globals);
+        let other = at_global.get(&key(item, display.unwrap_or(text(item, "name"))));
+        let is_same = || other.is_some_and(|other| substance(other) == named(substance(item), display));
         let fate = match other {
-            None if kds.requested_by_zones() && !kds.provided_by_zone() => Fate::Uploaded,
-            Some(other) if kds.requested_by_zones() && !kds.provided_by_zone() => {
-                if substance(other) == substance(item) { Fate::Same } else { Fate::Replaced }
-            }
+            Some(_) if (is_globals || was_globals) && is_same() => Fate::Same,
+            // Tokens may be signed with it.
+            Some(_) if was_globals && matches!(kind, Kind::Secret | Kind::GlobalSecret) => Fate::Replaced,
+            Some(_) if was_globals => Fate::GivesWay,
+            Some(_) if is_globals => Fate::Replaced,
+            None if is_globals => Fate::Uploaded,
             Some(_) if kind.descriptor().capabilities.keeps_name => Fate::KeptSecret,
             Some(_) if kds.requested_by_zones() && kind.descriptor().is_policy() => Fate::Beside,
             _ if kds.zone_to_global() => Fate::Shown,
@@ -274,6 +301,16 @@ mod tests {
             mesh
         };
         let named = |kind: &str, name: &str| json!({"type": kind, "mesh": "default", "name": name});
+        let with = |mut item: Value, more: Value| {
+            if let (Value::Object(members), Value::Object(more)) = (&mut item, more) {
+                members.extend(more);
+            }
+            item
+        };
+        let was = |kind: &str, name: &str, display: &str| {
+            let labels = json!({"graticule/from-global": "yes", "kuma.io/display-name": display});
+            with(named(kind, name), json!({"labels": labels}))
+        };
         let copy = json!({"type": "Mesh", "name": "copy", "labels": {"kuma.io/origin": "global"}});
         let mut plan = Vec::new();
         for (kind, zone, global) in [
@@ -282,12 +319,16 @@ mod tests {
                 vec![
                     mesh("same", json!({})),
                     mesh("other", json!({"mtls": {}})),
-                    mesh("only", json!({})),
+                    mesh("only", json!({"labels": {"graticule/from-global": "yes"}})),
+                    mesh("was", json!({"labels": {"graticule/from-global": "yes"}})),
+                    mesh("was-changed", json!({"labels": {"graticule/from-global": "yes"}})),
                     copy,
                 ],
                 vec![
                     mesh("same", json!({"creationTime": "then", "labels": {"kuma.io/origin": "global"}})),
                     mesh("other", json!({})),
+                    mesh("was", json!({"labels": {"kuma.io/origin": "global"}})),
+                    mesh("was-changed", json!({"mtls": {}})),
                     mesh("global's", json!({})),
                 ],
             ),
@@ -297,9 +338,34 @@ mod tests {
                 vec![named("MeshTimeout", "both")],
             ),
             (
+                Kind::MeshRetry,
+                vec![
+                    was("MeshRetry", "unchanged", "unchanged"),
+                    was("MeshRetry", "changed", "changed"),
+                    was("MeshRetry", "taken-4x8c", "taken"),
+                    was("MeshRetry", "gone", "gone"),
+                    named("MeshRetry", "shown"),
+                ],
+                vec![
+                    named("MeshRetry", "unchanged"),
+                    with(named("MeshRetry", "changed"), json!({"spec": 2})),
+                    named("MeshRetry", "taken"),
+                    with(named("MeshRetry", "shown"), json!({"labels": {"kuma.io/origin": "zone"}})),
+                ],
+            ),
+            (
                 Kind::Secret,
-                vec![named("Secret", "key"), named("Secret", "own")],
-                vec![named("Secret", "key")],
+                vec![
+                    named("Secret", "key"),
+                    named("Secret", "own"),
+                    was("Secret", "signs", "signs"),
+                    was("Secret", "signs-other", "signs-other"),
+                ],
+                vec![
+                    named("Secret", "key"),
+                    named("Secret", "signs"),
+                    with(named("Secret", "signs-other"), json!({"data": "x"})),
+                ],
             ),
             (Kind::Dataplane, vec![named("Dataplane", "web")], vec![]),
         ] {
@@ -307,13 +373,16 @@ mod tests {
             plan.extend(fates(kind, &zone, &global).into_iter().map(|(fate, item)| (kind, fate, item)));
         }
         expect![[r#"
-            KIND          MESH      NAME    WHAT BECOMES OF IT
-            Mesh          -         other   DIFFERENT at global: the zone gets global's
-            Mesh          -         only    goes to global, then comes back as its copy
-            MeshTimeout   default   both    stays, and counts more than global's of the same name
-            Secret        default   key     stays; global's of the same name is refused
-            1 more resource: the same at global: becomes a copy of it
-            2 more resources: stays, and is shown at global
+            KIND          MESH      NAME          WHAT BECOMES OF IT
+            Mesh          -         other         DIFFERENT at global: the zone gets global's
+            Mesh          -         only          goes to global, then comes back as its copy
+            Mesh          -         was-changed   was global's: gives way to global's
+            MeshTimeout   default   both          stays, and counts more than global's of the same name
+            MeshRetry     default   changed       was global's: gives way to global's
+            Secret        default   key           stays; global's of the same name is refused
+            Secret        default   signs-other   DIFFERENT at global: the zone gets global's
+            5 more resources: the same at global: becomes a copy of it
+            4 more resources: stays, and is shown at global
             1 more resource: stays
         "#]]
         .assert_eq(&preview(&plan));

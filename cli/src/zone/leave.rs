@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::join;
-use crate::client::{Client, segment};
+use crate::client::{Client, is_status, segment};
 use crate::session::{Session, counted, usage};
 use crate::table::Table;
 
@@ -99,12 +100,19 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         same_federation(&zone.get("/").await?, &global.get("/").await?, global.address())?;
     }
     let path = format!("/zones/{}/_leave-global", segment(&arguments.zone));
-    let plan = zone.get(&path).await?;
+    let plan = match zone.get(&path).await {
+        // An earlier call was interrupted after the zone had left, and the zone was started without global since.
+        Err(error) if global.is_some() && is_status(&error, StatusCode::CONFLICT) => None,
+        plan => Some(plan?),
+    };
     let known = match &global {
         Some(global) => global.find(&super::path_of(&arguments.zone)).await?,
         None => None,
     };
-    session.screen.print(&preview(plan["copies"].as_array().map_or(&[], Vec::as_slice)))?;
+    match &plan {
+        Some(plan) => session.screen.print(&preview(plan["copies"].as_array().map_or(&[], Vec::as_slice)))?,
+        None => session.screen.line(&format!("zone {} has left already: it stands alone", arguments.zone))?,
+    }
     match (&global, &known) {
         (None, _) => session.screen.line(&format!(
             "global is not asked: it keeps Zone {zone} and what came from it, and shows it offline, until \
@@ -122,21 +130,30 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         session.screen.note("nothing was changed; say --yes to leave");
         return Ok(());
     }
-    let left: Value = serde_json::from_str(&zone.post(&path, &json!({})).await?)?;
-    let count = left["copies"].as_array().map_or(0, Vec::len);
-    session.screen.line(&format!(
-        "zone {name} has left global: {copies} done, and it does not connect again",
-        name = arguments.zone,
-        copies = match count {
+    if plan.is_some() {
+        let answer = zone.post(&path, &json!({})).await.with_context(|| {
+            format!(
+                "it is not known to be done. When zone {zone} does not connect any more, it has left, which stays so (grat zone \
+                 status {zone}); say it again: it goes on where it ended",
+                zone = arguments.zone
+            )
+        })?;
+        let left: Value = serde_json::from_str(&answer)?;
+        let copies = match left["copies"].as_array().map_or(0, Vec::len) {
             1 => "1 copy".to_owned(),
-            _ => format!("{count} copies"),
-        }
-    ))?;
+            count => format!("{count} copies"),
+        };
+        session.screen.line(&format!(
+            "zone {} has left global: {copies} done, and it does not connect again",
+            arguments.zone
+        ))?;
+    }
     if let (Some(global), Some(_)) = (&global, &known) {
         forget(global, &arguments.zone).await.with_context(|| {
             format!(
-                "the zone has left, but global still has it; when it is offline there: grat delete zone {}",
-                arguments.zone
+                "zone {zone} has left, which stays so, but global still has it: say it again, or, when the zone is offline \
+                 there: grat delete zone {zone}",
+                zone = arguments.zone
             )
         })?;
         session.screen.line(&format!("global has forgotten zone {}", arguments.zone))?;
@@ -148,17 +165,20 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
     )
 }
 
-/// Deletes the Zone once global has seen it go.
+/// Deletes the Zone once global has seen it go. That somebody else deletes it is as good.
 async fn forget(global: &Client, zone: &str) -> Result<()> {
     let started = tokio::time::Instant::now();
     while let Some(status) = global.find(&super::path_of(zone)).await? {
         if status["online"] != true {
-            return global.delete(&format!("/zones/{}", segment(zone))).await;
+            return match global.delete(&format!("/zones/{}", segment(zone))).await {
+                Err(error) if !is_status(&error, StatusCode::NOT_FOUND) => Err(error),
+                _ => Ok(()),
+            };
         }
         ensure!(started.elapsed() < OFFLINE_TIMEOUT, "global still shows zone {zone} connected");
         tokio::time::sleep(OFFLINE_POLL).await;
     }
-    bail!("another one has deleted zone {zone} at global")
+    Ok(())
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use crate::session::{Session, counted, duration};
 use crate::table::Table;
 
 /// Labels that a control plane computes.
-const COMPUTED: [&str; 5] = [labels::DISPLAY_NAME, labels::MESH, labels::ORIGIN, labels::ENV, labels::ZONE];
+const COMPUTED: [&str; 6] =
+    [labels::DISPLAY_NAME, labels::MESH, labels::ORIGIN, labels::ENV, labels::ZONE, labels::FROM_GLOBAL];
 /// Public parts of the keys that sign zone tokens: all that zones get of them.
 const ZONE_PUBLIC_KEY: &str = "zone-token-signing-public-key";
 const NOT_REBUILT: &str = "zones never had, so it is not rebuilt: user tokens and their keys, the private keys of zone tokens \
@@ -424,7 +425,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
     )?;
     arrival::wait(session, &zones, &global, arguments.wait.to_std(), arguments.skip_missing).await?;
     global
-        .put("/_cluster-id", &json!({"clusterId": id}))
+        .put("/_cluster-id", &json!({"clusterId": id, "expected": global_id}))
         .await
         .context("global does not take the federation's id")?;
     session.screen.line(&format!(

@@ -19,6 +19,8 @@ use crate::route::{Target, Tokens};
 pub(crate) enum Done {
     /// A resource was written: its version before and after, and the revision of the store.
     Written { before: Option<u64>, after: Option<u64>, revision: u64, changes: usize },
+    /// Global has the id of another federation: before and after, and the revision of the store.
+    Adopted { from: String, to: String, revision: u64 },
     /// A token was issued: its id and whom it is for.
     Issued { jti: String, subject: String },
     /// A backup was begun: revision of the store, and how many resources there are.
@@ -113,9 +115,13 @@ impl Entry {
         };
         let (mut before, mut after, mut revision, mut changes) = (None, None, None, None);
         let (mut jti, mut subject, mut resources, mut backup_revision) = (None, None, None, None);
+        let (mut old_id, mut new_id) = (None, None);
         match done {
             Some(Done::Written { before: b, after: a, revision: r, changes: c }) => {
                 (before, after, revision, changes) = (*b, *a, Some(*r), Some(*c as u64));
+            }
+            Some(Done::Adopted { from, to, revision: r }) => {
+                (old_id, new_id, revision) = (Some(from.as_str()), Some(to.as_str()), Some(*r));
             }
             Some(Done::Issued { jti: id, subject: whom }) => {
                 (jti, subject) = (Some(id.as_str()), Some(whom.as_str()));
@@ -157,6 +163,8 @@ impl Entry {
             changes,
             resources,
             backup_revision,
+            old_id,
+            new_id,
             jti,
             subject,
             "write"

@@ -188,12 +188,7 @@ pub(crate) fn wrong(field: &str, reason: &str) -> Error {
 }
 
 /// A text that must be in the body, an object with nothing else.
-pub(crate) async fn required(
-    context: &Context,
-    call: &Call,
-    body: Body,
-    field: &str,
-) -> Result<String, Error> {
+async fn required(context: &Context, call: &Call, body: Body, field: &str) -> Result<String, Error> {
     let text = text(context, call, body, field).await?.unwrap_or_default();
     let mut violations = Violations::default();
     if text.is_empty() {
@@ -205,15 +200,30 @@ pub(crate) async fn required(
 
 /// A text in the body, an object.
 async fn text(context: &Context, call: &Call, body: Body, field: &str) -> Result<Option<String>, Error> {
+    let [text] = texts(context, call, body, [field]).await?;
+    Ok(text)
+}
+
+/// Texts in the body, an object with nothing else.
+pub(crate) async fn texts<const N: usize>(
+    context: &Context,
+    call: &Call,
+    body: Body,
+    fields: [&str; N],
+) -> Result<[Option<String>; N], Error> {
     let bytes = body::read(context, body).await?;
     let document = body::parse(call.body_format, &bytes).map_err(Error::bad_request)?;
-    let Value::Object(members) = document else { return Err(wrong("", "must be an object")) };
-    if let Some(unknown) = members.keys().find(|key| *key != field) {
+    let Value::Object(mut members) = document else { return Err(wrong("", "must be an object")) };
+    if let Some(unknown) = members.keys().find(|key| !fields.contains(&key.as_str())) {
         return Err(wrong(unknown, "is not known"));
     }
-    match members.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(wrong(field, "must be a text")),
+    let mut texts = [const { None }; N];
+    for (text, field) in texts.iter_mut().zip(fields) {
+        *text = match members.remove(field) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => return Err(wrong(field, "must be a text")),
+        };
     }
+    Ok(texts)
 }

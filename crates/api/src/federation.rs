@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use axum::body::Body;
 use axum::response::Response;
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
-use graticule_model::{Key, Kind, Meta, Resource};
-use graticule_store::{CommitError, Txn};
+use graticule_model::{Key, Kind, Meta, Resource, Violations};
+use graticule_store::{CommitError, Expect, Txn};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::audit::Done;
 use crate::error::{Error, title};
-use crate::{Call, Context, access, cluster, respond};
+use crate::{Call, Context, access, cluster, read, respond, system};
 
 /// Why a zone does not leave its global.
 #[derive(Debug)]
@@ -128,27 +128,46 @@ pub(crate) async fn leave(
 /// Bytes of the id of a federation.
 const ID_LEN_MAX: usize = 64;
 
-/// Gives global the id of the federation that its zones belong to; administrators of global only.
+/// Gives global the id of the federation that its zones belong to, in place of the one that the caller saw; administrators of
+/// global only.
 pub(crate) async fn set_id(context: &Context, call: &Call, body: Body) -> Result<Response, Error> {
     access::federation(&context.options, &call.user)?;
     if context.options.server.read_only {
         return Err(access::serves_read_only());
     }
-    let id = cluster::required(context, call, body, "clusterId").await?;
-    if id.len() > ID_LEN_MAX || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-        let reason = format!("must be at most {ID_LEN_MAX} letters, digits and dashes");
-        return Err(cluster::wrong("clusterId", &reason));
+    let [id, expected] = cluster::texts(context, call, body, ["clusterId", "expected"]).await?;
+    let mut violations = Violations::default();
+    let id = id.unwrap_or_default();
+    if id.is_empty() {
+        violations.add("clusterId", "cannot be empty");
+    } else if id.len() > ID_LEN_MAX || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        violations.add("clusterId", format!("must be at most {ID_LEN_MAX} letters, digits and dashes"));
     }
+    let Some(expected) = expected else {
+        violations.add("expected", "must be the id that global has now (`clusterId` at `/`; empty: none)");
+        return Err(Error::invalid(title::REQUEST, violations));
+    };
+    read::check(title::REQUEST, violations)?;
+    let conflict = |detail: String| Error::new(StatusCode::CONFLICT, title::UPDATE, detail);
     if !context.mode.is_global() {
-        let detail = "a zone has the id of its federation: set it at global";
-        return Err(Error::new(StatusCode::CONFLICT, title::UPDATE, detail));
+        return Err(conflict("a zone has the id of its federation: set it at global".into()));
     }
-    let config = Resource::new(Meta::new("", CLUSTER_ID), Config { config: id });
+    let snapshot = context.store.snapshot();
+    let now = system::cluster_id(&snapshot);
+    if now != expected {
+        return Err(conflict(format!(
+            "global has the id {now:?}, not {expected:?}: look again before you replace it"
+        )));
+    }
+    let config = Resource::new(Meta::new("", CLUSTER_ID), Config { config: id.clone() });
     let key = config.key();
-    let txn = Txn { at: Some(context.clock.now()), ..Txn::put(config) };
+    let stored = snapshot.get(&key);
+    let expect = stored.map_or(Expect::Absent, |stored| Expect::Version(stored.meta.version));
+    let txn = Txn { at: Some(context.clock.now()), ..Txn::default().and_put(config, expect) };
     let committed =
         context.store.commit(txn).await.map_err(|error| Error::from_commit(title::UPDATE, error))?;
-    Ok(Done::written(&key, &committed).beside(respond::value(StatusCode::OK, call.format, &json!({}))))
+    let done = Done::Adopted { from: now, to: id, revision: committed.revision.0 };
+    Ok(done.beside(respond::value(StatusCode::OK, call.format, &json!({}))))
 }
 
 const LEAVE_TITLE: &str = "Could not leave global";

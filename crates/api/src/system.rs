@@ -32,7 +32,7 @@ pub(crate) fn index(context: &Context) -> Value {
 }
 
 /// Empty until the first control plane of the federation made it.
-fn cluster_id(snapshot: &Snapshot) -> String {
+pub(crate) fn cluster_id(snapshot: &Snapshot) -> String {
     let config = snapshot.get(&Key::new(Kind::Config, "", CLUSTER_ID));
     match config.as_deref().map(|resource| &resource.spec) {
         Some(Spec::Config(config)) => config.config.clone(),

@@ -467,9 +467,15 @@ fn cluster_id() -> Operation {
     let mut operation = Operation::get(SYSTEM, "setClusterId", summary, json!({"type": "object"}));
     operation.method = Method::PUT;
     operation.body = Some(json!({
-        "type": "object", "required": ["clusterId"], "additionalProperties": false, "properties": {"clusterId": {
-            "type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$", "description": "As the zones show it at `/`.",
-        }},
+        "type": "object", "required": ["clusterId", "expected"], "additionalProperties": false, "properties": {
+            "clusterId": {
+                "type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$", "description": "As the zones show it at `/`.",
+            },
+            "expected": {
+                "type": "string",
+                "description": "The id that global has now, as it shows it at `/`; with another one the call is refused.",
+            },
+        },
     }));
     operation.errors = &["403", "408", "409", "413", "415"];
     operation

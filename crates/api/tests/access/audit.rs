@@ -181,6 +181,22 @@ async fn every_write_is_one_line() {
         ),
         (
             LOCAL,
+            "PUT",
+            "/_cluster-id",
+            "",
+            r#"{"clusterId": "new", "expected": ""}"#,
+            json!({"status": 200, "path": "/_cluster-id", "old_id": "", "new_id": "new"}),
+        ),
+        (
+            LOCAL,
+            "PUT",
+            "/_cluster-id",
+            "",
+            r#"{"clusterId": "newer", "expected": ""}"#,
+            json!({"status": 409, "outcome": "refused", "old_id": null, "new_id": null}),
+        ),
+        (
+            LOCAL,
             "DELETE",
             "/nowhere",
             "",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
-use graticule_api::{Api, Backups, Cluster, Deps, Federation, LeaveError, NoFederation, Options, Rules};
+use graticule_api::{Api, Backups, Cluster, Deps, Federation, LeaveError, Options, Rules};
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
@@ -19,6 +19,7 @@ use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, stor
 use graticule_envoygen::bootstrap::BootstrapSettings;
 use graticule_kds::net::{
     self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneOptions, ZoneToken, finish_leaving,
+    forget_leaving,
 };
 use graticule_model::Mode;
 use graticule_policy::inputs::ConnectionLife;
@@ -97,6 +98,31 @@ impl Federation for Global {
             }
         };
         serde_json::to_value(fates).map_err(|error| LeaveError::Refused(error.to_string()))
+    }
+
+    async fn may_join(&self) -> Result<bool, LeaveError> {
+        forget_leaving(&self.stores, &self.clock).await.map_err(LeaveError::Store)
+    }
+}
+
+/// The same of a zone that stands alone.
+struct Alone {
+    stores: Stores,
+    clock: Clock,
+}
+
+#[async_trait]
+impl Federation for Alone {
+    fn status(&self, _zone: &str) -> Option<serde_json::Value> {
+        None
+    }
+
+    fn accept_deletions(&self, _zone: &str) -> Option<usize> {
+        None
+    }
+
+    async fn may_join(&self) -> Result<bool, LeaveError> {
+        forget_leaving(&self.stores, &self.clock).await.map_err(LeaveError::Store)
     }
 }
 
@@ -278,16 +304,16 @@ impl Parts {
         let stores = Stores { config: self.store.clone(), status: self.replicas.status().shown() };
         let (zone, link) = (self.name().to_owned(), self.link.clone());
         self.metrics.look_up(move || {
-            let report = link.leads().then(|| link.report(&zone, &stores));
+            let report = (link.leads() && !link.has_left()).then(|| link.report(&zone, &stores));
             kds::measured(report.map(|report| (report, true)))
         });
     }
 
     fn link_to_global(&self) -> Arc<dyn Federation> {
-        if self.mode == Mode::StandaloneZone {
-            return NoFederation::shared();
-        }
         let (stores, clock) = (federation::zone_stores(&self.replica()), self.clock.clone());
+        if self.mode == Mode::StandaloneZone {
+            return Arc::new(Alone { stores, clock });
+        }
         Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores, clock })
     }
 

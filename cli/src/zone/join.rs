@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use graticule_model::{Kind, labels};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Target, list_path, resource_path};
+use crate::client::{Client, Target, is_status, list_path, resource_path, segment};
 use crate::session::{Session, counted, usage};
 use crate::table::Table;
 
@@ -121,6 +122,7 @@ fn fates(kind: Kind, zone: &[Value], global: &[Value]) -> Vec<(Fate, Value)> {
         .filter(|item| is_of_global(item))
         .map(|item| (key(item, text(item, "name")), item))
         .collect();
+    let is_secret = matches!(kind, Kind::Secret | Kind::GlobalSecret);
     let is_globals = kds.requested_by_zones() && !kds.provided_by_zone();
     let mut out: Vec<(Fate, Value)> = Vec::new();
     for item in zone.iter().filter(|item| is_local(item)) {
@@ -131,8 +133,10 @@ fn fates(kind: Kind, zone: &[Value], global: &[Value]) -> Vec<(Fate, Value)> {
         let is_same = || other.is_some_and(|other| substance(other) == named(substance(item), display));
         let fate = match other {
             Some(_) if (is_globals || was_globals) && is_same() => Fate::Same,
-            // Tokens may be signed with it.
-            Some(_) if was_globals && matches!(kind, Kind::Secret | Kind::GlobalSecret) => Fate::Replaced,
+            // Tokens may be signed with it. What came under another name, a public key, nobody can have written at global.
+            Some(other) if was_globals && is_secret && text(other, "name") == text(item, "name") => {
+                Fate::Replaced
+            }
             Some(_) if was_globals => Fate::GivesWay,
             Some(_) if is_globals => Fate::Replaced,
             None if is_globals => Fate::Uploaded,
@@ -220,6 +224,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
     }
     let file = &arguments.token_file;
     write_zone_token(&global, &arguments.zone, file).await?;
+    may_connect(&zone, &arguments.zone).await?;
     session.screen.line(&format!(
         "the zone's token is in {file}; set in the zone, and start it again:\n  multizone.zone.name: {name}\n  \
          multizone.zone.globalAddress: grpcs://<global>:5685\n  multizone.zone.kds.tokenFile: {file}\n  \
@@ -227,6 +232,19 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
         file = file.display(),
         name = arguments.zone,
     ))
+}
+
+/// A zone that has left a global does not connect until it is told that it may. Stock Kuma needs no such thing.
+async fn may_connect(zone: &Client, name: &str) -> Result<()> {
+    match zone.delete(&format!("/zones/{}/_leave-global", segment(name))).await {
+        Err(error)
+            if is_status(&error, StatusCode::NOT_FOUND)
+                || is_status(&error, StatusCode::METHOD_NOT_ALLOWED) =>
+        {
+            Ok(())
+        }
+        done => done.context("the zone is not told that it may connect again: say it again"),
+    }
 }
 
 /// Has global make a token for a zone, readable by who runs this alone.
@@ -367,20 +385,26 @@ mod tests {
                     with(named("Secret", "signs-other"), json!({"data": "x"})),
                 ],
             ),
+            (
+                Kind::GlobalSecret,
+                vec![with(was("GlobalSecret", "public-1", "private-1"), json!({"data": "x"}))],
+                vec![named("GlobalSecret", "private-1")],
+            ),
             (Kind::Dataplane, vec![named("Dataplane", "web")], vec![]),
         ] {
             assert!(is_concerned(kind));
             plan.extend(fates(kind, &zone, &global).into_iter().map(|(fate, item)| (kind, fate, item)));
         }
         expect![[r#"
-            KIND          MESH      NAME          WHAT BECOMES OF IT
-            Mesh          -         other         DIFFERENT at global: the zone gets global's
-            Mesh          -         only          goes to global, then comes back as its copy
-            Mesh          -         was-changed   was global's: gives way to global's
-            MeshTimeout   default   both          stays, and counts more than global's of the same name
-            MeshRetry     default   changed       was global's: gives way to global's
-            Secret        default   key           stays; global's of the same name is refused
-            Secret        default   signs-other   DIFFERENT at global: the zone gets global's
+            KIND           MESH      NAME          WHAT BECOMES OF IT
+            Mesh           -         other         DIFFERENT at global: the zone gets global's
+            Mesh           -         only          goes to global, then comes back as its copy
+            Mesh           -         was-changed   was global's: gives way to global's
+            MeshTimeout    default   both          stays, and counts more than global's of the same name
+            MeshRetry      default   changed       was global's: gives way to global's
+            Secret         default   key           stays; global's of the same name is refused
+            Secret         default   signs-other   DIFFERENT at global: the zone gets global's
+            GlobalSecret   default   public-1      was global's: gives way to global's
             5 more resources: the same at global: becomes a copy of it
             4 more resources: stays, and is shown at global
             1 more resource: stays

@@ -46,6 +46,15 @@ pub trait Federation: Send + Sync {
         let _ = (zone, preview);
         Err(LeaveError::NoGlobal)
     }
+
+    /// An operator prepares a zone that has left its global to join one again: it connects when it is started with one. Tells
+    /// whether it had left one.
+    ///
+    /// # Errors
+    /// [`LeaveError`].
+    async fn may_join(&self) -> Result<bool, LeaveError> {
+        Err(LeaveError::NoGlobal)
+    }
 }
 
 /// A zone that stands alone.
@@ -98,7 +107,7 @@ pub(crate) fn accept_deletions(context: &Context, call: &Call, zone: &str) -> Re
     }
 }
 
-/// A zone leaves its global, or asks what becomes of it then; administrators only.
+/// A zone leaves its global, asks what becomes of it then, or may join one again; administrators only.
 pub(crate) async fn leave(
     context: &Context,
     call: &Call,
@@ -106,14 +115,20 @@ pub(crate) async fn leave(
     zone: &str,
 ) -> Result<Response, Error> {
     access::federation(&context.options, &call.user)?;
-    known(context, zone)?;
     let preview = *method == Method::GET;
     if !preview && context.options.server.read_only {
         return Err(access::serves_read_only());
     }
+    let outcome = if *method == Method::DELETE {
+        // A zone that stands alone may join under any name.
+        context.federation.may_join().await.map(|had_left| json!({"hadLeft": had_left}))
+    } else {
+        known(context, zone)?;
+        context.federation.leave(zone, preview).await.map(|copies| json!({"copies": copies}))
+    };
     let refused = |detail: String| Error::new(StatusCode::CONFLICT, LEAVE_TITLE, detail);
-    match context.federation.leave(zone, preview).await {
-        Ok(copies) => Ok(respond::value(StatusCode::OK, call.format, &json!({"copies": copies}))),
+    match outcome {
+        Ok(answer) => Ok(respond::value(StatusCode::OK, call.format, &answer)),
         Err(LeaveError::NoGlobal) if context.mode.is_global() => {
             Err(refused("this is global: ask the control plane of the zone".into()))
         }

@@ -56,7 +56,7 @@ pub(crate) enum Target {
     },
     /// The id of the federation.
     ClusterId,
-    /// What becomes of a zone that leaves its global; does it.
+    /// What becomes of a zone that leaves its global; does it; takes it back.
     LeaveGlobal {
         zone: String,
     },
@@ -176,7 +176,7 @@ impl Target {
             | Target::Cluster(ClusterPart::Members | ClusterPart::Transfer | ClusterPart::Recover) => "POST",
             Target::Cluster(ClusterPart::Member(_)) => "DELETE",
             Target::DryRun { .. } | Target::ClusterId => "PUT",
-            Target::LeaveGlobal { .. } => "GET, POST",
+            Target::LeaveGlobal { .. } => "GET, POST, DELETE",
             Target::One { form: Form::Plain, .. } | Target::ServiceInsight { .. } => "PUT, DELETE, GET",
             _ => "GET",
         }

@@ -190,6 +190,16 @@ impl Bench {
         Ok(said)
     }
 
+    /// What `grat` says when it does not do it.
+    async fn grat_refuses(&mut self, at: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(self.federation.binaries.program("grat")?);
+        let address = self.api(at)?;
+        command.args(arguments).args(["--no-config", "--address", &address]).current_dir(&self.dir);
+        let said = process::answer(command, "", LIMIT).await?;
+        ensure!(said.code != 0, "grat {arguments:?} is done:\n{}", said.stdout);
+        Ok(said.stderr)
+    }
+
     /// What global wrote and zones get, as it is stored: without times and computed labels, and secrets by their value.
     async fn substance(&mut self, at: &str) -> Result<BTreeSet<String>> {
         let mut all = BTreeSet::new();
@@ -323,12 +333,19 @@ async fn a_zone_leaves_and_joins_again() -> Result<()> {
     ensure!(gone.iter().all(|item| item["labels"]["kuma.io/zone"] != "west"), "{gone:?}");
     unnoticed(traffic, "the zone left").await?;
 
+    // Said again, nothing is left to be done, and that is no error.
+    let said = bench.grat("west", &[&leave[..], &["--yes"]].concat()).await?;
+    ensure!(said.stdout.contains("0 copies done"), "{}", said.stdout);
+
     // The settings say nothing of a global any more.
     let traffic = bench.traffic("client-west")?;
     bench.restart("west", Some("")).await?;
     bench.federation.start_proxy("west", "echo-2", Role::Echo).await?;
     bench.until_at("west", "/meshes/default/dataplanes/echo-2", |answer| answer.status == 200).await?;
     unnoticed(traffic, "it was started without global, and a new instance came").await?;
+    // And when the settings are changed already.
+    let said = bench.grat("west", &[&leave[..], &["--yes"]].concat()).await?;
+    ensure!(said.stdout.contains("stands alone"), "{}", said.stdout);
     let permission = render(&bench.federation.binaries.demo_file("allow.yaml"), &[])?;
     bench.federation.delete("west", &permission).await?;
     let took = bench.until_answer("client-west", "is forbidden", is_forbidden).await?;
@@ -339,9 +356,9 @@ async fn a_zone_leaves_and_joins_again() -> Result<()> {
     // It joins again: what it took over from global is global's again, once.
     let traffic = bench.traffic("client-west")?;
     let token = bench.dir.join("west/zone.token").display().to_string();
-    let join =
-        ["zone", "join", "west", "--global", &global, "--yes", "--take-global", "--token-file", &token];
-    bench.grat("west", &join).await?;
+    let join = ["zone", "join", "west", "--global", &global, "--yes", "--token-file", &token];
+    let said = bench.grat("west", &join).await?;
+    ensure!(!said.stdout.contains("DIFFERENT"), "{}", said.stdout);
     let start = wait::now();
     bench.restart("west", None).await?;
     bench.federation.wait_zone_joined("west").await?;
@@ -455,6 +472,12 @@ async fn global_is_rebuilt_from_its_zones() -> Result<()> {
     for (traffic, zone) in traffic.into_iter().zip(["west", "east"]) {
         unnoticed(traffic, &format!("global was lost and rebuilt, in {zone}")).await?;
     }
+    // It is no new global any more: what was written there since stays.
+    bench.federation.apply("global", &json!({"type": "Mesh", "name": "written-since"})).await?;
+    let refused = bench.grat_refuses("global", &arguments).await?;
+    ensure!(refused.contains("already the global of federation"), "{refused}");
+    let kept = bench.named("global", "/meshes", "written-since").await?;
+    ensure!(kept.len() == 1, "{kept:?}");
     // The keys are the old ones: a proxy that starts now is admitted with a token of before.
     bench.federation.proxy("echo-1")?.agent.kill()?;
     bench.federation.restart_agent("echo-1")?;
@@ -480,6 +503,9 @@ async fn a_zone_leaves_a_global_that_is_down() -> Result<()> {
     bench.until_at("global", "/zones/west", |answer| answer.status == 404).await?;
     bench.restart("west", Some("")).await?;
     bench.until_answer("client-west", "is served", is_served).await?;
+    // Nor with its old settings after it stood alone: another replica may still have them.
+    bench.restart("west", None).await?;
+    bench.until_at("west", "/zones/west/_status", stays_away).await?;
     unnoticed(traffic, "the zone left a global that was down").await?;
     let found = bench.named("west", "/meshtrafficpermissions", PERMISSION).await?;
     ensure!(found.len() == 1 && found[0]["name"] == PERMISSION, "{found:?}");

@@ -500,7 +500,14 @@ fn leave_global() -> Vec<Operation> {
     let mut leave = Operation::get(SYSTEM, "leaveGlobal", summary, answer);
     leave.method = Method::POST;
     leave.errors = &["403", "404", "409", "415", "503"];
-    vec![preview, leave]
+    let summary = "A zone that has left its global may join one again: it connects when it is started with one; ask the zone.";
+    let answer = json!({"type": "object", "required": ["hadLeft"], "properties": {
+        "hadLeft": {"type": "boolean", "description": "Whether it had left one."},
+    }});
+    let mut back = Operation::get(SYSTEM, "mayJoinGlobal", summary, answer);
+    back.method = Method::DELETE;
+    back.errors = &["403", "409", "503"];
+    vec![preview, leave, back]
 }
 
 fn cluster(part: &ClusterPart) -> Operation {

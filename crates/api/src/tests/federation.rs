@@ -48,7 +48,7 @@ async fn nobody_leaves_what_he_is_not_in() {
         assert_eq!(answer.status, 404, "{}", answer.brief());
         let zone = json!({"type": "Zone", "name": "east"});
         server.admin("PUT", "/zones/east", zone).await;
-        for method in ["GET", "POST"] {
+        for method in ["GET", "POST", "DELETE"] {
             let answer = server.admin(method, "/zones/east/_leave-global", json!({})).await;
             assert_eq!(answer.status, 409, "{}", answer.brief());
             assert!(

@@ -23,7 +23,9 @@ pub use global::{GlobalDeps, GlobalError, GlobalOptions, GlobalServer, ZoneAuthe
 pub use hub::Stores;
 pub use measured::measured;
 pub use registry::ZoneReport;
-pub use zone::{FederationLink, LeaveError, Link, ZoneClient, ZoneDeps, ZoneOptions, finish_leaving};
+pub use zone::{
+    FederationLink, LeaveError, Link, ZoneClient, ZoneDeps, ZoneOptions, finish_leaving, forget_leaving,
+};
 
 /// Largest message in bytes, both ways (`multizone.{global,zone}.kds.maxMsgSize`).
 pub const MESSAGE_LEN_MAX: usize = 10 * 1024 * 1024;

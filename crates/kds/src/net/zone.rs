@@ -34,7 +34,7 @@ mod link;
 mod streams;
 
 use headers::Headers;
-pub use leave::{LeaveError, finish_leaving};
+pub use leave::{LeaveError, finish_leaving, forget_leaving};
 use link::Leading;
 pub use link::{FederationLink, Link};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graticule_kds::net::{GlobalOptions, LeaveError, finish_leaving};
+use graticule_kds::net::{GlobalOptions, LeaveError, finish_leaving, forget_leaving};
 use graticule_model::{Key, Kind, Resource, labels};
 use graticule_runtime::Clock;
 
@@ -59,6 +59,13 @@ async fn a_zone_leaves_and_joins_again() {
 
     // It stands alone for a while, then it joins again: global's copies are copies again, once.
     finish_leaving("east", &stores, &clock).await;
+    // A replica that has the old settings still leads once more: it stays away as well.
+    let mut zone = mk_zone("east", &global, stores.clone(), "token-east");
+    linked(&mut zone, "it stays away", |link| link.left).await;
+    assert!(zone.federation.has_left());
+    zone.stop.drain();
+    while zone.tasks.join_next().await.is_some() {}
+    assert!(forget_leaving(&stores, &clock).await.unwrap());
     let mut zone = mk_zone("east", &global, stores.clone(), "token-east");
     linked(&mut zone, "synced again", |link| link.synced).await;
     until(&stores.config, "the copy is back", is_copy("shared")).await;

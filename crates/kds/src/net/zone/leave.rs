@@ -1,15 +1,19 @@
 //! A zone leaves its global: the connection ends for good, then the copies become the zone's own.
 //!
-//! A mark in the store comes first. From then on nobody connects, whoever leads and however often the zone is started, until
-//! it was started without a global. So what is left undone by a crash is done by the next call, or by that start.
+//! A mark in the store comes first. From then on nobody connects, whoever leads, whatever its settings are and however often the
+//! zone is started, until an operator prepares it to join again. So what is left undone by a crash is done by the next call,
+//! or by the next start without a global.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::config::Config;
 use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_runtime::Clock;
-use graticule_store::{CommitError, Expect, Store, Txn, Write};
+use graticule_store::seal::Sealer;
+use graticule_store::{CommitError, Expect, Store, Txn, Write, codec};
+use prost::Message as _;
 
 use super::super::hub::Stores;
 use super::link::FederationLink;
@@ -21,12 +25,18 @@ use crate::core::{Fate, Step, steps_of_leaving};
 const LEFT_CONFIG: &str = "graticule-left-global";
 /// Writes that are committed together.
 const WRITES_MAX: usize = 500;
+/// Bytes that are committed together; etcd takes 1.5 MiB in one request, with what belongs to it.
+const WRITES_LEN_MAX: usize = 1 << 20;
+/// Bytes of a write beside the resource: keys, conditions.
+const WRITE_OVERHEAD: usize = 512;
+/// Copies that are named when they cannot be written; more are counted.
+const NAMED_MAX: usize = 10;
 /// Rounds against others who write at the same time.
 const ROUNDS_MAX: usize = 100;
 /// Until the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
-const LEFT: &str =
-    "the zone has left its global: take multizone.zone.globalAddress out of its settings and start it again";
+const LEFT: &str = "the zone has left its global and does not connect: take multizone.zone.globalAddress out of its settings and \
+    start it again; before it joins a global again: grat zone join --yes, asked of this zone";
 
 /// Why a zone has not left.
 #[derive(Debug, thiserror::Error)]
@@ -82,21 +92,28 @@ impl FederationLink {
     }
 }
 
-/// Does what is left to be done, until nothing is.
+/// Which copy, for people.
+fn named(fate: &Fate) -> String {
+    format!("{} {}", fate.kind, [fate.mesh.as_str(), &fate.name].join("/").trim_start_matches('/'))
+}
+
+/// Does what is left to be done, until nothing is, or nothing but what the store refuses.
 async fn adopt(zone: &str, stores: &Stores, clock: &Clock) -> Result<Vec<Fate>, CommitError> {
     let mut fates = Vec::new();
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
     let mut last = None;
     for _ in 0..ROUNDS_MAX {
-        let steps = steps_of_leaving(zone, &stores.held());
+        let mut steps = steps_of_leaving(zone, &stores.held());
+        steps.retain(|step| !refused.contains_key(&named(&step.fate)));
         if steps.is_empty() {
-            let forget = Txn::default().and_delete(held_back_key(), Expect::Any);
-            stores.config.commit(Txn { at: Some(clock.now()), ..forget }).await?;
-            return Ok(fates);
+            return settle(stores, clock, &refused).await.map(|()| fates);
         }
-        for together in chunks(steps) {
-            let writes: Vec<Write> = together.iter().flat_map(|step| step.writes.iter().cloned()).collect();
+        let mut together: Vec<Vec<Step>> = chunks(steps);
+        together.reverse();
+        while let Some(steps) = together.pop() {
+            let writes: Vec<Write> = steps.iter().flat_map(|step| step.writes.iter().cloned()).collect();
             match stores.config.commit(Txn { at: Some(clock.now()), writes }).await {
-                Ok(_) => fates.extend(together.into_iter().map(|step| step.fate)),
+                Ok(_) => fates.extend(steps.into_iter().map(|step| step.fate)),
                 // Somebody wrote one of them meanwhile: once more, with what is there now.
                 Err(
                     error @ (CommitError::Conflict { .. }
@@ -104,6 +121,13 @@ async fn adopt(zone: &str, stores: &Stores, clock: &Clock) -> Result<Vec<Fate>, 
                     | CommitError::NotFound(_)
                     | CommitError::OwnerMissing { .. }),
                 ) => last = Some(error),
+                // One that the store does not take must not stop the others.
+                Err(CommitError::Invalid(_)) if steps.len() > 1 => {
+                    together.extend(steps.into_iter().rev().map(|step| vec![step]));
+                }
+                Err(CommitError::Invalid(reason)) => {
+                    refused.extend(steps.iter().map(|step| (named(&step.fate), reason.clone())));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -111,15 +135,45 @@ async fn adopt(zone: &str, stores: &Stores, clock: &Clock) -> Result<Vec<Fate>, 
     Err(last.unwrap_or_else(|| CommitError::Unavailable("copies appear again and again".into())))
 }
 
+/// Nothing can be done any more.
+async fn settle(
+    stores: &Stores,
+    clock: &Clock,
+    refused: &BTreeMap<String, String>,
+) -> Result<(), CommitError> {
+    if !refused.is_empty() {
+        let all: Vec<String> =
+            refused.iter().take(NAMED_MAX).map(|(name, reason)| format!("{name}: {reason}")).collect();
+        let count = refused.len();
+        return Err(CommitError::Invalid(format!("copies that stay copies: {count}: {}", all.join("; "))));
+    }
+    if stores.config.snapshot().contains(&held_back_key()) {
+        let forget = Txn::default().and_delete(held_back_key(), Expect::Any);
+        stores.config.commit(Txn { at: Some(clock.now()), ..forget }).await?;
+    }
+    Ok(())
+}
+
+/// About how many bytes of a request to the store a write is.
+fn write_len(write: &Write) -> usize {
+    WRITE_OVERHEAD
+        + match write {
+            Write::Put { resource, .. } => codec::encode_resource(resource, &Sealer::NONE).encoded_len(),
+            Write::Delete { .. } => 0,
+        }
+}
+
 fn chunks(steps: Vec<Step>) -> Vec<Vec<Step>> {
     let mut out: Vec<Vec<Step>> = Vec::new();
-    let mut len = WRITES_MAX;
+    let (mut count, mut len) = (WRITES_MAX, 0);
     for step in steps {
-        if len + step.writes.len() > WRITES_MAX {
+        let step_len: usize = step.writes.iter().map(write_len).sum();
+        if count + step.writes.len() > WRITES_MAX || len + step_len > WRITES_LEN_MAX {
             out.push(Vec::new());
-            len = 0;
+            (count, len) = (0, 0);
         }
-        len += step.writes.len();
+        count += step.writes.len();
+        len += step_len;
         if let Some(last) = out.last_mut() {
             last.push(step);
         }
@@ -127,19 +181,36 @@ fn chunks(steps: Vec<Step>) -> Vec<Vec<Step>> {
     out
 }
 
-/// A zone starts without a global: what is left of its leaving is done, and it may join one again. Goes on until that is so.
+/// A zone starts without a global: what is left of its leaving is done. Goes on until that is so, or the store refuses what is
+/// left. That the zone has left stays in the store: a replica with the old settings does not connect again.
 pub async fn finish_leaving(zone: &str, stores: &Stores, clock: &Clock) {
     while has_left(&stores.config) {
-        let forget = Txn::default().and_delete(left_key(), Expect::Any);
-        let outcome = match adopt(zone, stores, clock).await {
-            Ok(_) => stores.config.commit(Txn { at: Some(clock.now()), ..forget }).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            tracing::warn!(%error, zone, "what is left of global's copies cannot be made the zone's own");
-            clock.sleep(STORE_RETRY).await;
+        match adopt(zone, stores, clock).await {
+            Ok(_) => return,
+            Err(CommitError::Invalid(reason)) => {
+                tracing::error!(reason, zone, "what is left of global's copies is not the zone's own");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, zone, "what is left of global's copies cannot be made the zone's own");
+                clock.sleep(STORE_RETRY).await;
+            }
         }
     }
+}
+
+/// An operator prepares the zone to join a global again: it may connect from its next start on. Tells whether it had left one.
+///
+/// # Errors
+/// The store cannot write now.
+pub async fn forget_leaving(stores: &Stores, clock: &Clock) -> Result<bool, CommitError> {
+    if !has_left(&stores.config) {
+        return Ok(false);
+    }
+    let forget = Txn::default().and_delete(left_key(), Expect::Any);
+    stores.config.commit(Txn { at: Some(clock.now()), ..forget }).await?;
+    tracing::info!("the zone may join a global again");
+    Ok(true)
 }
 
 impl ZoneClient {
@@ -166,3 +237,6 @@ impl ZoneClient {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,11 @@ impl FederationLink {
         self.0.hub.lock().is_some()
     }
 
+    /// Whether the zone has left its global, so that no connection is missing.
+    pub fn has_left(&self) -> bool {
+        self.0.link.borrow().left
+    }
+
     /// An operator gives up what is held back, and agrees to the global that the zone is connected to: the zone connects
     /// again, and then it goes. Tells how many copies were held back; `None`: another replica is connected.
     pub fn accept_deletions(&self) -> Option<usize> {

@@ -1,17 +1,22 @@
 //! Addresses and ports of a run: each run has loopback addresses of its own, so that several can run side by side.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use rand::Rng as _;
 
-/// A free TCP port on an address. Ports are taken from below the range that the kernel hands out to clients, so
-/// that nobody gets the port between this look and its use but another run that draws the same number.
+/// What this run was given: a process that starts takes its ports a while later.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A free TCP port on an address, never the same one twice. Ports are taken from below the range that the kernel hands out to
+/// clients, so that nobody gets the port between this look and its use but another run that draws the same number.
 pub fn free_port(address: &str) -> Result<u16> {
     let mut random = rand::rng();
     for _ in 0..200 {
         let port = random.random_range(10_000..32_000);
-        if TcpListener::bind((address, port)).is_ok() {
+        if TcpListener::bind((address, port)).is_ok() && GIVEN.lock().insert(port) {
             return Ok(port);
         }
     }
@@ -40,5 +45,17 @@ impl Subnet {
     /// The address with this last number.
     pub fn host(self, number: u8) -> Ipv4Addr {
         Ipv4Addr::new(127, self.0, self.1, number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let ports: Vec<u16> = (0..3_000).map(|_| free_port("127.0.0.1").expect("a port")).collect();
+        let different: BTreeSet<u16> = ports.iter().copied().collect();
+        assert_eq!(different.len(), ports.len());
     }
 }

@@ -240,21 +240,6 @@ impl Bench {
         Ok(all)
     }
 
-    /// Everything that a control plane stored is gone; its certificate is a file of the operator.
-    fn lose_disk(&mut self, name: &str) -> Result<()> {
-        let workdir = self.federation.control_plane(name)?.workdir.clone();
-        let mut lost = 0;
-        for entry in std::fs::read_dir(&workdir)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(&path)?;
-                lost += 1;
-            }
-        }
-        ensure!(lost > 0, "no data directory in {}", workdir.display());
-        Ok(())
-    }
-
     fn traffic(&mut self, client: &str) -> Result<Traffic> {
         Traffic::start(self.federation.proxy(client)?.outbound_url("/"), ROUTE_HEADER)
     }
@@ -410,7 +395,7 @@ async fn global_is_rebuilt_from_its_zones() -> Result<()> {
     let in_zones = [bench.substance("east").await?, bench.substance("west").await?];
     let traffic = [bench.traffic("client-west")?, bench.traffic("client-east")?];
     bench.federation.control_plane("global")?.process.kill()?;
-    bench.lose_disk("global")?;
+    bench.federation.lose_disk("global")?;
     bench.federation.start_again("global").await?;
     let refused = |answer: &Answer| answer.body.contains("Unauthenticated");
     for zone in ["east", "west"] {

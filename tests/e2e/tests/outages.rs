@@ -204,21 +204,6 @@ impl Bench {
         self.federation.control_plane(name)?.process.kill()
     }
 
-    /// Everything that a control plane stored is gone; its certificate and the zone's token are files of the operator.
-    fn lose_disk(&mut self, name: &str) -> Result<()> {
-        let workdir = self.federation.control_plane(name)?.workdir.clone();
-        let mut lost = 0;
-        for entry in std::fs::read_dir(&workdir)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                std::fs::remove_dir_all(&path)?;
-                lost += 1;
-            }
-        }
-        ensure!(lost > 0, "no data directory in {}", workdir.display());
-        Ok(())
-    }
-
     fn logs(&mut self) -> String {
         let mut text = format!("logs are in {}\n", self.dir.display());
         for name in ["global", "east"] {
@@ -295,7 +280,7 @@ async fn a_zone_loses_its_disk() -> Result<()> {
     bench.federation.apply("east", &of_zone("given-up")).await?;
     bench.until_timeout("global", "given-up").await?;
     bench.kill("east")?;
-    bench.lose_disk("east")?;
+    bench.federation.lose_disk("east")?;
     let start = wait::now();
     bench.federation.start_again("east").await?;
     bench.until_timeout("east", "down-before").await?;
@@ -346,7 +331,7 @@ async fn global_loses_its_disk() -> Result<()> {
     let before = bench.timeouts("east").await?;
     bench.kill("global")?;
     bench.until_status("east", "the zone notices", is_offline).await?;
-    bench.lose_disk("global")?;
+    bench.federation.lose_disk("global")?;
     bench.federation.start_again("global").await?;
     // Its keys are lost, too: it does not know the zone's token.
     let refused =
@@ -373,7 +358,7 @@ async fn another_global_takes_over() -> Result<()> {
     let Some(mut bench) = bench("another global takes over").await? else { return Ok(()) };
     bench.until_in_step("before").await?;
     bench.kill("global")?;
-    bench.lose_disk("global")?;
+    bench.federation.lose_disk("global")?;
     bench.federation.start_again("global").await?;
     // A new token of the new global.
     let body = json!({"zone": "east", "scope": [], "validFor": "24h"});

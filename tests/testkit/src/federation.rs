@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::http::{Client, expect};
@@ -266,6 +266,21 @@ impl Federation {
             .envs(&self.zone_environment)
             .envs(self.environments.get(name).into_iter().flatten());
         Ok(command)
+    }
+
+    /// Everything that a control plane stored is gone; its certificate and the zone's token are files of the operator.
+    pub fn lose_disk(&mut self, name: &str) -> Result<()> {
+        let workdir = self.control_plane(name)?.workdir.clone();
+        let mut lost = 0;
+        for entry in std::fs::read_dir(&workdir)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path)?;
+                lost += 1;
+            }
+        }
+        ensure!(lost > 0, "no data directory in {}", workdir.display());
+        Ok(())
     }
 
     /// Starts a control plane again that was killed or stopped: same ports, same directories.

@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use graticule_model::kinds::config::{CLUSTER_ID, Config};
-use graticule_model::{Key, Kind, Resource, Status, labels};
+use graticule_model::{Key, Kind, Resource, Status};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::protobuf::{Any, Struct, Value};
@@ -16,13 +15,15 @@ use graticule_proto::graticule::kds::v1 as pb;
 use graticule_store::{Expect, Write};
 use prost::Message;
 
-use super::filter::is_hashed;
 use super::protection::DeletionProtection;
 use super::{
-    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave, rewrite,
-    trust,
+    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave, trust,
 };
 use crate::wire::{self, Encoded, Version};
+
+mod judge;
+
+use judge::Taken;
 
 /// Bytes of a presented version besides the name and the version.
 const PRESENTED_OVERHEAD: usize = 16;
@@ -422,163 +423,6 @@ impl Sink {
         intake
     }
 
-    /// The federation that a zone's copies are of.
-    fn own_federation(&self, held: &dyn Held) -> Option<String> {
-        let stored = held.get(&Key::new(Kind::Config, "", CLUSTER_ID))?;
-        if self.side == Side::Zone && self.side.owns(&stored) { id_of(&stored) } else { None }
-    }
-
-    /// Whether this is the global whose copies the zone holds. The federation's id says so: global keeps it, and every
-    /// backup and every zone has it.
-    fn judge_global(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> GlobalSeen {
-        let key = Key::new(Kind::Config, "", CLUSTER_ID);
-        let Some(own) = self.own_federation(held) else { return GlobalSeen::Known };
-        let offered = response
-            .resources
-            .iter()
-            .filter_map(|item| wire::decode(Kind::Config, item).ok())
-            .filter(|config| config.meta.name == CLUSTER_ID)
-            .find_map(|config| id_of(&config));
-        let is_removed = response
-            .removed_resources
-            .iter()
-            .any(|name| wire::key_of(Kind::Config, name).as_ref() == Some(&key));
-        // Nobody mentions what was presented and is still right; whoever presented nothing hears everything.
-        let unsaid = !is_removed && self.present_versions;
-        match offered {
-            Some(offered) if offered != own && self.agreed.as_ref() != Some(&offered) => {
-                GlobalSeen::Other { own, offered }
-            }
-            None if !unsaid && self.agreed.as_deref() != Some("") => {
-                GlobalSeen::Other { own, offered: String::new() }
-            }
-            _ => GlobalSeen::Known,
-        }
-    }
-
-    /// A zone that stood alone made it, and now it belongs to global: global never had it, so that its absence there is no
-    /// wish to delete it.
-    fn is_no_copy_yet(&self, stored: &Resource) -> bool {
-        self.side == Side::Zone && self.protection.number > 0 && stored.meta.is_local_to_zone()
-    }
-
-    /// A Mesh in which the zone has proxies, or resources that somebody wrote there. They would go with it, and global cannot
-    /// have seen all of them.
-    fn is_in_use(&self, stored: &Resource, held: &dyn Held) -> bool {
-        if self.side != Side::Zone || stored.kind() != Kind::Mesh || self.protection.number == 0 {
-            return false;
-        }
-        let is_written = |kind: &Kind| {
-            let kds = kind.descriptor().kds;
-            *kind == Kind::Dataplane
-                || kds.provided_by_zone()
-                    && kds.requested_by_zones()
-                    && !matches!(kind, Kind::Secret | Kind::MeshTrust)
-        };
-        // With another federation goes what it does not have.
-        self.agreed.is_none()
-            && Kind::all().filter(is_written).any(|kind| {
-                held.list(kind).iter().any(|own| {
-                    own.meta.mesh == stored.meta.name
-                        && own.meta.is_local_to_zone()
-                        && own.meta.label(labels::MANAGED_BY).is_none()
-                })
-            })
-    }
-
-    /// Whether so much is missing when the stream begins that it waits for a decision.
-    fn holds_back(&self, kind: Kind, state: &KindState, removed: usize, held: &dyn Held) -> bool {
-        if removed == 0 || !state.first || !self.protection.concerns(kind) {
-            return false;
-        }
-        if self.estranged {
-            return true;
-        }
-        if self.agreed.is_some() {
-            // Another federation was agreed to, with all that it does not have.
-            return false;
-        }
-        let waits = |name: &str| state.given_up.contains(name) || state.held_back.contains(name);
-        let copies = held.list(kind);
-        let counted =
-            copies.iter().filter(|copy| self.side.owns(copy) && !waits(&wire::wire_name(&copy.meta)));
-        self.protection.holds(kind, removed, counted.count())
-    }
-
-    /// What a response asks to delete. Follows the reference: a peer that says that it has nothing left is believed,
-    /// unless [`Sink::holds_back`] finds it too much at once.
-    fn removals(
-        &self,
-        kind: Kind,
-        state: &KindState,
-        response: &DeltaDiscoveryResponse,
-        mentioned: &BTreeSet<Key>,
-        held: &dyn Held,
-    ) -> Vec<Arc<Resource>> {
-        let mut gone: BTreeMap<Key, Arc<Resource>> = BTreeMap::new();
-        if state.complete && !is_part(response, self.present_versions) {
-            gone.extend(held.list(kind).into_iter().map(|copy| (copy.key(), copy)));
-            gone.retain(|key, _| !state.mentioned.contains(key));
-        }
-        let removed = response.removed_resources.iter().filter_map(|name| wire::key_of(kind, name));
-        gone.extend(removed.filter_map(|key| Some((key.clone(), held.get(&key)?))));
-        gone.retain(|key, copy| !mentioned.contains(key) && self.side.owns(copy));
-        gone.into_values().collect()
-    }
-
-    /// `None`: out of scope, ignored.
-    fn take(&self, mut resource: Resource, held: &dyn Held) -> Result<Option<Taken>, Rejection> {
-        let name = wire::wire_name(&resource.meta);
-        let kind = resource.kind();
-        let refuse = |reason: String| Rejection { name: name.clone(), reason };
-        match &self.side {
-            Side::Global { zone } => rewrite::as_owned_by_zone(&mut resource, zone),
-            Side::Zone if kind.descriptor().kds.provided_by_zone() && resource.meta.is_local_to_zone() => {
-                return Ok(None);
-            }
-            Side::Zone => resource.status = Status::empty(kind),
-        }
-        resource.validate().map_err(|violations| refuse(violations.to_string()))?;
-        if let Side::Global { zone } = &self.side
-            && let Some(owner) = trust::owner(&resource, zone, held)
-        {
-            return Err(refuse(format!(
-                "spec.trustDomain: belongs to zone \"{owner}\", which published it first"
-            )));
-        }
-        let Some(stored) = held.get(&resource.key()) else {
-            if self.side == Side::Zone
-                && let Some(former) = leave::former(&resource, held)
-            {
-                resource.status = former.status.clone();
-            }
-            return Ok(Some(Taken { resource, write: Some(Expect::Absent) }));
-        };
-        if !self.side.owns(&stored) && !self.may_replace(&resource, &stored) {
-            return Err(refuse(format!("user error\nresource already exists: {}", resource.key())));
-        }
-        if self.side == Side::Zone {
-            resource.status = stored.status.clone();
-        }
-        let changed = !resource.same_content(&stored) || !self.side.owns(&stored);
-        let write = changed.then_some(Expect::Version(stored.meta.version));
-        Ok(Some(Taken { resource, write }))
-    }
-
-    /// Whether a name that somebody else holds goes to the sender: it does when the sender's claim to the
-    /// name is the hash, and the holder's is not (DESIGN decision 17).
-    fn may_replace(&self, resource: &Resource, stored: &Resource) -> bool {
-        let capabilities = resource.kind().descriptor().capabilities;
-        match self.side {
-            // The id of its federation replaces the one that a zone which stood alone made for itself.
-            Side::Zone if resource.key() == Key::new(Kind::Config, "", CLUSTER_ID) => true,
-            Side::Zone => !capabilities.keeps_name && is_hashed(resource) || leave::is_former(stored),
-            Side::Global { .. } => {
-                !stored.meta.is_local_to_global() && is_hashed(resource) && !is_hashed(stored)
-            }
-        }
-    }
-
     /// Ends the work on a response: the acknowledgement. `failed` are writes that the store refused.
     pub fn settle(
         &mut self,
@@ -655,10 +499,6 @@ fn is_part(response: &DeltaDiscoveryResponse, takes_parts: bool) -> bool {
     takes_parts && response.system_version_info == MORE_FOLLOWS
 }
 
-fn id_of(resource: &Resource) -> Option<String> {
-    resource.spec_as::<Config>().map(|config| config.config.clone())
-}
-
 /// Lets a peer of ours know that removals wait here.
 fn tell_held_back(node: &mut Node, number: usize) {
     if number == 0 {
@@ -671,12 +511,6 @@ fn tell_held_back(node: &mut Node, number: usize) {
 fn tell(node: &mut Node, member: &str, value: ValueKind) {
     let metadata = node.metadata.get_or_insert_with(Struct::default);
     metadata.fields.insert(member.into(), Value { kind: Some(value) });
-}
-
-struct Taken {
-    resource: Resource,
-    /// `None`: nothing to write.
-    write: Option<Expect>,
 }
 
 impl Side {

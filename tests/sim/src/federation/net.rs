@@ -1,33 +1,18 @@
 //! Connections over the simulated network.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use graticule_kds::net::Connector;
-use graticule_runtime::listen::{Incoming, Io};
-use graticule_runtime::{Connection, Peer, Random};
-use turmoil::net::{TcpListener, TcpStream};
+use graticule_runtime::Random;
+use graticule_runtime::listen::Io;
+use turmoil::net::TcpStream;
 
 /// Where global serves zones.
-const PORT: u16 = 5685;
+pub(super) const PORT: u16 = 5685;
 /// Time for one replica of global to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-
-pub(super) async fn listen() -> io::Result<Incoming> {
-    let listener = TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), PORT)).await?;
-    let local = listener.local_addr()?;
-    let accepted = futures::stream::unfold(listener, move |listener| async move {
-        let next = listener
-            .accept()
-            .await
-            .map(|(stream, address)| Connection::from_io(stream, Peer { address, local, tls: false }));
-        Some((next, listener))
-    });
-    Ok(accepted.boxed())
-}
 
 /// Connects to any replica of global; to the next one when that does not answer.
 pub(super) fn connector(hosts: Vec<String>, random: &Random) -> Connector {

@@ -17,7 +17,7 @@ use graticule_store::status::Grouping;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::net;
+use super::net::{self, PORT};
 use super::oracle::{Actor, Oracle, PROTECTED, Shown, Site};
 use super::workload::Writer;
 use super::world::{World, elapsed};
@@ -165,7 +165,7 @@ impl Place {
         let side = match self.site {
             Site::Global => {
                 let server = federation::global_side(global_options(), replica.clone(), Arc::new(Tokens));
-                let (running, incoming) = (server.clone(), net::listen().await?);
+                let (running, incoming) = (server.clone(), crate::net::listen(PORT).await?);
                 tasks.spawn(async move {
                     if let Err(error) = running.run(incoming, Drain::never()).await {
                         panic!("global cannot serve zones: {error}");

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,17 +9,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::StreamExt as _;
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::{Key, Kind, Meta, Resource};
-use graticule_runtime::listen::{Incoming, Io};
-use graticule_runtime::{Clock, Connection, Drain, Peer, Random};
+use graticule_runtime::listen::Io;
+use graticule_runtime::{Clock, Drain, Random};
 use graticule_store::{CommitError, Committed, Event, Expect, Snapshot, Store as _, Txn, Write};
 use graticule_store_raft::{Connector, Deps, Form, LogOptions, Member, MemoryDisk, Options, RaftStore};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
-use turmoil::net::{TcpListener, TcpStream};
+use turmoil::net::TcpStream;
 
 use super::Disk;
 use super::oracle::{EXPECT, OP, Op, Oracle, TERM, expect_label, term_key};
@@ -134,7 +132,7 @@ impl Site {
         let store = Arc::new(self.open(&clock, &random).await?);
         self.board.lock().ids.insert(self.place, store.id());
         let mut tasks = JoinSet::new();
-        let (served, incoming) = (store.clone(), incoming().await?);
+        let (served, incoming) = (store.clone(), crate::net::listen(PORT).await?);
         tasks.spawn(async move { served.serve(incoming, Drain::never()).await });
         let user = User { site: self.clone(), store: store.clone(), random };
         tasks.spawn(user.clone().watch());
@@ -229,19 +227,6 @@ impl AsyncWrite for Flaky {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
-}
-
-async fn incoming() -> io::Result<Incoming> {
-    let listener = TcpListener::bind((IpAddr::from(Ipv4Addr::UNSPECIFIED), PORT)).await?;
-    let local = listener.local_addr()?;
-    let accepted = futures::stream::unfold(listener, move |listener| async move {
-        let next = listener
-            .accept()
-            .await
-            .map(|(stream, address)| Connection::from_io(stream, Peer { address, local, tls: false }));
-        Some((next, listener))
-    });
-    Ok(accepted.boxed())
 }
 
 trait Touch {

@@ -80,6 +80,13 @@ pub struct Offer {
     encoded: Mutex<Option<Arc<Encoded>>>,
 }
 
+impl Offer {
+    /// This version; the offer's own when they are the same, so that it is there once.
+    pub(super) fn shared_version(&self, version: &str) -> Version {
+        self.version.get().filter(|own| ***own == *version).cloned().unwrap_or_else(|| version.into())
+    }
+}
+
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The resource may be a secret.
@@ -230,10 +237,10 @@ impl Catalog {
     }
 
     /// Names that changed since that position; `None` = too long ago, anything may have changed.
-    pub fn changes_since(&self, position: u64) -> Option<impl Iterator<Item = (Kind, &str)>> {
+    pub fn changes_since(&self, position: u64) -> Option<impl Iterator<Item = (Kind, &Arc<str>)>> {
         let behind = usize::try_from(self.head.checked_sub(position)?).ok()?;
         let skip = self.log.len().checked_sub(behind)?;
-        Some(self.log.iter().skip(skip).map(|(kind, name)| (*kind, &**name)))
+        Some(self.log.iter().skip(skip).map(|(kind, name)| (*kind, name)))
     }
 
     /// Takes a feed event; true when any offer changed.

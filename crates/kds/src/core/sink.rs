@@ -74,7 +74,7 @@ pub struct Intake {
     /// Removals of what is not stored.
     absent: Vec<String>,
     /// Wire name → own and received version of what was taken.
-    taken: Vec<(String, Version, Version)>,
+    taken: Vec<(Arc<str>, Version, Version)>,
     removed: Vec<String>,
     /// Removals that wait for a decision.
     held_back: Vec<String>,
@@ -110,9 +110,9 @@ struct KindState {
     mentioned: BTreeSet<Key>,
     /// What was received: own version at that time → the peer's version. Own versions are computed from
     /// what is stored, so that damage to a copy shows and is repaired at the next connection.
-    received: HashMap<String, (Version, Version)>,
+    received: HashMap<Arc<str>, (Version, Version)>,
     /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
-    presented: HashMap<String, (Version, Version)>,
+    presented: HashMap<Arc<str>, (Version, Version)>,
     quarantine: BTreeMap<String, String>,
     /// The first state of the stream, or a part of it, is due.
     first: bool,
@@ -284,12 +284,15 @@ impl Sink {
                         // Not presented: a peer that has it again sends it.
                         continue;
                     }
-                    let version = match state.received.get(&name) {
-                        Some((at_receipt, received)) if *at_receipt == own => received.clone(),
-                        _ => own.clone(),
+                    // What is remembered is shared, not copied.
+                    let (name, own, version) = match state.received.get_key_value(&*name) {
+                        Some((name, (at_receipt, received))) if *at_receipt == own => {
+                            (name.clone(), at_receipt.clone(), received.clone())
+                        }
+                        _ => (name.into(), own.clone(), own),
                     };
                     presented_len += name.len() + version.len() + PRESENTED_OVERHEAD;
-                    versions.insert(name.clone(), version.to_string());
+                    versions.insert(name.to_string(), version.to_string());
                     presented.insert(name, (own, version));
                 }
             }
@@ -365,7 +368,9 @@ impl Sink {
                 Ok(Some(Taken { resource, write })) => {
                     let name = wire::wire_name(&resource.meta);
                     if let Some(own) = self.side.own_version(&resource) {
-                        intake.taken.push((name, own, item.version.as_str().into()));
+                        let is_same = *own == *item.version;
+                        let received = if is_same { own.clone() } else { item.version.as_str().into() };
+                        intake.taken.push((name.into(), own, received));
                     }
                     if self.side == Side::Zone
                         && let Some(former) = leave::former(&resource, held)
@@ -439,8 +444,9 @@ impl Sink {
                 state.mentioned.clear();
             }
             let said = intake.removed.iter().chain(&intake.absent).chain(&intake.held_back);
-            let said = said.chain(intake.taken.iter().map(|(name, ..)| name));
-            for name in said.chain(intake.rejections.iter().map(|rejection| &rejection.name)) {
+            let said = said.chain(intake.rejections.iter().map(|rejection| &rejection.name));
+            let said = said.map(String::as_str).chain(intake.taken.iter().map(|(name, ..)| &**name));
+            for name in said {
                 state.presented.remove(name);
             }
             if !matches!(intake.global, Some(GlobalSeen::Other { .. })) && !intake.more_follows {
@@ -449,24 +455,24 @@ impl Sink {
                 state.received.extend(std::mem::take(&mut state.presented));
             }
             for name in intake.removed.iter().chain(&intake.absent) {
-                state.received.remove(name);
+                state.received.remove(name.as_str());
                 state.quarantine.remove(name);
                 state.given_up.remove(name);
                 state.held_back.remove(name);
             }
             for name in intake.held_back {
                 // The peer does not have it: what is there is no longer compared with the peer's.
-                state.received.remove(&name);
+                state.received.remove(name.as_str());
                 state.held_back.insert(name);
             }
             for (name, own, received) in intake.taken {
-                state.quarantine.remove(&name);
-                state.held_back.remove(&name);
-                state.given_up.remove(&name);
+                state.quarantine.remove(&*name);
+                state.held_back.remove(&*name);
+                state.given_up.remove(&*name);
                 state.received.insert(name, (own, received));
             }
             for rejection in &intake.rejections {
-                state.received.remove(&rejection.name);
+                state.received.remove(rejection.name.as_str());
                 state.quarantine.insert(rejection.name.clone(), rejection.reason.clone());
             }
         }

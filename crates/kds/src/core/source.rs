@@ -1,6 +1,7 @@
 //! The sending side of one stream: what the peer knows, what it lacks (federation.md §2.5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use graticule_model::Kind;
 use graticule_proto::discovery::{ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
@@ -85,11 +86,15 @@ struct TypeState {
     takes_parts: bool,
     /// Parts of the first state are still due.
     is_partial: bool,
-    known: BTreeMap<String, Version>,
-    dirty: BTreeSet<String>,
+    /// What the peer said that it holds, until the first response is made.
+    presented: HashMap<String, String>,
+    /// What the peer holds. Names and versions are those of the catalog where it has them, so that each further peer costs
+    /// two references for each resource.
+    known: BTreeMap<Arc<str>, Version>,
+    dirty: BTreeSet<Arc<str>>,
     all_dirty: bool,
-    in_flight: Vec<String>,
-    rejected: BTreeMap<String, String>,
+    in_flight: Vec<Arc<str>>,
+    rejected: BTreeMap<Arc<str>, String>,
     /// Revision that the peer has once it takes what is in flight.
     sent: Revision,
     /// Revision that the peer has.
@@ -162,7 +167,7 @@ impl Source {
     pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
         self.types.values().flat_map(|state| {
             let rejected = state.rejected.iter();
-            rejected.filter_map(|(name, reason)| Some((state.kind?, name.as_str(), reason.as_str())))
+            rejected.filter_map(|(name, reason)| Some((state.kind?, &**name, reason.as_str())))
         })
     }
 
@@ -170,7 +175,7 @@ impl Source {
     pub fn counts(&self) -> impl Iterator<Item = KindCounts> {
         self.types.values().filter_map(|state| {
             let kind = state.kind?;
-            let waits = |name: &&String| state.dirty.contains(*name);
+            let waits = |name: &&Arc<str>| state.dirty.contains(*name);
             let also_dirty = state.in_flight.iter().filter(waits).count();
             let unsettled = state.dirty.iter().filter(|name| state.known.contains_key(*name)).count()
                 + (state.in_flight.len() - also_dirty)
@@ -250,7 +255,8 @@ impl Source {
                 resumed: takes_parts || !versions.is_empty(),
                 takes_parts,
                 is_partial: takes_parts,
-                known: versions.into_iter().map(|(name, version)| (name, version.into())).collect(),
+                presented: versions,
+                known: BTreeMap::new(),
                 dirty: BTreeSet::new(),
                 all_dirty: true,
                 in_flight: Vec::new(),
@@ -286,7 +292,7 @@ impl Source {
         let message = shortened(&error.message);
         for name in in_flight {
             // A peer that names nothing leaves all of the response under suspicion.
-            let reason = if named.is_empty() { Some(message) } else { named.get(&name).map(String::as_str) };
+            let reason = if named.is_empty() { Some(message) } else { named.get(&*name).map(String::as_str) };
             match reason {
                 Some(reason) => state.rejected.insert(name, shortened(reason).to_owned()),
                 None => state.rejected.remove(&name),
@@ -312,7 +318,7 @@ impl Source {
                     draft(state, &peer, catalog, self.response_len_max, &mut self.faults)
                 }
             };
-            let (resources, removed) = match draft {
+            let Draft { resources, removed, names } = match draft {
                 Some(draft) => draft,
                 None => {
                     state.phase = Phase::Held;
@@ -334,7 +340,7 @@ impl Source {
             }
             state.is_partial &= !state.dirty.is_empty();
             let mark = if state.is_partial { MORE_FOLLOWS } else { "" };
-            state.in_flight = resources.iter().map(|resource| resource.name.clone()).collect();
+            state.in_flight = names;
             out.push((
                 state.kind,
                 DeltaDiscoveryResponse {
@@ -362,7 +368,7 @@ impl Source {
             Some(changes) => {
                 for (kind, name) in changes {
                     if let Some(state) = by_kind.get_mut(&kind) {
-                        state.dirty.insert(name.to_owned());
+                        state.dirty.insert(name.clone());
                         if state.phase == Phase::Held {
                             state.phase = Phase::First;
                         }
@@ -376,7 +382,40 @@ impl Source {
     }
 }
 
-type Draft = (Vec<graticule_proto::discovery::Resource>, Vec<String>);
+/// What goes into a response.
+#[derive(Default)]
+struct Draft {
+    resources: Vec<graticule_proto::discovery::Resource>,
+    removed: Vec<String>,
+    /// Of the resources.
+    names: Vec<Arc<str>>,
+}
+
+/// Bytes that a removal takes in a response.
+fn removal_len(name: &str) -> usize {
+    name.len() + 8
+}
+
+impl TypeState {
+    /// Takes over what the peer said that it holds.
+    fn take_presented(&mut self, kind: Kind, catalog: &Catalog) {
+        let presented = std::mem::take(&mut self.presented);
+        self.known.extend(presented.into_iter().map(|(name, version)| match catalog.get(kind, &name) {
+            Some(offer) => (offer.name.clone(), offer.shared_version(&version)),
+            None => (name.into(), version.into()),
+        }));
+    }
+
+    /// Delivered on send: what the peer refuses is not sent again until it changes.
+    fn sent(&mut self, updates: Vec<(Arc<str>, Version)>) {
+        if updates.len() > self.known.len() / 4 {
+            // Built anew, without gaps.
+            self.known.append(&mut updates.into_iter().collect());
+        } else {
+            self.known.extend(updates);
+        }
+    }
+}
 
 /// The next response of a type; `None` = it must be complete and is too large.
 fn draft(
@@ -395,24 +434,25 @@ fn draft(
         catalog.get(kind, name).filter(|offer| offer.audience.admits(peer, catalog.disabled_zones()))
     };
     let whole = state.phase == Phase::First && !state.resumed;
+    state.take_presented(kind, catalog);
     if std::mem::take(&mut state.all_dirty) {
-        state.dirty = state.known.keys().cloned().collect();
-        state.dirty.extend(catalog.of_kind(kind).map(|(name, _)| name.to_string()));
+        let offered = catalog.of_kind(kind).map(|(name, _)| name);
+        state.dirty = state.known.keys().chain(offered).cloned().collect();
     }
-    let (mut resources, mut removed, mut len) = (Vec::new(), Vec::new(), 0);
+    let (mut draft, mut len) = (Draft::default(), 0);
     let mut updates = Vec::new();
     if state.phase == Phase::First {
         // All that the peer has too much is said at once, so that it can judge how much that is.
-        let surplus: Vec<String> =
+        let surplus: Vec<Arc<str>> =
             state.known.keys().filter(|name| visible(name).is_none()).cloned().collect();
         for name in surplus {
-            if len + name.len() + 8 > len_max {
+            if len + removal_len(&name) > len_max {
                 break;
             }
-            len += name.len() + 8;
+            len += removal_len(&name);
             state.known.remove(&name);
             state.dirty.remove(&name);
-            removed.push(name);
+            draft.removed.push(name.to_string());
         }
     }
     let part_len_max = if state.takes_parts { PART_LEN_MAX.min(len_max) } else { len_max };
@@ -425,22 +465,27 @@ fn draft(
         match visible(&name) {
             Some(offer) => {
                 compared_len += catalog.version_cost(offer);
-                let is_known = |version| state.known.get(&name) == Some(version);
                 let encoded = match catalog.version(offer) {
-                    Ok(version) if is_known(&version) => continue,
-                    Ok(_) => catalog.encoded(offer),
+                    Ok(version) => match state.known.get_mut(&name) {
+                        Some(known) if *known == version => {
+                            *known = version;
+                            continue;
+                        }
+                        _ => catalog.encoded(offer),
+                    },
                     Err(reason) => Err(reason),
                 };
                 let encoded = match encoded {
                     Ok(encoded) => encoded,
                     Err(reason) => {
-                        faults.insert(name, reason);
+                        faults.insert(name.to_string(), reason);
                         continue;
                     }
                 };
                 let offer_len = encoded.len_max();
                 if offer_len > len_max {
-                    faults.insert(name, format!("resource of {offer_len} bytes exceeds the message limit"));
+                    let reason = format!("resource of {offer_len} bytes exceeds the message limit");
+                    faults.insert(name.to_string(), reason);
                     continue;
                 }
                 if len > 0 && len + offer_len > part_len_max {
@@ -452,28 +497,28 @@ fn draft(
                     break;
                 }
                 len += offer_len;
-                faults.remove(&name);
-                resources.push(encoded.to_discovery());
-                updates.push((name, encoded.version.clone()));
+                faults.remove(&*name);
+                draft.resources.push(encoded.to_discovery());
+                draft.names.push(offer.name.clone());
+                updates.push((offer.name.clone(), encoded.version.clone()));
             }
             None => {
                 if state.known.contains_key(&name) {
-                    if len + name.len() + 8 > len_max {
+                    if len + removal_len(&name) > len_max {
                         state.dirty.insert(name);
                         break;
                     }
                     state.known.remove(&name);
-                    faults.remove(&name);
-                    len += name.len() + 8;
+                    faults.remove(&*name);
+                    len += removal_len(&name);
                     state.rejected.remove(&name);
-                    removed.push(name);
+                    draft.removed.push(name.to_string());
                 }
             }
         }
     }
-    // Delivered on send: what the peer refuses is not sent again until it changes.
-    state.known.extend(updates);
-    Some((resources, removed))
+    state.sent(updates);
+    Some(draft)
 }
 
 /// A helpful order; peers cope with any.

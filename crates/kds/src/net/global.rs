@@ -20,7 +20,6 @@ use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
@@ -34,6 +33,7 @@ use crate::core::{
 };
 
 mod admission;
+mod bodies;
 mod refusals;
 mod streams;
 
@@ -289,8 +289,8 @@ impl GlobalServer {
         Ok(())
     }
 
-    /// The gRPC services, for a server that is already there.
-    pub fn service(&self) -> Routes {
+    /// The gRPC services.
+    fn service(&self) -> bodies::Fresh {
         let limit = self.0.options.message_len_max;
         let gzip = CompressionEncoding::Gzip;
         let sync = KdsSyncServiceServer::new(self.clone())
@@ -303,7 +303,7 @@ impl GlobalServer {
             .max_encoding_message_size(limit)
             .accept_compressed(gzip)
             .send_compressed(gzip);
-        Routes::new(sync).add_service(calls)
+        bodies::fresh(sync, calls)
     }
 }
 
@@ -479,7 +479,7 @@ impl KdsSyncService for GlobalServer {
         let told = Duration::ZERO;
         let state =
             Downward { shared, stream, subscription, source, requests, ready, changes, heard, told, drain };
-        Ok(Response::new(driven(state)))
+        Ok(bodies::detached(driven(state), limit))
     }
 
     async fn zone_to_global_sync(

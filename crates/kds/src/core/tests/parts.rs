@@ -174,3 +174,23 @@ fn what_is_missing_in_any_part_of_a_first_state_is_held_back() {
     assert_eq!((zone.names(Kind::Mesh).len(), wire.sink.held_back().count()), (70, 40));
     assert!(wire.sink.is_synced());
 }
+
+/// Many zones hold the same resources: their names and versions are in memory once.
+#[test]
+fn what_peers_hold_shares_the_names_of_the_catalog() {
+    let (_global, offers) = large_site();
+    let count = || Arc::strong_count(&offers.get(Kind::Mesh, "m07.").unwrap().name);
+    let version = || Arc::strong_count(&offers.version(offers.get(Kind::Mesh, "m07.").unwrap()).unwrap());
+    let mut zone = Site::default();
+    let mut fresh = Wire::down("east", None, &offers, &zone);
+    let alone = count();
+    fresh.settle(&offers, &mut zone);
+    assert_eq!(count(), alone + 1);
+    let versions = version();
+    let mut resumed = Wire::down("east", None, &offers, &zone);
+    resumed.settle(&offers, &mut zone);
+    assert_eq!((resumed.sent, count(), version()), (0, alone + 2, versions + 1));
+    drop(fresh);
+    drop(resumed);
+    assert_eq!(count(), alone);
+}

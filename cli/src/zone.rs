@@ -190,6 +190,10 @@ fn details(status: &Value, now: Timestamp) -> String {
     if let Some(error) = status["lastError"].as_str() {
         part("Last error:", format!("  {error}\n"));
     }
+    let meshes: Vec<String> = status["meshes"].as_array().into_iter().flatten().map(text).collect();
+    if !meshes.is_empty() {
+        part("Meshes:", format!("  {}\n", meshes.join(", ")));
+    }
     let beat = &status["globalRevision"];
     if beat.is_object() {
         let [current, acknowledged, lag] = ["current", "acknowledged", "lag"].map(|key| number(&beat[key]));
@@ -243,7 +247,7 @@ mod tests {
             "revision": {"current": 9, "acknowledged": 9, "lag": 0}, "kinds": [], "quarantine": [], "quarantineTotal": 0,
             "protection": {"state": "clear", "advice": "", "heldBack": 0, "heldBackByPeer": 0, "resources": []}});
         let ill = json!({"zone": "east", "reporter": "global", "online": false,
-            "instances": [{"zoneInstance": "east-1", "globalInstance": "global-1"}],
+            "instances": [{"zoneInstance": "east-1", "globalInstance": "global-1"}], "meshes": ["default", "orders"],
             "revision": {"current": 9, "acknowledged": 7, "lag": 2},
             "kinds": [
                 {"kind": "Mesh", "direction": "sent", "inSync": 0, "pending": 0, "quarantined": 0, "heldBack": 0},
@@ -267,6 +271,9 @@ mod tests {
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
             east   offline      -       9          2     1             1           yes
+
+            Meshes:
+              default, orders
 
             Global's revision:
               30, this zone has 28 (lag 2), at 2026-01-01T00:09:00Z

@@ -17,6 +17,7 @@ use graticule_control_plane::serve::{
 };
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, mesh_setup, store as stores};
 use graticule_envoygen::bootstrap::BootstrapSettings;
+use graticule_kds::core::Meshes;
 use graticule_kds::net::{
     self as kds, Dial, FederationLink, LeaveError as NotLeft, Stores, ZoneOptions, ZoneToken, finish_leaving,
     forget_leaving,
@@ -256,6 +257,14 @@ impl Parts {
         }
     }
 
+    /// The meshes that the zone takes part in; empty: all. Without a global it has what it has.
+    fn meshes(&self) -> Vec<String> {
+        if self.mode == Mode::StandaloneZone {
+            return Vec::new();
+        }
+        self.settings.multizone.zone.meshes.clone()
+    }
+
     /// What the leader connects to global with, again whenever the connection ends.
     fn federation(&self) -> Result<ZoneOptions> {
         let zone = &self.settings.multizone.zone;
@@ -290,6 +299,7 @@ impl Parts {
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
             protection: self.settings.federation.deletion_protection,
+            meshes: Meshes::of(self.meshes()),
             // A store that is lost with the process cannot tell who the zone was.
             keeps_identity: self.settings.store.r#type != "memory",
             ..ZoneOptions::new(zone.name.clone(), dial)
@@ -410,6 +420,7 @@ impl Parts {
                 zone: self.name().into(),
                 deregistration_delay: self.settings.xds_server.dataplane_deregistration_delay.to_std(),
                 has_replicas: self.has_replicas,
+                meshes: self.meshes(),
             },
             self.store.clone(),
             engine.clone(),
@@ -484,6 +495,7 @@ impl Parts {
                     anonymous_writes: settings.compat.anonymous_writes,
                     unsafe_delete: settings.store.unsafe_delete,
                     skip_origin_validation: settings.multizone.zone.disable_origin_label_validation,
+                    meshes: self.meshes(),
                     issue_dataplane_tokens: settings.dp_server.authn.dp_proxy.dp_token.enable_issuer,
                     ..Rules::default()
                 },

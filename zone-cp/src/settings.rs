@@ -64,6 +64,7 @@ pub(crate) struct Multizone {
 pub(crate) struct Zone {
     pub(crate) name: String,
     pub(crate) global_address: String,
+    pub(crate) meshes: Vec<String>,
     pub(crate) disable_origin_label_validation: bool,
     pub(crate) kds: Kds,
 }
@@ -73,6 +74,7 @@ impl Default for Zone {
         Zone {
             name: "default".into(),
             global_address: String::new(),
+            meshes: Vec::new(),
             disable_origin_label_validation: false,
             kds: Kds::default(),
         }
@@ -216,6 +218,11 @@ const OWN: &[Setting] = &[
         "multizone.zone.globalAddress",
         "MULTIZONE_ZONE_GLOBAL_ADDRESS",
         "grpcs://host:port of global; several replicas are separated by commas; empty: the zone stands alone",
+    ),
+    setting(
+        "multizone.zone.meshes",
+        "MULTIZONE_ZONE_MESHES",
+        "meshes that the zone takes part in: of others it gets nothing from global, and their proxies are refused; empty: all",
     ),
     setting(
         "multizone.zone.disableOriginLabelValidation",
@@ -375,6 +382,11 @@ fn federation(settings: &Settings, findings: &mut Findings) {
         .into_iter()
         .for_each(|line| findings.add(line));
     let zone = &settings.multizone.zone;
+    for mesh in &zone.meshes {
+        if let Some(reason) = name::mesh_name_error(mesh) {
+            findings.add(format!("multizone.zone.meshes: {mesh:?}: {reason}"));
+        }
+    }
     if zone.global_address.is_empty() {
         return;
     }
@@ -456,7 +468,7 @@ mod tests {
     #[test]
     fn mistakes_name_their_setting() {
         let file = "mode: global\nstore: {type: postgres}\nipam: {meshService: {cidr: 241.0.0.0}}\n\
-            multizone: {zone: {name: West_1, globalAddress: 'grpcs://g:1', kds: {tokenFile: /nonexistent}}}\n\
+            multizone: {zone: {name: West_1, meshes: [ok, Not], globalAddress: 'grpcs://g:1', kds: {tokenFile: /nonexistent}}}\n\
             bootstrapServer: {params: {adminAddress: here}}\n\
             dpServer: {authn: {dpProxy: {type: jwt, dpToken: {validator: {publicKeys: [{kid: '1'}]}}}}}\n";
         let loaded = load_from::<Settings>(&program().schema, Some((std::path::Path::new("f"), file)), []);
@@ -469,6 +481,7 @@ mod tests {
             "dpServer.authn.dpProxy.dpToken.validator.publicKeys[0]: exactly one",
             "bootstrapServer.params.adminAddress: \"here\"",
             "ipam.meshService.cidr: \"241.0.0.0\"",
+            "multizone.zone.meshes: \"Not\": invalid characters",
             "multizone.zone.kds.tokenFile: /nonexistent",
         ];
         assert_eq!(lines.len(), starts.len(), "{lines:#?}");

@@ -243,6 +243,8 @@ pub struct Rules {
     pub unsafe_delete: bool,
     /// `multizone.zone.disableOriginLabelValidation`. Default false.
     pub skip_origin_validation: bool,
+    /// `multizone.zone.meshes`: Dataplanes of other meshes are refused; empty: none is. Default empty.
+    pub meshes: Vec<String>,
     /// Issuing of dataplane tokens works. Default true.
     pub issue_dataplane_tokens: bool,
     /// Issuing of zone tokens works. Default true.
@@ -469,6 +471,7 @@ impl Default for Rules {
             anonymous_writes: false,
             unsafe_delete: false,
             skip_origin_validation: false,
+            meshes: Vec::new(),
             issue_dataplane_tokens: true,
             issue_zone_tokens: true,
         }

@@ -369,6 +369,22 @@ async fn copies_are_read_only() {
 }
 
 #[tokio::test]
+async fn a_zone_refuses_proxies_of_meshes_that_it_takes_no_part_in() {
+    let zone = mk_server(Mode::FederatedZone, |options| options.rules.meshes = vec!["default".into()]);
+    let body = |mesh: &str| {
+        json!({"type": "Dataplane", "mesh": mesh, "name": "web-1",
+            "networking": {"address": "192.0.2.1", "inbound": [{"port": 8080}]}})
+    };
+    zone.check("PUT", "/meshes/other/dataplanes/web-1", body("other"), expect![[r#"400 Failed to create a resource: Resource is not valid ["mesh" "this zone takes no part in mesh \"other\": multizone.zone.meshes does not name it"]"#]]).await;
+    zone.check("PUT", "/meshes/default/dataplanes/web-1", body("default"), expect!["201 {}"]).await;
+    let mesh = Resource::new(Meta::new("", "other"), Mesh::default());
+    let stored = Resource::from_rest(Kind::Dataplane, &body("other")).unwrap();
+    zone.store.commit_now(Txn::put(mesh)).unwrap();
+    zone.store.commit_now(Txn::put(stored)).unwrap();
+    zone.check("PUT", "/meshes/other/dataplanes/web-1", body("other"), expect!["200 {}"]).await;
+}
+
+#[tokio::test]
 async fn zones() {
     let server = mk_server(Mode::Global, |_| {});
     server.store.commit_now(Txn::put(Resource::new(Meta::new("", "east"), Zone::default()))).unwrap();

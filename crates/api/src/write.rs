@@ -78,6 +78,7 @@ async fn plan(
 ) -> Result<Planned, Error> {
     access::writable(context, kind)?;
     access::writer(&context.options, &call.user, kind)?;
+    check_served(context, &Key::new(kind, mesh.unwrap_or_default(), name))?;
     read::require_mesh(context, mesh)?;
     let bytes = body::read(context, body).await?;
     let mut value = body::parse(call.body_format, &bytes).map_err(|error| Error::undecodable(kind, error))?;
@@ -182,6 +183,18 @@ fn check_request(context: &Context, key: &Key, value: &Value, resource: &Resourc
     let rules = LabelRules { skip_origin: context.options.rules.skip_origin_validation };
     labels::validate(context.site(), rules, key.kind, &key.mesh, &meta.labels, &mut violations);
     read::check(title::PROCESS, violations)
+}
+
+/// A zone that takes part in some meshes only has no policies and no identity for proxies of others.
+/// What is there may be changed until it goes.
+fn check_served(context: &Context, key: &Key) -> Result<(), Error> {
+    let (meshes, mesh) = (&context.options.rules.meshes, &key.mesh);
+    let is_served = meshes.is_empty() || meshes.contains(mesh);
+    if key.kind != Kind::Dataplane || is_served || context.store.snapshot().contains(key) {
+        return Ok(());
+    }
+    let reason = format!("this zone takes no part in mesh {mesh:?}: multizone.zone.meshes does not name it");
+    Err(violation(title::CREATE, "mesh", reason))
 }
 
 async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) -> Result<Txn, Error> {

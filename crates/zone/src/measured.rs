@@ -114,6 +114,10 @@ impl Proxies for Measuring {
         self.proxies.has_mesh(mesh).await
     }
 
+    async fn refusal(&self, id: &ProxyId) -> Option<String> {
+        self.proxies.refusal(id).await
+    }
+
     async fn connect(&self, hello: Hello, stream: &StreamId) -> Result<Snapshots, ConnectError> {
         let open = Open { since: self.clock.monotonic(), sent: Default::default() };
         self.streams.lock().insert(stream.clone(), open);

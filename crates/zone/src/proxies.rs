@@ -41,6 +41,8 @@ pub struct ProxySettings {
     pub deregistration_delay: Duration,
     /// Other replicas may serve the same proxies: a Dataplane is removed only if nobody else wrote it meanwhile.
     pub has_replicas: bool,
+    /// Proxies of other meshes are refused (`multizone.zone.meshes`); empty: none is.
+    pub meshes: Vec<String>,
 }
 
 /// The proxies of a zone. Cheap to clone.
@@ -422,9 +424,24 @@ impl Proxies for ZoneProxies {
         self.0.store.snapshot().contains(&Key::new(Kind::Mesh, "", mesh))
     }
 
+    /// Of a mesh that the zone takes no part in it has no policies and no identity. A proxy that is there already is served
+    /// until it goes: the zone keeps such a mesh that long.
+    async fn refusal(&self, id: &ProxyId) -> Option<String> {
+        let meshes = &self.0.settings.meshes;
+        if meshes.is_empty() || meshes.contains(&id.mesh) || self.dataplane(id).is_some() {
+            return None;
+        }
+        Some(format!("this zone takes no part in mesh {:?}: multizone.zone.meshes does not name it", id.mesh))
+    }
+
     async fn connect(&self, hello: Hello, stream: &StreamId) -> Result<Snapshots, ConnectError> {
         let shared = &self.0;
         let proxy = hello.id;
+        if hello.dataplane.is_some()
+            && let Some(refusal) = self.refusal(&proxy).await
+        {
+            return Err(ConnectError::Refused(refusal));
+        }
         let (is_self_registered, resumes) = (hello.dataplane.is_some(), hello.resumes);
         if let Some(brought) = &hello.dataplane {
             self.check_workload(brought)?;

@@ -7,6 +7,7 @@ mod catalog;
 mod claim;
 mod filter;
 mod leave;
+mod meshes;
 mod protection;
 mod proxy_name;
 mod public_key;
@@ -21,6 +22,7 @@ pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
 pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
 pub use filter::Audience;
 pub use leave::{Fate, Step, steps as steps_of_leaving};
+pub use meshes::Meshes;
 pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
 pub use report::{
@@ -31,6 +33,9 @@ pub use source::{KindCounts, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
 
 use graticule_model::Kind;
+use graticule_proto::discovery::Node;
+use graticule_proto::google::protobuf::value::Kind as ValueKind;
+use graticule_proto::google::protobuf::{Struct, Value};
 
 #[cfg(test)]
 mod tests;
@@ -55,11 +60,21 @@ const HELD_BACK_MEMBER: &str = "graticule-held-back";
 /// parts. Kuma peers ignore it.
 const TAKES_PARTS_MEMBER: &str = "graticule-takes-parts";
 
+/// Member of the node metadata of first requests: the meshes of which the sender wants to have resources. Kuma peers ignore
+/// it.
+const MESHES_MEMBER: &str = "graticule-meshes";
+
 /// `system_version_info` of a part of a first state that others follow. Sent to those who take parts only.
 const MORE_FOLLOWS: &str = "graticule-more-follows";
 
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";
+
+/// Puts a member into the metadata of a node.
+fn tell(node: &mut Node, member: &str, value: ValueKind) {
+    let metadata = node.metadata.get_or_insert_with(Struct::default);
+    metadata.fields.insert(member.into(), Value { kind: Some(value) });
+}
 
 /// The kinds that a zone asks global for.
 pub fn kinds_for_zones() -> impl Iterator<Item = Kind> {

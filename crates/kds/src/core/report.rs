@@ -6,7 +6,7 @@ use graticule_model::{Kind, Timestamp};
 use graticule_store::Revision;
 use serde::Serialize;
 
-use super::{GlobalSeen, KindCounts};
+use super::{GlobalSeen, KindCounts, Meshes};
 use crate::wire;
 
 /// Entries that one list names; the rest is counted.
@@ -87,6 +87,8 @@ pub struct PeerState {
     pub settled_at: Option<u64>,
     /// In a zone: whether it knows this global.
     pub global: GlobalSeen,
+    /// The meshes that the zone takes part in.
+    pub meshes: Meshes,
 }
 
 /// Resources that do not cross.
@@ -192,6 +194,9 @@ pub struct PeerReport {
     pub instances: Vec<Instance>,
     /// How far the peer is.
     pub revision: Revisions,
+    /// The meshes that the zone takes part in; absent: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub meshes: Vec<String>,
     /// Each kind.
     pub kinds: Vec<KindStatus>,
     /// What does not cross, at most 500.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use graticule_model::{Key, Kind, Resource, Status};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
+use graticule_proto::google::protobuf::Any;
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_proto::google::protobuf::{Any, Struct, Value};
 use graticule_proto::google::rpc;
 use graticule_proto::graticule::kds::v1 as pb;
 use graticule_store::{Expect, Write};
@@ -17,7 +17,8 @@ use prost::Message;
 
 use super::protection::DeletionProtection;
 use super::{
-    HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave, trust,
+    HELD_BACK_MEMBER, MORE_FOLLOWS, Meshes, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave,
+    tell, trust,
 };
 use crate::wire::{self, Encoded, Version};
 
@@ -127,6 +128,8 @@ struct KindState {
 pub struct Sink {
     side: Side,
     present_versions: bool,
+    /// In a zone: of the others nothing is taken, and what is there of them is nobody's.
+    meshes: Meshes,
     /// Bytes that the versions of one kind may take in a request.
     presented_len_max: usize,
     protection: DeletionProtection,
@@ -149,6 +152,7 @@ impl Sink {
         Sink {
             side,
             present_versions,
+            meshes: Meshes::default(),
             presented_len_max: usize::MAX,
             protection: DeletionProtection::default(),
             estranged: false,
@@ -166,6 +170,11 @@ impl Sink {
     /// Protects copies against mass deletion in this way.
     pub fn protect(&mut self, protection: DeletionProtection) {
         self.protection = protection;
+    }
+
+    /// The meshes that a zone takes part in.
+    pub fn set_meshes(&mut self, meshes: Meshes) {
+        self.meshes = meshes;
     }
 
     /// Whether the peer is not the one that the copies came from (a zone with another identity).
@@ -233,7 +242,7 @@ impl Sink {
 
     /// How many copies of each kind are held of this peer.
     pub fn holds(&self, held: &dyn Held) -> impl Iterator<Item = (Kind, usize)> {
-        let of = |kind| held.list(kind).iter().filter(|copy| self.side.owns(copy)).count();
+        let of = |kind| held.list(kind).iter().filter(|copy| self.is_copy(copy)).count();
         self.kinds.keys().map(move |kind| (*kind, of(*kind)))
     }
 
@@ -262,7 +271,7 @@ impl Sink {
 
     /// The requests that start a stream, one per kind.
     pub fn start(&mut self, node: &Node, held: &dyn Held) -> Vec<DeltaDiscoveryRequest> {
-        let (side, present) = (self.side.clone(), self.present_versions);
+        let (side, present, meshes) = (self.side.clone(), self.present_versions, self.meshes.clone());
         let presented_len_max = self.presented_len_max;
         self.global = match self.own_federation(held) {
             Some(_) => GlobalSeen::Unknown,
@@ -273,11 +282,14 @@ impl Sink {
         for (&kind, state) in &mut self.kinds {
             state.quarantine.clear();
             state.first = true;
+            for kept in [&mut state.held_back, &mut state.given_up] {
+                kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| meshes.include(&key)));
+            }
             let mut versions = HashMap::new();
             let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
             if present {
                 let copies = held.list(kind);
-                for copy in copies.iter().filter(|copy| side.owns(copy)) {
+                for copy in copies.iter().filter(|copy| side.owns(copy) && meshes.include(&copy.key())) {
                     let Some(own) = side.own_version(copy) else { continue };
                     let name = wire::wire_name(&copy.meta);
                     if state.held_back.contains(&name) {
@@ -313,6 +325,7 @@ impl Sink {
             if present {
                 tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
             }
+            meshes.tell(&mut node);
             requests.push(DeltaDiscoveryRequest {
                 node: Some(node),
                 type_url: kind.name().into(),
@@ -353,6 +366,10 @@ impl Sink {
         let mut writes: BTreeMap<Key, Write> = BTreeMap::new();
         for item in &response.resources {
             if let Some(key) = wire::key_of(kind, &item.name) {
+                if !self.meshes.include(&key) {
+                    // Global is a Kuma global, or did not hear it.
+                    continue;
+                }
                 mentioned.insert(key);
             }
             let decoded = wire::decode(kind, item).map_err(|error| Rejection {
@@ -512,11 +529,6 @@ fn tell_held_back(node: &mut Node, number: usize) {
     }
     #[expect(clippy::cast_precision_loss, reason = "a number for people")]
     tell(node, HELD_BACK_MEMBER, ValueKind::NumberValue(number as f64));
-}
-
-fn tell(node: &mut Node, member: &str, value: ValueKind) {
-    let metadata = node.metadata.get_or_insert_with(Struct::default);
-    metadata.fields.insert(member.into(), Value { kind: Some(value) });
 }
 
 impl Side {

@@ -10,7 +10,7 @@ use graticule_proto::graticule::kds::v1::Rejections;
 use graticule_store::Revision;
 use prost::Message;
 
-use super::{Catalog, HELD_BACK_MEMBER, MORE_FOLLOWS, TAKES_PARTS_MEMBER};
+use super::{Catalog, HELD_BACK_MEMBER, MORE_FOLLOWS, Meshes, Offer, TAKES_PARTS_MEMBER};
 use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
@@ -35,6 +35,15 @@ pub struct Peer {
     pub producer_policies: bool,
     /// Understands generators for MeshMultiZoneServices.
     pub multi_zone_generators: bool,
+    /// Wants to have resources of these.
+    pub meshes: Meshes,
+}
+
+impl Peer {
+    /// Whether it gets this; `disabled` are the disabled zones.
+    fn gets(&self, offer: &Offer, disabled: &BTreeSet<String>) -> bool {
+        self.meshes.include(&offer.key) && offer.audience.admits(self, disabled)
+    }
 }
 
 /// Why a request ends its stream.
@@ -163,6 +172,11 @@ impl Source {
         self.node.as_ref()
     }
 
+    /// The meshes that the peer wants to have resources of.
+    pub fn meshes(&self) -> Meshes {
+        self.peer.as_ref().map(|peer| peer.meshes.clone()).unwrap_or_default()
+    }
+
     /// What the peer refused, by kind and wire name, with its reason.
     pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
         self.types.values().flat_map(|state| {
@@ -239,6 +253,8 @@ impl Source {
                 zone: self.zone.clone().unwrap_or_default(),
                 producer_policies: features.contains("producer-policy-flow"),
                 multi_zone_generators: features.contains("hg-mz-selector"),
+                // Global wants to have everything.
+                meshes: self.zone.as_ref().map(|_| Meshes::told_by(&node)).unwrap_or_default(),
             });
             self.node = Some(node.clone());
         }
@@ -430,9 +446,8 @@ fn draft(
         state.dirty.clear();
         return Some(Draft::default());
     };
-    let visible = |name: &str| {
-        catalog.get(kind, name).filter(|offer| offer.audience.admits(peer, catalog.disabled_zones()))
-    };
+    let visible =
+        |name: &str| catalog.get(kind, name).filter(|offer| peer.gets(offer, catalog.disabled_zones()));
     let whole = state.phase == Phase::First && !state.resumed;
     state.take_presented(kind, catalog);
     if std::mem::take(&mut state.all_dirty) {

@@ -617,5 +617,6 @@ fn secrets_of_global() {
 }
 
 mod held_back;
+mod interest;
 mod leaving;
 mod parts;

@@ -227,6 +227,7 @@ impl GlobalServer {
                 })
                 .collect(),
             revision: peer.revisions(shared.deps.stores.config.snapshot().revision(), head),
+            meshes: peer.meshes.names().map(str::to_owned).collect(),
             kinds: peer.kinds(received),
             quarantine,
             quarantine_total,

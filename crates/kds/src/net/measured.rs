@@ -77,6 +77,7 @@ mod tests {
             last_error: None,
             instances: Vec::new(),
             revision: Revisions { current: 9, acknowledged: 6, lag: 3 },
+            meshes: Vec::new(),
             kinds: state.kinds([(Kind::Dataplane, 5)].into_iter()),
             quarantine,
             quarantine_total,

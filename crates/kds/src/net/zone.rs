@@ -26,11 +26,12 @@ use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
 use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
 use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin};
-use crate::core::{Catalog, DeletionProtection, Direction, Plane, Side, Sink};
+use crate::core::{Catalog, DeletionProtection, Direction, Meshes, Plane, Side, Sink};
 
 mod headers;
 mod leave;
 mod link;
+mod meshes;
 mod streams;
 
 use headers::Headers;
@@ -81,6 +82,8 @@ pub struct ZoneOptions {
     pub protection: DeletionProtection,
     /// How often copies are compared with what global sent.
     pub audit_interval: Duration,
+    /// `multizone.zone.meshes`: the meshes that the zone takes part in.
+    pub meshes: Meshes,
     /// The store survives, so that an identity in it tells this zone from another one of the same name.
     pub keeps_identity: bool,
 }
@@ -99,6 +102,7 @@ impl ZoneOptions {
             version: env!("CARGO_PKG_VERSION").into(),
             protection: DeletionProtection::default(),
             audit_interval: AUDIT_INTERVAL,
+            meshes: Meshes::default(),
             keeps_identity: true,
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod interest;
 mod leaving;
 mod names;
 mod protection;

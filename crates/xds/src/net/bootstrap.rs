@@ -174,7 +174,10 @@ async fn dataplane_of(shared: &Shared, request: &BootstrapRequest) -> Result<Arc
     if has_outbounds && is_redirected(request) {
         violations.add("outbound", "should be empty since dataplane is in Transparent Proxying mode");
     }
-    if !proxies.has_mesh(&resource.meta.mesh).await {
+    let id = ProxyId { mesh: resource.meta.mesh.clone(), name: resource.meta.name.clone() };
+    if let Some(refusal) = proxies.refusal(&id).await {
+        violations.add("mesh", refusal);
+    } else if !proxies.has_mesh(&resource.meta.mesh).await {
         violations.add("mesh", format!("mesh {:?} does not exist", resource.meta.mesh));
     }
     violations.into_result().map_err(|violations| Refused::Invalid(violations.to_string()))?;

@@ -80,6 +80,12 @@ pub trait Proxies: Send + Sync + 'static {
     /// Whether the mesh exists.
     async fn has_mesh(&self, mesh: &str) -> bool;
 
+    /// Why this proxy may not come here, whatever its Dataplane says; `None` = it may.
+    async fn refusal(&self, id: &ProxyId) -> Option<String> {
+        let _anybody = id;
+        None
+    }
+
     /// An authenticated proxy connected. Stores the Dataplane that it brought (`hello.dataplane`), cancels a pending
     /// deregistration, and makes snapshots from now on. If the future is dropped before it returns, `disconnected`
     /// follows all the same.

@@ -81,6 +81,10 @@ impl Proxies for Zone {
         matches!(mesh, "m" | "pol")
     }
 
+    async fn refusal(&self, id: &ProxyId) -> Option<String> {
+        (id.mesh == "closed").then(|| "not served here".into())
+    }
+
     async fn connect(&self, hello: Hello, _stream: &StreamId) -> Result<Snapshots, ConnectError> {
         if let Some(refusal) = self.refusal.lock().clone() {
             return Err(refusal);
@@ -576,6 +580,12 @@ async fn bootstrap_statuses() {
             422,
             plain,
             "mesh: mesh \"nomesh\" does not exist",
+        ),
+        (
+            request(serde_json::json!({"dataplaneResource": DATAPLANE.replace("mesh: m", "mesh: closed")})),
+            422,
+            plain,
+            "mesh: not served here",
         ),
         (
             request(serde_json::json!({

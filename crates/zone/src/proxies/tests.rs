@@ -61,6 +61,7 @@ fn replica(store: Arc<MemoryStore>, clock: Clock, name: &str, has_replicas: bool
         zone: "west".into(),
         deregistration_delay: DELAY,
         has_replicas,
+        meshes: vec!["default".into()],
     };
     let proxies = ZoneProxies::new(
         settings,
@@ -95,6 +96,27 @@ fn hello() -> Hello {
 
 fn stream(id: &str) -> StreamId {
     StreamId(id.into())
+}
+
+/// New ones are refused; one whose Dataplane is there is served until it goes.
+#[tokio::test]
+async fn proxies_of_meshes_that_the_zone_takes_no_part_in() {
+    let zone = zone();
+    zone.store
+        .commit_now(Txn::put(resource(Kind::Mesh, json!({"type": "Mesh", "name": "other"}))))
+        .expect("stored");
+    let brought = || {
+        let mut dataplane = hello().dataplane.expect("it brings one");
+        dataplane.meta.mesh = "other".into();
+        dataplane
+    };
+    let hello = || Hello { id: ProxyId::new("other", "echo-1"), dataplane: Some(brought()), ..hello() };
+    let refused = zone.proxies.connect(hello(), &stream("1")).await.err();
+    let Some(ConnectError::Refused(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("multizone.zone.meshes"), "{reason}");
+    assert!(!zone.store.snapshot().contains(&hello().id.key()));
+    zone.store.commit_now(Txn::put(brought())).expect("stored");
+    assert!(zone.proxies.connect(hello(), &stream("2")).await.is_ok());
 }
 
 impl Zone {

@@ -67,22 +67,31 @@ impl Sink {
         if self.side != Side::Zone || stored.kind() != Kind::Mesh || self.protection.number == 0 {
             return false;
         }
-        let is_written = |kind: &Kind| {
-            let kds = kind.descriptor().kds;
-            *kind == Kind::Dataplane
-                || kds.provided_by_zone()
-                    && kds.requested_by_zones()
-                    && !matches!(kind, Kind::Secret | Kind::MeshTrust)
-        };
         // With another federation goes what it does not have.
-        self.agreed.is_none()
-            && Kind::all().filter(is_written).any(|kind| {
-                held.list(kind).iter().any(|own| {
-                    own.meta.mesh == stored.meta.name
-                        && own.meta.is_local_to_zone()
-                        && own.meta.label(labels::MANAGED_BY).is_none()
-                })
-            })
+        self.agreed.is_none() && has_own(&stored.meta.name, held)
+    }
+
+    /// Whether a stored resource is a copy of the peer's.
+    pub(super) fn is_copy(&self, stored: &Resource) -> bool {
+        self.side.owns(stored) && self.meshes.include(&stored.key())
+    }
+
+    /// Copies of meshes that the zone takes no part in, which it decided itself: nothing of it is held back. The Mesh goes
+    /// last, and stays while the zone has something of its own there, because that would go with it.
+    pub fn unwanted(&self, held: &dyn Held) -> Vec<Key> {
+        if self.side != Side::Zone || self.meshes.is_all() {
+            return Vec::new();
+        }
+        let is_unwanted = |stored: &Arc<Resource>| {
+            self.side.owns(stored)
+                && !stored.meta.is_local_to_zone()
+                && !self.meshes.include(&stored.key())
+                && (stored.kind() != Kind::Mesh || !has_own(&stored.meta.name, held))
+        };
+        let of = |kind: &Kind| held.list(*kind).into_iter().filter(is_unwanted).map(|stored| stored.key());
+        let (meshes, others): (Vec<Key>, Vec<Key>) =
+            self.kinds.keys().flat_map(of).partition(|key| key.kind == Kind::Mesh);
+        others.into_iter().chain(meshes).collect()
     }
 
     /// Whether so much is missing when the stream begins that it waits for a decision.
@@ -99,8 +108,7 @@ impl Sink {
         }
         let waits = |name: &str| state.given_up.contains(name) || state.held_back.contains(name);
         let copies = held.list(kind);
-        let counted =
-            copies.iter().filter(|copy| self.side.owns(copy) && !waits(&wire::wire_name(&copy.meta)));
+        let counted = copies.iter().filter(|copy| self.is_copy(copy) && !waits(&wire::wire_name(&copy.meta)));
         self.protection.holds(kind, removed, counted.count())
     }
 
@@ -121,7 +129,7 @@ impl Sink {
         }
         let removed = response.removed_resources.iter().filter_map(|name| wire::key_of(kind, name));
         gone.extend(removed.filter_map(|key| Some((key.clone(), held.get(&key)?))));
-        gone.retain(|key, copy| !mentioned.contains(key) && self.side.owns(copy));
+        gone.retain(|key, copy| !mentioned.contains(key) && self.is_copy(copy));
         gone.into_values().collect()
     }
 
@@ -130,6 +138,9 @@ impl Sink {
         let name = wire::wire_name(&resource.meta);
         let kind = resource.kind();
         let refuse = |reason: String| Rejection { name: name.clone(), reason };
+        if !self.meshes.include(&resource.key()) {
+            return Ok(None);
+        }
         match &self.side {
             Side::Global { zone } => rewrite::as_owned_by_zone(&mut resource, zone),
             Side::Zone if kind.descriptor().kds.provided_by_zone() && resource.meta.is_local_to_zone() => {
@@ -177,6 +188,24 @@ impl Sink {
             }
         }
     }
+}
+
+/// Whether a zone has proxies in the mesh, or resources that somebody wrote there.
+fn has_own(mesh: &str, held: &dyn Held) -> bool {
+    let is_written = |kind: &Kind| {
+        let kds = kind.descriptor().kds;
+        *kind == Kind::Dataplane
+            || kds.provided_by_zone()
+                && kds.requested_by_zones()
+                && !matches!(kind, Kind::Secret | Kind::MeshTrust)
+    };
+    Kind::all().filter(is_written).any(|kind| {
+        held.list(kind).iter().any(|own| {
+            own.meta.mesh == mesh
+                && own.meta.is_local_to_zone()
+                && own.meta.label(labels::MANAGED_BY).is_none()
+        })
+    })
 }
 
 fn id_of(resource: &Resource) -> Option<String> {

@@ -125,6 +125,7 @@ impl Downward {
             peer.refused_by_peer.update(source.rejected(), now);
             peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
             peer.sent = source.counts().collect();
+            peer.meshes = source.meshes();
             peer.acknowledged = source.acknowledged();
             peer.settled_at = source.settled_at();
         });

@@ -49,6 +49,8 @@ impl FederationLink {
             || "another replica of this zone leads: it is the one that is connected to global".to_owned();
         let (quarantine, quarantine_total) = link.peer.quarantine();
         let held = stores.held();
+        let mut sink = Sink::new(Side::Zone, true);
+        sink.set_meshes(link.peer.meshes.clone());
         let head = hub.as_ref().map_or(0, |hub| hub.catalog().head());
         PeerReport {
             zone: zone.into(),
@@ -59,7 +61,8 @@ impl FederationLink {
             last_error: if hub.is_some() { link.last_error } else { Some(elsewhere()) },
             instances: Vec::new(),
             revision: link.peer.revisions(stores.config.snapshot().revision(), head),
-            kinds: link.peer.kinds(Sink::new(Side::Zone, true).holds(&held)),
+            meshes: link.peer.meshes.names().map(str::to_owned).collect(),
+            kinds: link.peer.kinds(sink.holds(&held)),
             quarantine,
             quarantine_total,
             protection: link.peer.protection(zone),

@@ -45,6 +45,12 @@ impl ZoneClient {
         let options = &self.options;
         let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
         let stores = &self.deps.stores;
+        let meshes = self.meshes();
+        sink.set_meshes(meshes.clone());
+        if let Err(status) = self.drop_unwanted(sink).await {
+            return status;
+        }
+        self.state().send_modify(|link| link.peer.meshes = meshes.clone());
         sink.set_estranged(self.remembers_held_back());
         if self.deps.link.take_decision() {
             let given_up = sink.accept_deletions();
@@ -90,6 +96,9 @@ impl ZoneClient {
                     }
                     () = clock.sleep(audit_at.saturating_sub(clock.monotonic())) => {
                         audit_at = self.next_audit();
+                        if self.meshes() != meshes {
+                            return Status::aborted("proxies of a mesh came or went: connecting again");
+                        }
                         let damaged = sink.damaged(&stores.held());
                         if let Some(first) = damaged.first() {
                             let damaged = damaged.len();

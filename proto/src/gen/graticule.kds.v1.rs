@@ -76,12 +76,16 @@ pub struct OrderedList {
 pub struct Rejections {
     #[prost(message, repeated, tag = "1")]
     pub rejections: ::prost::alloc::vec::Vec<Rejection>,
+    /// More were refused than are listed.
+    #[prost(bool, tag = "2")]
+    pub truncated: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rejection {
     /// Name in the response, `<name>.<mesh>`.
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
+    /// Empty when there are more than are explained.
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
 }

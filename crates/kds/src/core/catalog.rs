@@ -126,6 +126,8 @@ pub struct Catalog {
     names: HashMap<Key, Arc<str>>,
     encodings: Mutex<Encodings>,
     faults: BTreeMap<Key, String>,
+    /// Those that nobody was told of.
+    fresh_faults: Vec<Key>,
     disabled: BTreeSet<String>,
     log: VecDeque<(Kind, Arc<str>)>,
     head: u64,
@@ -143,6 +145,7 @@ impl Catalog {
             names: HashMap::new(),
             encodings: Mutex::default(),
             faults: BTreeMap::new(),
+            fresh_faults: Vec::new(),
             disabled: BTreeSet::new(),
             log: VecDeque::new(),
             head: 0,
@@ -169,6 +172,12 @@ impl Catalog {
     /// What cannot be sent, with the reason.
     pub fn faults(&self) -> impl Iterator<Item = (&Key, &str)> {
         self.faults.iter().map(|(key, reason)| (key, reason.as_str()))
+    }
+
+    /// What cannot be sent, with the reason, as far as it was not told of yet.
+    pub fn take_fresh_faults(&mut self) -> Vec<(Key, String)> {
+        let fresh = std::mem::take(&mut self.fresh_faults);
+        fresh.into_iter().filter_map(|key| Some((key.clone(), self.faults.get(&key)?.clone()))).collect()
     }
 
     /// Whether resources of the kind are offered at all.
@@ -300,15 +309,47 @@ impl Catalog {
         if !self.provides(key.kind) {
             return;
         }
-        self.faults.remove(key);
+        let former = self.faults.remove(key);
         let offer = resource.and_then(|resource| match self.offer(resource) {
             Ok(offer) => offer.map(Arc::new),
             Err(reason) => {
-                self.faults.insert(key.clone(), reason);
+                self.note_fault(key, reason, former.as_ref());
                 None
             }
         });
+        let old_name = self.names.get(key).cloned();
+        let new_name = offer.as_ref().map(|offer| offer.name.clone());
         self.replace(key, offer);
+        let names: BTreeSet<Arc<str>> = old_name.into_iter().chain(new_name).collect();
+        for name in names {
+            self.note_claims(key.kind, &name, former.as_ref());
+        }
+    }
+
+    fn note_fault(&mut self, key: &Key, reason: String, former: Option<&String>) {
+        if former != Some(&reason) {
+            self.fresh_faults.push(key.clone());
+        }
+        self.faults.insert(key.clone(), reason);
+    }
+
+    /// Of several stored resources that claim one name on the wire, the first one has it.
+    fn note_claims(&mut self, kind: Kind, name: &Arc<str>, former: Option<&String>) {
+        let claims: Vec<Key> = self
+            .offers
+            .get(&kind)
+            .and_then(|shelf| shelf.get(name))
+            .into_iter()
+            .flatten()
+            .map(|offer| offer.key.clone())
+            .collect();
+        let Some((first, others)) = claims.split_first() else { return };
+        self.faults.remove(first);
+        for other in others {
+            let reason = format!("its name on the wire, {name}, is claimed by {first} as well");
+            let former = self.faults.get(other).cloned().or_else(|| former.cloned());
+            self.note_fault(other, reason, former.as_ref());
+        }
     }
 
     fn offer(&self, resource: &Arc<Resource>) -> Result<Option<Offer>, String> {
@@ -384,10 +425,6 @@ impl Catalog {
             let offers = shelf.entry(name.clone()).or_insert_with(|| Vec::with_capacity(1));
             offers.push(offer);
             offers.sort_by(|a, b| a.key.cmp(&b.key));
-            if offers.len() > 1 {
-                let reason = format!("its name on the wire, {name}, is claimed by {} as well", offers[0].key);
-                self.faults.insert(offers[offers.len() - 1].key.clone(), reason);
-            }
             note(&mut self.log, &mut self.head, key.kind, name);
         }
     }

@@ -11,10 +11,12 @@ mod meshes;
 mod protection;
 mod proxy_name;
 mod public_key;
+mod repair;
 mod report;
 mod rewrite;
 mod sink;
 mod source;
+mod stamp;
 mod status;
 pub(crate) mod trust;
 
@@ -28,7 +30,7 @@ pub use proxy_name::name_in_zone;
 pub use report::{
     Conflict, Dated, Flow, Heartbeat, Instance, KindStatus, PeerReport, PeerState, Protection, Revisions,
 };
-pub use sink::{GlobalSeen, Held, Intake, Rejection, Side, Sink};
+pub use sink::{GlobalSeen, Held, Intake, Obstacle, Rejection, Repair, Side, Sink};
 pub use source::{KindCounts, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
 
@@ -64,8 +66,9 @@ const TAKES_PARTS_MEMBER: &str = "graticule-takes-parts";
 /// it.
 const MESHES_MEMBER: &str = "graticule-meshes";
 
-/// `system_version_info` of a part of a first state that others follow. Sent to those who take parts only.
-const MORE_FOLLOWS: &str = "graticule-more-follows";
+/// Member of the node metadata of a further request for a kind on a living stream, with a number that grows: the sender
+/// presents what it holds and wants the rest again. Sent only to who marks its responses ([`stamp`]).
+const AGAIN_MEMBER: &str = "graticule-again";
 
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";

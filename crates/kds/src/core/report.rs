@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use graticule_model::{Kind, Timestamp};
+use graticule_model::{Key, Kind, Timestamp};
 use graticule_store::Revision;
 use serde::Serialize;
 
@@ -75,8 +75,10 @@ pub struct PeerState {
     pub refused_by_peer: Dated,
     /// What was refused of what the peer sent.
     pub refused_here: Dated,
-    /// What cannot be sent to it: wire name or kind, reason.
-    pub unsendable: Vec<(String, String)>,
+    /// What cannot be sent to it; without a name: nothing of the kind.
+    pub unsendable: Dated,
+    /// What cannot be sent to anybody, where it is stored here, with the reason.
+    pub unoffered: Vec<(Key, String)>,
     /// Copies of the peer's that it wants to have deleted, and that are kept.
     pub held_back: Dated,
     /// How far each kind is that goes to the peer.
@@ -95,17 +97,17 @@ pub struct PeerState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quarantined {
-    /// Its kind; empty for what is no resource.
+    /// Its kind.
     pub kind: String,
     /// Its mesh; empty for kinds of the whole federation.
     pub mesh: String,
-    /// Its name on the wire.
+    /// Its name on the wire; of what cannot be offered at all, the one it is stored under; empty: all of the kind.
     pub name: String,
     /// Which way it would go.
     pub direction: Flow,
     /// Why it does not.
     pub reason: String,
-    /// Since when; absent: since the stream began.
+    /// Since when; absent: for as long as it has been stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -256,7 +258,8 @@ impl PeerState {
             direction: Flow::Sent,
             in_sync: counts.in_sync,
             pending: counts.pending,
-            quarantined: counts.quarantined,
+            quarantined: counts.quarantined
+                + self.unoffered.iter().filter(|(key, _)| key.kind == counts.kind).count(),
             held_back: counts.held_back,
         });
         let received = received.map(|(kind, held)| {
@@ -277,19 +280,23 @@ impl PeerState {
 
     /// What does not cross, at most 500 entries, and how many there are.
     pub fn quarantine(&self) -> (Vec<Quarantined>, usize) {
-        let lists = [(&self.refused_by_peer, Flow::Sent), (&self.refused_here, Flow::Received)];
-        let refused =
-            lists.into_iter().flat_map(|(list, direction)| list.iter().map(move |one| named(one, direction)));
-        let unsendable = self.unsendable.iter().map(|(name, reason)| Quarantined {
-            kind: String::new(),
-            mesh: String::new(),
-            name: name.clone(),
+        let lists = [
+            (&self.refused_by_peer, Flow::Sent),
+            (&self.unsendable, Flow::Sent),
+            (&self.refused_here, Flow::Received),
+        ];
+        let unoffered = self.unoffered.iter().map(|(key, reason)| Quarantined {
+            kind: key.kind.name().into(),
+            mesh: key.mesh.to_string(),
+            name: key.name.to_string(),
             direction: Flow::Sent,
             reason: reason.clone(),
             since: None,
         });
-        let total = self.refused_by_peer.len() + self.refused_here.len() + self.unsendable.len();
-        (refused.chain(unsendable).take(LISTED_MAX).collect(), total)
+        let refused =
+            lists.into_iter().flat_map(|(list, direction)| list.iter().map(move |one| named(one, direction)));
+        let total = lists.into_iter().map(|(list, _)| list.len()).sum::<usize>() + self.unoffered.len();
+        (unoffered.chain(refused).take(LISTED_MAX).collect(), total)
     }
 
     /// What is kept although the peer no longer has it.

@@ -12,25 +12,31 @@ use graticule_proto::google::protobuf::Any;
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::rpc;
 use graticule_proto::graticule::kds::v1 as pb;
-use graticule_store::{Expect, Write};
+use graticule_store::{Expect, Revision, Write};
 use prost::Message;
 
 use super::protection::DeletionProtection;
+use super::repair::Repairs;
+use super::stamp::Stamp;
 use super::{
-    HELD_BACK_MEMBER, MORE_FOLLOWS, Meshes, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave,
+    AGAIN_MEMBER, HELD_BACK_MEMBER, Meshes, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave,
     tell, trust,
 };
 use crate::wire::{self, Encoded, Version};
 
+mod heal;
 mod judge;
 
+pub use heal::{Obstacle, Repair};
 use judge::Taken;
 
 /// Bytes of a presented version besides the name and the version.
 const PRESENTED_OVERHEAD: usize = 16;
 
-/// Rejections that one acknowledgement lists; the rest is counted.
-const REJECTIONS_LISTED_MAX: usize = 64;
+/// Rejections that one acknowledgement explains; of the others it says the names.
+const REJECTIONS_EXPLAINED_MAX: usize = 64;
+/// Bytes of names that it says; then only that there are more.
+const REJECTIONS_LEN_MAX: usize = 1024 * 1024;
 
 /// Who receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub struct Rejection {
     pub name: String,
     /// Why, without secrets.
     pub reason: String,
+    /// What is in its way here; `None`: the resource itself is at fault.
+    pub obstacle: Option<Obstacle>,
 }
 
 /// What a response comes to.
@@ -80,6 +88,8 @@ pub struct Intake {
     /// Removals that wait for a decision.
     held_back: Vec<String>,
     global: Option<GlobalSeen>,
+    /// What a peer of ours says besides.
+    stamp: Option<Stamp>,
     /// A part of a first state, and not the last one.
     more_follows: bool,
     /// What such a part of a complete state mentioned.
@@ -114,13 +124,22 @@ struct KindState {
     received: HashMap<Arc<str>, (Version, Version)>,
     /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
     presented: HashMap<Arc<str>, (Version, Version)>,
-    quarantine: BTreeMap<String, String>,
+    quarantine: BTreeMap<String, Refusal>,
+    /// Number of the newest further request for the kind on this stream; 0 = none. What answers an earlier one is not taken.
+    again: u64,
     /// The first state of the stream, or a part of it, is due.
     first: bool,
     /// Wire names of copies whose removal waits for a decision.
     held_back: BTreeSet<String>,
     /// Wire names of copies that an operator gave up.
     given_up: BTreeSet<String>,
+}
+
+/// Why a resource is not taken.
+#[derive(Debug)]
+struct Refusal {
+    reason: String,
+    obstacle: Option<Obstacle>,
 }
 
 /// One peer's receiving side. Lives longer than a stream: it remembers received versions.
@@ -139,6 +158,11 @@ pub struct Sink {
     /// The id of another federation that an operator agreed to.
     agreed: Option<String>,
     kinds: BTreeMap<Kind, KindState>,
+    repairs: Repairs,
+    /// The peer of this stream marks its responses: it is one of ours.
+    is_ours: bool,
+    /// Revision of the peer's store that is taken.
+    taken: Option<Revision>,
 }
 
 impl Sink {
@@ -159,6 +183,9 @@ impl Sink {
             global: GlobalSeen::Unknown,
             agreed: None,
             kinds,
+            repairs: Repairs::default(),
+            is_ours: false,
+            taken: None,
         }
     }
 
@@ -200,11 +227,9 @@ impl Sink {
             && response.type_url != Kind::Config.name()
     }
 
-    /// The global says nothing about its federation: it counts as the known one.
-    pub fn assume_known(&mut self) {
-        if self.global == GlobalSeen::Unknown {
-            self.global = GlobalSeen::Known;
-        }
+    /// Revision of the peer's store that is taken as a whole; `None`: it does not say, or not all of its first state is here.
+    pub fn taken(&self) -> Option<Revision> {
+        self.taken.filter(|_| self.is_synced())
     }
 
     /// The acknowledgement of a response of which nothing is taken, because this is not the zone's global. A peer of ours
@@ -246,97 +271,104 @@ impl Sink {
         self.kinds.keys().map(move |kind| (*kind, of(*kind)))
     }
 
-    /// Copies that are not as they were taken: something else than this sink wrote, or lost, them. The next stream
-    /// repairs them.
-    pub fn damaged(&self, held: &dyn Held) -> Vec<Key> {
-        let mut damaged = Vec::new();
-        for (kind, state) in &self.kinds {
-            for (name, (own, _)) in &state.received {
-                let Some(key) = wire::key_of(*kind, name) else { continue };
-                let stored = held.get(&key).filter(|stored| self.side.owns(stored));
-                if stored.and_then(|stored| self.side.own_version(&stored)).as_ref() != Some(own) {
-                    damaged.push(key);
-                }
-            }
-        }
-        damaged
-    }
-
     /// What is refused now, by kind and wire name, with its reason.
     pub fn quarantine(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
         self.kinds.iter().flat_map(|(kind, state)| {
-            state.quarantine.iter().map(|(name, reason)| (*kind, name.as_str(), reason.as_str()))
+            let refused = state.quarantine.iter();
+            refused.map(|(name, refusal)| (*kind, name.as_str(), refusal.reason.as_str()))
         })
     }
 
     /// The requests that start a stream, one per kind.
     pub fn start(&mut self, node: &Node, held: &dyn Held) -> Vec<DeltaDiscoveryRequest> {
-        let (side, present, meshes) = (self.side.clone(), self.present_versions, self.meshes.clone());
-        let presented_len_max = self.presented_len_max;
+        self.is_ours = false;
+        self.taken = None;
+        self.repairs.all_asked();
         self.global = match self.own_federation(held) {
             Some(_) => GlobalSeen::Unknown,
             // Nothing to lose, whoever it is.
             None => GlobalSeen::Known,
         };
-        let mut requests = Vec::with_capacity(self.kinds.len());
-        for (&kind, state) in &mut self.kinds {
-            state.quarantine.clear();
+        let kinds: Vec<Kind> = self.kinds.keys().copied().collect();
+        for state in self.kinds.values_mut() {
+            state.again = 0;
             state.first = true;
-            for kept in [&mut state.held_back, &mut state.given_up] {
-                kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| meshes.include(&key)));
-            }
-            let mut versions = HashMap::new();
-            let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
-            if present {
-                let copies = held.list(kind);
-                for copy in copies.iter().filter(|copy| side.owns(copy) && meshes.include(&copy.key())) {
-                    let Some(own) = side.own_version(copy) else { continue };
-                    let name = wire::wire_name(&copy.meta);
-                    if state.held_back.contains(&name) {
-                        // Not presented: a peer that has it again sends it.
-                        continue;
-                    }
-                    // What is remembered is shared, not copied.
-                    let (name, own, version) = match state.received.get_key_value(&*name) {
-                        Some((name, (at_receipt, received))) if *at_receipt == own => {
-                            (name.clone(), at_receipt.clone(), received.clone())
-                        }
-                        _ => (name.into(), own.clone(), own),
-                    };
-                    presented_len += name.len() + version.len() + PRESENTED_OVERHEAD;
-                    versions.insert(name.to_string(), version.to_string());
-                    presented.insert(name, (own, version));
-                }
-            }
-            // More than a message holds: then nothing, and the peer says everything.
-            let fits = presented_len <= presented_len_max;
-            if !fits {
-                versions.clear();
-                presented.clear();
-            }
-            // What is not stored any more is not presented, and comes again if the peer has it.
-            state.received.retain(|name, _| presented.contains_key(name));
-            state.presented = presented;
-            // Whoever told what it holds gets differences, removals among them; else absence means removal.
-            state.complete = !present || !fits;
-            state.mentioned.clear();
-            let mut node = node.clone();
-            tell_held_back(&mut node, state.held_back.len());
-            if present {
-                tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
-            }
-            meshes.tell(&mut node);
-            requests.push(DeltaDiscoveryRequest {
-                node: Some(node),
-                type_url: kind.name().into(),
-                resource_names_subscribe: vec!["*".into()],
-                initial_resource_versions: versions,
-                ..Default::default()
-            });
         }
+        let mut requests: Vec<DeltaDiscoveryRequest> =
+            kinds.into_iter().filter_map(|kind| self.begin(kind, node, held)).collect();
         // The federation's id comes first, because everything else waits for it.
         requests.sort_by_key(|request| request.type_url != Kind::Config.name());
         requests
+    }
+
+    /// Asks for everything of a kind that is not held.
+    fn begin(&mut self, kind: Kind, node: &Node, held: &dyn Held) -> Option<DeltaDiscoveryRequest> {
+        let (side, present, meshes) = (&self.side, self.present_versions, &self.meshes);
+        let state = self.kinds.get_mut(&kind)?;
+        state.quarantine.clear();
+        for kept in [&mut state.held_back, &mut state.given_up] {
+            kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| meshes.include(&key)));
+        }
+        let mut versions = HashMap::new();
+        let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
+        if present {
+            let copies = held.list(kind);
+            for copy in copies.iter().filter(|copy| side.owns(copy) && meshes.include(&copy.key())) {
+                let Some(own) = side.own_version(copy) else { continue };
+                let name = wire::wire_name(&copy.meta);
+                if state.held_back.contains(&name) {
+                    // Not presented: a peer that has it again sends it.
+                    continue;
+                }
+                // What is remembered is shared, not copied.
+                let (name, own, version) = match state.received.get_key_value(&*name) {
+                    Some((name, (at_receipt, received))) if *at_receipt == own => {
+                        (name.clone(), at_receipt.clone(), received.clone())
+                    }
+                    _ => (name.into(), own.clone(), own),
+                };
+                presented_len += name.len() + version.len() + PRESENTED_OVERHEAD;
+                versions.insert(name.to_string(), version.to_string());
+                presented.insert(name, (own, version));
+            }
+        }
+        // More than a message holds: then nothing, and the peer says everything.
+        let fits = presented_len <= self.presented_len_max;
+        if !fits {
+            versions.clear();
+            presented.clear();
+        }
+        // What is not stored any more is not presented, and comes again if the peer has it.
+        state.received.retain(|name, _| presented.contains_key(name));
+        state.presented = presented;
+        // Whoever told what it holds gets differences, removals among them; else absence means removal.
+        state.complete = !present || !fits;
+        state.mentioned.clear();
+        let mut node = node.clone();
+        tell_held_back(&mut node, state.held_back.len());
+        if present {
+            tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
+        }
+        meshes.tell(&mut node);
+        if state.again > 0 {
+            #[expect(clippy::cast_precision_loss, reason = "it counts requests of one stream")]
+            tell(&mut node, AGAIN_MEMBER, ValueKind::NumberValue(state.again as f64));
+        }
+        Some(DeltaDiscoveryRequest {
+            node: Some(node),
+            type_url: kind.name().into(),
+            resource_names_subscribe: vec!["*".into()],
+            initial_resource_versions: versions,
+            ..Default::default()
+        })
+    }
+
+    /// Whether a response was on its way when everything of its kind was asked for again: what it has comes again, and
+    /// nobody waits for an answer.
+    pub fn is_outdated(&self, response: &DeltaDiscoveryResponse) -> bool {
+        let again = Stamp::read(&response.system_version_info).map_or(0, |stamp| stamp.again);
+        let known = Kind::from_name(&response.type_url).ok();
+        known.and_then(|kind| self.kinds.get(&kind)).is_some_and(|state| state.again > again)
     }
 
     /// What a response comes to, given what is stored. Changes nothing; call it again when the store moved.
@@ -344,13 +376,15 @@ impl Sink {
         let mut intake = Intake {
             type_url: response.type_url.clone(),
             nonce: response.nonce.clone(),
+            stamp: Stamp::read(&response.system_version_info).filter(|_| self.present_versions),
             more_follows: is_part(response, self.present_versions),
             ..Intake::default()
         };
         let known = Kind::from_name(&response.type_url).ok();
         let Some((kind, state)) = known.and_then(|kind| Some((kind, self.kinds.get(&kind)?))) else {
             let reason = format!("resources of type \"{}\" are not taken from this peer", response.type_url);
-            intake.rejections.push(Rejection { name: response.type_url.clone(), reason });
+            let name = response.type_url.clone();
+            intake.rejections.push(Rejection { name, reason, obstacle: None });
             return intake;
         };
         intake.kind = Some(kind);
@@ -375,6 +409,7 @@ impl Sink {
             let decoded = wire::decode(kind, item).map_err(|error| Rejection {
                 reason: format!("{}: {}", error.name, error.reason),
                 name: error.name,
+                obstacle: None,
             });
             let taken = decoded.and_then(|resource| {
                 mentioned.insert(resource.key());
@@ -488,10 +523,15 @@ impl Sink {
                 state.given_up.remove(&*name);
                 state.received.insert(name, (own, received));
             }
-            for rejection in &intake.rejections {
-                state.received.remove(rejection.name.as_str());
-                state.quarantine.insert(rejection.name.clone(), rejection.reason.clone());
+            for Rejection { name, reason, obstacle } in &intake.rejections {
+                state.received.remove(name.as_str());
+                let refusal = Refusal { reason: reason.clone(), obstacle: obstacle.clone() };
+                state.quarantine.insert(name.clone(), refusal);
             }
+        }
+        if let Some(stamp) = intake.stamp {
+            self.is_ours = true;
+            self.taken = Some(stamp.revision);
         }
         if let Some(global) = intake.global {
             self.global = global;
@@ -519,7 +559,7 @@ impl Sink {
 
 /// Whether other parts of a first state follow. Only who asks for parts gets them.
 fn is_part(response: &DeltaDiscoveryResponse, takes_parts: bool) -> bool {
-    takes_parts && response.system_version_info == MORE_FOLLOWS
+    takes_parts && Stamp::read(&response.system_version_info).is_some_and(|stamp| stamp.more_follows)
 }
 
 /// Lets a peer of ours know that removals wait here.
@@ -553,17 +593,25 @@ impl Side {
 }
 
 fn error_detail(rejections: &[Rejection]) -> rpc::Status {
-    let listed = &rejections[..rejections.len().min(REJECTIONS_LISTED_MAX)];
-    let mut lines: Vec<String> = listed.iter().map(|rejection| rejection.reason.clone()).collect();
-    if rejections.len() > listed.len() {
-        lines.push(format!("and {} more", rejections.len() - listed.len()));
+    let explained = &rejections[..rejections.len().min(REJECTIONS_EXPLAINED_MAX)];
+    let mut lines: Vec<String> = explained.iter().map(|rejection| rejection.reason.clone()).collect();
+    if rejections.len() > explained.len() {
+        lines.push(format!("and {} more", rejections.len() - explained.len()));
     }
-    let detail = pb::Rejections {
-        rejections: listed
-            .iter()
-            .map(|rejection| pb::Rejection { name: rejection.name.clone(), reason: rejection.reason.clone() })
-            .collect(),
-    };
+    let mut len = 0;
+    let named = rejections.iter().take_while(|rejection| {
+        len += rejection.name.len();
+        len <= REJECTIONS_LEN_MAX
+    });
+    let listed: Vec<pb::Rejection> = named
+        .enumerate()
+        .map(|(at, rejection)| {
+            let reason = if at < explained.len() { rejection.reason.as_str() } else { "" };
+            pb::Rejection { name: rejection.name.clone(), reason: reason.into() }
+        })
+        .collect();
+    let truncated = listed.len() < rejections.len();
+    let detail = pb::Rejections { rejections: listed, truncated };
     rpc::Status {
         code: 0,
         message: lines.join("\n"),

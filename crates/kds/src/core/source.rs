@@ -10,13 +10,18 @@ use graticule_proto::graticule::kds::v1::Rejections;
 use graticule_store::Revision;
 use prost::Message;
 
-use super::{Catalog, HELD_BACK_MEMBER, MORE_FOLLOWS, Meshes, Offer, TAKES_PARTS_MEMBER};
+use super::stamp::Stamp;
+use super::{AGAIN_MEMBER, Catalog, HELD_BACK_MEMBER, Meshes, Offer, TAKES_PARTS_MEMBER};
 use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
 const TYPES_MAX: usize = 256;
 /// Bytes of a peer's reason that are kept for each name.
 const REASON_LEN_MAX: usize = 1024;
+/// What is said of a name that the peer lists without a reason.
+const NO_REASON: &str = "refused; the peer tells its reasons for the first ones only";
+/// What is said of a name that the peer may have refused.
+const SUSPECTED: &str = "perhaps refused: the peer refused more than it lists";
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
 /// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
@@ -103,7 +108,15 @@ struct TypeState {
     dirty: BTreeSet<Arc<str>>,
     all_dirty: bool,
     in_flight: Vec<Arc<str>>,
+    /// Nonce of what is in flight.
+    nonce: u64,
     rejected: BTreeMap<Arc<str>, String>,
+    /// What cannot be sent to this peer, with the reason.
+    faults: BTreeMap<Arc<str>, String>,
+    /// Why nothing of the kind is sent.
+    held: Option<String>,
+    /// Number of the further request that is being answered; 0 = of the first one.
+    again: u64,
     /// Revision that the peer has once it takes what is in flight.
     sent: Revision,
     /// Revision that the peer has.
@@ -127,7 +140,7 @@ pub struct KindCounts {
     pub in_sync: usize,
     /// What is on its way, or waits until the peer has answered.
     pub pending: usize,
-    /// What the peer refused.
+    /// What the peer refused, and what cannot be sent.
     pub quarantined: usize,
     /// Removals that the peer holds back.
     pub held_back: usize,
@@ -146,7 +159,6 @@ pub struct Source {
     /// Revision of the store at `position`.
     revision: Revision,
     types: BTreeMap<String, TypeState>,
-    faults: BTreeMap<String, String>,
 }
 
 impl Source {
@@ -163,7 +175,6 @@ impl Source {
             position: catalog.head(),
             revision: catalog.revision(),
             types: BTreeMap::new(),
-            faults: BTreeMap::new(),
         }
     }
 
@@ -189,16 +200,20 @@ impl Source {
     pub fn counts(&self) -> impl Iterator<Item = KindCounts> {
         self.types.values().filter_map(|state| {
             let kind = state.kind?;
-            let waits = |name: &&Arc<str>| state.dirty.contains(*name);
-            let also_dirty = state.in_flight.iter().filter(waits).count();
-            let unsettled = state.dirty.iter().filter(|name| state.known.contains_key(*name)).count()
-                + (state.in_flight.len() - also_dirty)
-                + state.rejected.keys().filter(|name| !state.dirty.contains(*name)).count();
+            let is_dirty = |name: &Arc<str>| state.dirty.contains(name);
+            let on_its_way: BTreeSet<&Arc<str>> =
+                state.in_flight.iter().filter(|name| !is_dirty(name)).collect();
+            let is_moving = |name: &Arc<str>| is_dirty(name) || on_its_way.contains(name);
+            let refused: BTreeSet<&Arc<str>> = state.rejected.keys().chain(state.faults.keys()).collect();
+            let is_known = |name: &&Arc<str>| state.known.contains_key(*name);
+            let unsettled = state.dirty.iter().filter(is_known).count()
+                + on_its_way.iter().copied().filter(is_known).count()
+                + refused.iter().copied().filter(is_known).filter(|name| !is_moving(name)).count();
             Some(KindCounts {
                 kind,
                 in_sync: state.known.len().saturating_sub(unsettled),
-                pending: state.dirty.len() + state.in_flight.len() - also_dirty,
-                quarantined: state.rejected.len(),
+                pending: state.dirty.len() + on_its_way.len(),
+                quarantined: refused.len(),
                 held_back: state.held_back,
             })
         })
@@ -230,14 +245,19 @@ impl Source {
         self.types.values().any(|state| state.is_partial && state.phase != Phase::First)
     }
 
-    /// Something was sent and not answered.
-    pub fn is_waiting(&self) -> bool {
-        self.types.values().any(|state| state.phase == Phase::Waiting)
+    /// What has waited longest for its answer: the kind, and a number that tells it from others.
+    pub fn waits_for(&self) -> Option<(&str, u64)> {
+        let waiting = self.types.iter().filter(|(_, state)| state.phase == Phase::Waiting);
+        waiting.map(|(type_url, state)| (type_url.as_str(), state.nonce)).min_by_key(|(_, nonce)| *nonce)
     }
 
-    /// What cannot be sent on this stream, by type or wire name, with the reason.
-    pub fn faults(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.faults.iter().map(|(name, reason)| (name.as_str(), reason.as_str()))
+    /// What cannot be sent on this stream, by kind and wire name (empty: nothing of the kind), with the reason.
+    pub fn faults(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
+        self.types.values().flat_map(|state| {
+            let held = state.held.as_deref().map(|reason| ("", reason));
+            let faults = state.faults.iter().map(|(name, reason)| (&**name, reason.as_str()));
+            held.into_iter().chain(faults).filter_map(|(name, reason)| Some((state.kind?, name, reason)))
+        })
     }
 
     /// Takes a request.
@@ -259,6 +279,14 @@ impl Source {
             self.node = Some(node.clone());
         }
         let too_many = self.types.len() >= TYPES_MAX;
+        let number = again(&node);
+        if let Some(state) = self.types.get_mut(&request.type_url)
+            && state.takes_parts
+            && number > state.again
+        {
+            state.begin_again(number, request.initial_resource_versions, waiting);
+            return Ok(Received::Subscribed(state.kind));
+        }
         let Some(state) = self.types.get_mut(&request.type_url) else {
             if too_many {
                 return Err(Refused::TooManyTypes);
@@ -276,7 +304,11 @@ impl Source {
                 dirty: BTreeSet::new(),
                 all_dirty: true,
                 in_flight: Vec::new(),
+                nonce: 0,
                 rejected: BTreeMap::new(),
+                faults: BTreeMap::new(),
+                held: None,
+                again: 0,
                 sent: Revision::default(),
                 acknowledged: Revision::default(),
                 held_back: held_back(&node),
@@ -297,18 +329,26 @@ impl Source {
             }
             return Ok(Received::Acked(state.kind));
         };
-        let named: BTreeMap<String, String> = error
+        let details: Vec<Rejections> = error
             .details
             .iter()
             .filter(|detail| detail.type_url.ends_with("/graticule.kds.v1.Rejections"))
             .filter_map(|detail| Rejections::decode(detail.value.as_slice()).ok())
-            .flat_map(|detail| detail.rejections)
-            .map(|rejection| (rejection.name, rejection.reason))
             .collect();
+        let is_truncated = details.iter().any(|detail| detail.truncated);
+        let listed = details.into_iter().flat_map(|detail| detail.rejections);
+        let named: BTreeMap<String, String> =
+            listed.map(|rejection| (rejection.name, rejection.reason)).collect();
         let message = shortened(&error.message);
         for name in in_flight {
-            // A peer that names nothing leaves all of the response under suspicion.
-            let reason = if named.is_empty() { Some(message) } else { named.get(&*name).map(String::as_str) };
+            let reason = match named.get(&*name).map(String::as_str) {
+                Some("") => Some(NO_REASON),
+                Some(reason) => Some(reason),
+                // A peer that names nothing leaves all of the response under suspicion.
+                None if named.is_empty() => Some(message),
+                None if is_truncated => Some(SUSPECTED),
+                None => None,
+            };
             match reason {
                 Some(reason) => state.rejected.insert(name, shortened(reason).to_owned()),
                 None => state.rejected.remove(&name),
@@ -330,40 +370,40 @@ impl Source {
             let draft = match state.phase {
                 Phase::Waiting | Phase::Held => continue,
                 Phase::Armed if state.dirty.is_empty() && !state.all_dirty => continue,
-                Phase::First | Phase::Armed => {
-                    draft(state, &peer, catalog, self.response_len_max, &mut self.faults)
-                }
+                Phase::First | Phase::Armed => draft(state, &peer, catalog, self.response_len_max),
             };
             let Draft { resources, removed, names } = match draft {
                 Some(draft) => draft,
                 None => {
                     state.phase = Phase::Held;
-                    let reason =
-                        format!("first response of {type_url} exceeds {} bytes", self.response_len_max);
-                    self.faults.insert(type_url, reason);
+                    let limit = self.response_len_max;
+                    state.held = Some(format!("first response of {type_url} exceeds {limit} bytes"));
                     continue;
                 }
             };
+            state.held = None;
             // Whoever waits for the last part hears that there is none.
             if state.phase == Phase::Armed && resources.is_empty() && removed.is_empty() && !state.is_partial
             {
                 continue;
             }
             self.nonce += 1;
+            state.nonce = self.nonce;
             state.phase = Phase::Waiting;
             if state.dirty.is_empty() {
                 state.sent = self.revision;
             }
             state.is_partial &= !state.dirty.is_empty();
-            let mark = if state.is_partial { MORE_FOLLOWS } else { "" };
             state.in_flight = names;
+            let (kind, stamp) = (state.kind, state.stamp());
+            let stamp = stamp.map(|stamp| Stamp { revision: self.delivered(), ..stamp }.to_text());
             out.push((
-                state.kind,
+                kind,
                 DeltaDiscoveryResponse {
                     resources,
                     removed_resources: removed,
                     type_url,
-                    system_version_info: mark.into(),
+                    system_version_info: stamp.unwrap_or_default(),
                     nonce: self.nonce.to_string(),
                     control_plane: Some(ControlPlane { identifier: self.identifier.clone() }),
                     ..Default::default()
@@ -371,6 +411,17 @@ impl Source {
             ));
         }
         out
+    }
+
+    /// The newest revision that the peer has all of once it has taken everything that was sent. It takes messages in their
+    /// order, so each may say this of itself and those before it.
+    fn delivered(&self) -> Revision {
+        let of = |state: &TypeState| match state.phase {
+            Phase::Armed if state.dirty.is_empty() && !state.all_dirty => self.revision,
+            _ => state.sent,
+        };
+        let sent = self.types.values().filter(|state| state.phase != Phase::Held);
+        sent.map(of).min().unwrap_or_default()
     }
 
     fn catch_up(&mut self, catalog: &Catalog) {
@@ -422,6 +473,30 @@ impl TypeState {
         }));
     }
 
+    /// The peer wants everything that it does not present, as with its first request.
+    fn begin_again(&mut self, number: u64, presented: HashMap<String, String>, held_back: usize) {
+        self.again = number;
+        self.phase = Phase::First;
+        self.resumed = true;
+        self.is_partial = true;
+        self.presented = presented;
+        self.known.clear();
+        self.all_dirty = true;
+        // What is on its way is not taken any more, and comes again.
+        self.in_flight.clear();
+        self.rejected.clear();
+        self.held_back = held_back;
+    }
+
+    /// What responses say besides, to who understands it; without the revision.
+    fn stamp(&self) -> Option<Stamp> {
+        self.takes_parts.then(|| Stamp {
+            again: self.again,
+            more_follows: self.is_partial,
+            ..Stamp::default()
+        })
+    }
+
     /// Delivered on send: what the peer refuses is not sent again until it changes.
     fn sent(&mut self, updates: Vec<(Arc<str>, Version)>) {
         if updates.len() > self.known.len() / 4 {
@@ -434,13 +509,7 @@ impl TypeState {
 }
 
 /// The next response of a type; `None` = it must be complete and is too large.
-fn draft(
-    state: &mut TypeState,
-    peer: &Peer,
-    catalog: &Catalog,
-    len_max: usize,
-    faults: &mut BTreeMap<String, String>,
-) -> Option<Draft> {
+fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) -> Option<Draft> {
     let Some(kind) = state.kind.filter(|kind| catalog.provides(*kind)) else {
         state.all_dirty = false;
         state.dirty.clear();
@@ -452,7 +521,7 @@ fn draft(
     state.take_presented(kind, catalog);
     if std::mem::take(&mut state.all_dirty) {
         let offered = catalog.of_kind(kind).map(|(name, _)| name);
-        state.dirty = state.known.keys().chain(offered).cloned().collect();
+        state.dirty = state.known.keys().chain(state.faults.keys()).chain(offered).cloned().collect();
     }
     let (mut draft, mut len) = (Draft::default(), 0);
     let mut updates = Vec::new();
@@ -484,6 +553,7 @@ fn draft(
                     Ok(version) => match state.known.get_mut(&name) {
                         Some(known) if *known == version => {
                             *known = version;
+                            state.faults.remove(&name);
                             continue;
                         }
                         _ => catalog.encoded(offer),
@@ -493,14 +563,14 @@ fn draft(
                 let encoded = match encoded {
                     Ok(encoded) => encoded,
                     Err(reason) => {
-                        faults.insert(name.to_string(), reason);
+                        state.faults.insert(name, reason);
                         continue;
                     }
                 };
                 let offer_len = encoded.len_max();
                 if offer_len > len_max {
                     let reason = format!("resource of {offer_len} bytes exceeds the message limit");
-                    faults.insert(name.to_string(), reason);
+                    state.faults.insert(name, reason);
                     continue;
                 }
                 if len > 0 && len + offer_len > part_len_max {
@@ -512,19 +582,19 @@ fn draft(
                     break;
                 }
                 len += offer_len;
-                faults.remove(&*name);
+                state.faults.remove(&name);
                 draft.resources.push(encoded.to_discovery());
                 draft.names.push(offer.name.clone());
                 updates.push((offer.name.clone(), encoded.version.clone()));
             }
             None => {
+                state.faults.remove(&name);
                 if state.known.contains_key(&name) {
                     if len + removal_len(&name) > len_max {
                         state.dirty.insert(name);
                         break;
                     }
                     state.known.remove(&name);
-                    faults.remove(&*name);
                     len += removal_len(&name);
                     state.rejected.remove(&name);
                     draft.removed.push(name.to_string());
@@ -561,6 +631,20 @@ fn held_back(node: &Node) -> usize {
             reason = "checked; a number for people"
         )]
         Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e9 => *number as usize,
+        _ => 0,
+    }
+}
+
+/// The number of a further request for a kind; 0 = it is none.
+fn again(node: &Node) -> u64 {
+    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(AGAIN_MEMBER));
+    match said.and_then(|value| value.kind.as_ref()) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked; whole numbers of this size are exact"
+        )]
+        Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e15 => *number as u64,
         _ => 0,
     }
 }

@@ -162,6 +162,9 @@ impl Wire {
                 return;
             }
             for (_, response) in responses {
+                if self.sink.is_outdated(&response) {
+                    continue;
+                }
                 self.sent += response.resources.len() + response.removed_resources.len();
                 let intake = self.sink.on_response(&response, held);
                 held.apply(&intake);
@@ -616,6 +619,7 @@ fn secrets_of_global() {
     assert_eq!(faults, ["zone-token-signing-key-1"], "no PEM, so nothing leaves, and it is reported");
 }
 
+mod healing;
 mod held_back;
 mod interest;
 mod leaving;

@@ -12,24 +12,29 @@ use super::sink::Held;
 /// Beginning of the names of claims; mesh and trust domain follow.
 const CLAIM_PREFIX: &str = "graticule-trust-domain.";
 
-fn claim_key(mesh: &str, trust: &MeshTrust) -> Key {
-    Key::new(Kind::Config, "", format!("{CLAIM_PREFIX}{mesh}.{}", trust.trust_domain))
+fn claim_key(mesh: &str, domain: &str) -> Key {
+    Key::new(Kind::Config, "", format!("{CLAIM_PREFIX}{mesh}.{domain}"))
 }
 
-/// The other zone that published this trust domain in the mesh.
+/// The other zone that published the trust domain of this MeshTrust in its mesh.
 pub(super) fn owner(resource: &Resource, zone: &str, held: &dyn Held) -> Option<String> {
     let trust = resource.spec_as::<MeshTrust>()?;
-    let claim = held.get(&claim_key(&resource.meta.mesh, trust)).filter(|claim| counts(claim, trust, held));
+    owner_of(&resource.meta.mesh, &trust.trust_domain, zone, held)
+}
+
+/// The zone, other than this one, that published a trust domain in a mesh.
+pub(super) fn owner_of(mesh: &str, domain: &str, zone: &str, held: &dyn Held) -> Option<String> {
+    let claim = held.get(&claim_key(mesh, domain)).filter(|claim| counts(claim, domain, held));
     let claimed = claim.as_ref().and_then(|claim| claim.spec_as::<Config>());
     if let Some(claimed) = claimed.filter(|claimed| claimed.config != zone) {
         return Some(claimed.config.clone());
     }
     let others = held.list(Kind::MeshTrust);
     let first = others.iter().find(|other| {
-        other.meta.mesh == resource.meta.mesh
+        other.meta.mesh == mesh
             && !other.meta.is_local_to_global()
             && other.meta.zone().is_some_and(|owner| owner != zone)
-            && other.spec_as::<MeshTrust>().is_some_and(|other| other.trust_domain == trust.trust_domain)
+            && other.spec_as::<MeshTrust>().is_some_and(|other| other.trust_domain == domain)
     })?;
     first.meta.zone().map(str::to_owned)
 }
@@ -38,9 +43,10 @@ pub(super) fn owner(resource: &Resource, zone: &str, held: &dyn Held) -> Option<
 /// `None`: it is.
 pub(super) fn claim(resource: &Resource, zone: &str, held: &dyn Held) -> Option<Write> {
     let trust = resource.spec_as::<MeshTrust>()?;
-    let key = claim_key(&resource.meta.mesh, trust);
+    let domain = &trust.trust_domain;
+    let key = claim_key(&resource.meta.mesh, domain);
     let expect = match held.get(&key) {
-        Some(claim) if counts(&claim, trust, held) => return None,
+        Some(claim) if counts(&claim, domain, held) => return None,
         // Left behind by a MeshTrust that has another domain now.
         Some(claim) => Expect::Version(claim.meta.version),
         None => Expect::Absent,
@@ -52,11 +58,9 @@ pub(super) fn claim(resource: &Resource, zone: &str, held: &dyn Held) -> Option<
 }
 
 /// Whether what a claim belongs to still has the trust domain.
-fn counts(claim: &Resource, trust: &MeshTrust, held: &dyn Held) -> bool {
+fn counts(claim: &Resource, domain: &str, held: &dyn Held) -> bool {
     let owner = claim.meta.owner.as_ref().and_then(|key| held.get(key));
-    owner.is_some_and(|owner| {
-        owner.spec_as::<MeshTrust>().is_some_and(|owner| owner.trust_domain == trust.trust_domain)
-    })
+    owner.is_some_and(|owner| owner.spec_as::<MeshTrust>().is_some_and(|owner| owner.trust_domain == domain))
 }
 
 /// Whether this is the key of a claim.

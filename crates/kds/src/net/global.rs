@@ -23,10 +23,11 @@ use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admin::{AdminBroker, AdminStream, Clusters, ConfigDumps, Stats};
+use super::healing::{Obstacles, Patience};
 use super::hub::{Hub, Nobody, Observer, Stores};
 use super::measured::measured;
 use super::registry::{Registry, ZoneReport};
-use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, describe};
+use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, STUCK_AFTER, describe};
 use crate::core::{
     Catalog, DeletionProtection, Direction, Held, Instance, PeerReport, Plane, RESERVED_FOR,
     REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange, kinds_for_global,
@@ -40,8 +41,6 @@ mod streams;
 use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
 
-/// Default of [`GlobalOptions::stuck_after`].
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// Time until what is stored can be sent.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Pause after the store could not write.
@@ -74,7 +73,7 @@ pub struct GlobalOptions {
     pub allow_zones_without_token: bool,
     /// What zones are told to wait between health checks.
     pub health_interval: Duration,
-    /// A zone that acknowledges nothing for this time, although something was sent, has to connect again.
+    /// A zone that does not acknowledge something for this time has to connect again.
     pub stuck_after: Duration,
     /// How often the copies of a zone are compared with what it sent.
     pub audit_interval: Duration,
@@ -183,11 +182,6 @@ impl GlobalServer {
         self.0.registry.report(zone)
     }
 
-    /// What cannot be sent to any zone, with the reason.
-    pub fn faults(&self) -> Vec<(Key, String)> {
-        self.0.hub.catalog().faults().map(|(key, reason)| (key.clone(), reason.to_owned())).collect()
-    }
-
     /// All that is known about the connection of a zone; `None` = there is no such zone.
     pub fn peer_report(&self, zone: &str) -> Option<PeerReport> {
         let stores = self.0.deps.stores.held();
@@ -210,7 +204,8 @@ impl GlobalServer {
         let elsewhere = shown.clone().filter(ZoneInsight::is_online);
         let insight = elsewhere.or_else(|| shared.registry.insight(zone)).or(shown).unwrap_or_default();
         let open = || insight.subscriptions.iter().filter(|one| one.disconnect_time.is_none());
-        let ZoneReport { peer, conflict } = shared.registry.report(zone).unwrap_or_default();
+        let ZoneReport { mut peer, conflict } = shared.registry.report(zone).unwrap_or_default();
+        peer.unoffered = shared.hub.faults();
         let head = shared.hub.catalog().head();
         let (quarantine, quarantine_total) = peer.quarantine();
         Some(PeerReport {
@@ -476,10 +471,20 @@ impl KdsSyncService for GlobalServer {
         let drain = shared.drain.clone();
         let requests = request.into_inner();
         let ready = VecDeque::new();
-        let heard = shared.deps.clock.monotonic();
+        let patience = Patience::new(shared.options.stuck_after);
         let told = Duration::ZERO;
-        let state =
-            Downward { shared, stream, subscription, source, requests, ready, changes, heard, told, drain };
+        let state = Downward {
+            shared,
+            stream,
+            subscription,
+            source,
+            requests,
+            ready,
+            changes,
+            patience,
+            told,
+            drain,
+        };
         Ok(bodies::detached(driven(state), limit))
     }
 
@@ -516,6 +521,7 @@ impl KdsSyncService for GlobalServer {
             ready,
             responses,
             audit_at,
+            obstacles: Obstacles::default(),
             drain,
         };
         Ok(Response::new(driven(state)))

@@ -92,6 +92,11 @@ impl Hub {
         self.catalog.read()
     }
 
+    /// What cannot be sent to anybody, with the reason.
+    pub(super) fn faults(&self) -> Vec<(Key, String)> {
+        self.catalog().faults().map(|(key, reason)| (key.clone(), reason.to_owned())).collect()
+    }
+
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -115,10 +120,13 @@ impl Hub {
         let mut feed = store.watch(None);
         while let Some(event) = drain.unless_signaled(feed.next()).await {
             observer.observe(&event).await;
-            let (is_changed, revision) = {
+            let (is_changed, revision, faults) = {
                 let mut catalog = self.catalog.write();
-                (catalog.apply(plane, &event), catalog.revision())
+                (catalog.apply(plane, &event), catalog.revision(), catalog.take_fresh_faults())
             };
+            for (key, reason) in faults {
+                tracing::warn!(resource = %key, reason, "a resource cannot be sent to other control planes");
+            }
             if is_changed {
                 self.changed.send_replace(());
             }

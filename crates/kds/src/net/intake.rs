@@ -9,7 +9,7 @@ use graticule_store::{CommitError, Txn, Write};
 use tonic::Status;
 
 use super::hub::Stores;
-use crate::core::{Plane, Rejection, Sink, trust};
+use crate::core::{Obstacle, Plane, Rejection, Sink, trust};
 use crate::wire;
 
 /// Lost races against local writers before resources are written one by one.
@@ -51,7 +51,7 @@ pub(super) async fn apply(
             let txn = Txn { at: Some(clock.now()), writes };
             if let Err(error) = store.commit(txn).await {
                 fatal(&error)?;
-                failed.push(Rejection { name, reason: reason(&error) });
+                failed.push(Rejection { name, reason: reason(&error), obstacle: Some(obstacle(&error)) });
             }
         }
         return Ok(sink.settle(intake, failed, node));
@@ -63,7 +63,9 @@ fn fatal(error: &CommitError) -> Result<(), Status> {
         CommitError::Unavailable(_) | CommitError::Fenced(_) | CommitError::Uncertain(_) => {
             Err(Status::unavailable(error.to_string()))
         }
-        CommitError::OwnerMissing { .. } => Err(Status::internal("stream failed: the Zone was deleted")),
+        CommitError::OwnerMissing { owner, .. } => Err(Status::internal(format!(
+            "stream failed: the {owner} was deleted; connect again to have it anew"
+        ))),
         _ => Ok(()),
     }
 }
@@ -94,6 +96,13 @@ fn reason(error: &CommitError) -> String {
             "spec.trustDomain: belongs to another zone, which published it first".into()
         }
         error => error.to_string(),
+    }
+}
+
+fn obstacle(error: &CommitError) -> Obstacle {
+    match error {
+        CommitError::Exists(key) if !trust::is_claim(key) => Obstacle::Resource(key.clone()),
+        _ => Obstacle::Store,
     }
 }
 

@@ -3,6 +3,7 @@
 mod admin;
 mod connect;
 mod global;
+mod healing;
 mod hub;
 mod intake;
 mod measured;
@@ -29,6 +30,9 @@ pub use zone::{
 
 /// Largest message in bytes, both ways (`multizone.{global,zone}.kds.maxMsgSize`).
 pub const MESSAGE_LEN_MAX: usize = 10 * 1024 * 1024;
+
+/// Whoever acknowledges nothing for this time, although something was sent, has to be connected to anew.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How often copies are compared with what the peer sent.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(300);

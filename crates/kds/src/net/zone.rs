@@ -25,7 +25,7 @@ use tonic::{Code, Response, Status, Streaming};
 use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
 use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
-use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin};
+use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin, STUCK_AFTER};
 use crate::core::{Catalog, DeletionProtection, Direction, Meshes, Plane, Side, Sink};
 
 mod headers;
@@ -56,6 +56,15 @@ const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait between two attempts to connect: whoever starts global again wants to see the zones soon, and hundreds of them
 /// that ask so often cost nothing.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Default of [`ZoneOptions::resync_after_join`]: by then a Kuma global has noticed the death of an older connection of the zone,
+/// which may have silenced the new one.
+const RESYNC_AFTER_JOIN: Duration = Duration::from_secs(90);
+/// Default of [`ZoneOptions::resync_interval`].
+const RESYNC_INTERVAL: Duration = Duration::from_secs(600);
+/// Default of [`ZoneOptions::federation_id_timeout`].
+const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before the connection that replaces one that was ended as a precaution: global has noticed the end of the old one.
+const RESYNC_PAUSE: Duration = Duration::from_secs(2);
 /// Admin questions in work at once, per stream.
 const ADMIN_PARALLEL_MAX: usize = 32;
 
@@ -84,6 +93,16 @@ pub struct ZoneOptions {
     pub audit_interval: Duration,
     /// `multizone.zone.meshes`: the meshes that the zone takes part in.
     pub meshes: Meshes,
+    /// A global that does not acknowledge something for this time, or never asks, is connected to anew.
+    pub stuck_after: Duration,
+    /// A global that says nothing about revisions (a Kuma global) may fall silent without a sign: the zone connects again, and
+    /// says what it has, this time after it joined.
+    pub resync_after_join: Duration,
+    /// As [`resync_after_join`](Self::resync_after_join), from then on; a quarter more or less.
+    pub resync_interval: Duration,
+    /// A global that does not name its federation in this time is left: every global has `kuma-cluster-id`, and whose copies
+    /// are whose cannot be told without it.
+    pub federation_id_timeout: Duration,
     /// The store survives, so that an identity in it tells this zone from another one of the same name.
     pub keeps_identity: bool,
 }
@@ -103,6 +122,10 @@ impl ZoneOptions {
             protection: DeletionProtection::default(),
             audit_interval: AUDIT_INTERVAL,
             meshes: Meshes::default(),
+            stuck_after: STUCK_AFTER,
+            resync_after_join: RESYNC_AFTER_JOIN,
+            resync_interval: RESYNC_INTERVAL,
+            federation_id_timeout: FEDERATION_ID_TIMEOUT,
             keeps_identity: true,
         }
     }
@@ -137,11 +160,13 @@ struct Ended {
     error: String,
     /// The status of the stream that ended it.
     code: Code,
+    /// Nothing was wrong, as far as anybody can see.
+    as_precaution: bool,
 }
 
 impl From<String> for Ended {
     fn from(error: String) -> Ended {
-        Ended { error, code: Code::Unavailable }
+        Ended { error, code: Code::Unavailable, as_precaution: false }
     }
 }
 
@@ -237,13 +262,24 @@ impl ZoneClient {
         sink.fit_into(self.options.message_len_max);
         sink.protect(self.options.protection);
         let mut failures = 0;
+        let mut resync_after = self.options.resync_after_join;
         loop {
             let started = self.deps.clock.monotonic();
-            let error = match self.session(&mut sink, identity.as_deref()).await {
+            let ended = match self.session(&mut sink, identity.as_deref(), resync_after).await {
                 Ok(never) => match never {},
-                Err(error) => error,
+                Err(ended) => ended,
             };
-            let Ended { error, code } = error;
+            let Ended { error, code, as_precaution } = ended;
+            if as_precaution {
+                tracing::info!(zone = self.options.zone, "{error}");
+                failures = 0;
+                let spread = 0.75 + self.deps.random.fraction() / 2.0;
+                resync_after = self.options.resync_interval.mul_f64(spread);
+                self.state().send_modify(|link| link.connected_since = None);
+                self.deps.clock.sleep(RESYNC_PAUSE.min(self.options.resync_interval)).await;
+                continue;
+            }
+            resync_after = self.options.resync_after_join;
             let lived = self.deps.clock.monotonic().saturating_sub(started);
             // One that only waited for an answer was none.
             let (was_connected, was_synced) = {
@@ -275,12 +311,13 @@ impl ZoneClient {
         &self,
         sink: &mut Sink,
         identity: Option<&str>,
+        resync_after: Duration,
     ) -> Result<std::convert::Infallible, Ended> {
         let headers = Headers::new(&self.options, identity, &self.deps.instance_id)
             .map_err(|error| error.to_string())?;
         let channel = self.dial().await?;
-        let down = self.downward(self.sync_client(&channel, &headers), sink);
-        let up = self.upward(self.sync_client(&channel, &headers));
+        let down = Box::pin(self.downward(self.sync_client(&channel, &headers), sink));
+        let up = Box::pin(self.upward(self.sync_client(&channel, &headers)));
         let calls = || {
             limited_admin(
                 GlobalKdsServiceClient::with_interceptor(channel.clone(), headers.clone()),
@@ -288,6 +325,7 @@ impl ZoneClient {
             )
         };
         let (mut c1, mut c2, mut c3) = (calls(), calls(), calls());
+        self.state().send_modify(|link| link.global_revision = None);
         let configs =
             self.answer::<ConfigDumps, _, _>(move |s| async move { c1.stream_xds_configs(s).await });
         let stats = self.answer::<Stats, _, _>(move |s| async move { c2.stream_stats(s).await });
@@ -299,9 +337,22 @@ impl ZoneClient {
             status = configs => ("StreamXDSConfigs", status),
             status = stats => ("StreamStats", status),
             status = clusters => ("StreamClusters", status),
+            () = self.resync_is_due(resync_after) => {
+                let error = "global does not say how far the zone is: connecting again, as a precaution".to_owned();
+                return Err(Ended { as_precaution: true, ..error.into() });
+            }
         };
         let error = format!("{name}: {:?}: {}{}", status.code(), status.message(), self.hint(status.code()));
-        Err(Ended { error, code: status.code() })
+        Err(Ended { error, code: status.code(), as_precaution: false })
+    }
+
+    /// Waits until a connection has lived so long over which global says nothing about revisions.
+    async fn resync_is_due(&self, after: Duration) {
+        self.deps.clock.sleep(after).await;
+        // Whoever says how far the zone is is not silent.
+        if self.state().borrow().global_revision.is_some() {
+            std::future::pending().await
+        }
     }
 
     /// What to do about an ended call.

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod healing;
 mod interest;
 mod leaving;
 mod names;
 mod protection;
 mod replicas;
+mod silent;
 mod support;
 
 use graticule_proto::kuma::mesh::v1alpha1::ZoneHealthCheckRequest;

@@ -162,7 +162,17 @@ pub(crate) fn mk_zone_with(
     change: impl FnOnce(&mut ZoneOptions),
 ) -> ZoneCp {
     let address = format!("grpcs://localhost:{port}");
-    let mut options = ZoneOptions::new(name, Dial::tcp(&address, &global.trust).unwrap());
+    mk_zone_at(name, Dial::tcp(&address, &global.trust).unwrap(), stores, instance, change)
+}
+
+pub(crate) fn mk_zone_at(
+    name: &str,
+    dial: Dial,
+    stores: Stores,
+    instance: &str,
+    change: impl FnOnce(&mut ZoneOptions),
+) -> ZoneCp {
+    let mut options = ZoneOptions::new(name, dial);
     options.token = ZoneToken::Inline(format!("token-{name}"));
     options.backoff = Backoff { base: Duration::from_millis(20), max: Duration::from_millis(200) };
     change(&mut options);

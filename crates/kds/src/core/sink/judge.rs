@@ -10,7 +10,7 @@ use graticule_store::Expect;
 
 use super::super::filter::is_hashed;
 use super::super::{leave, rewrite, trust};
-use super::{GlobalSeen, Held, KindState, Rejection, Side, Sink, is_part};
+use super::{GlobalSeen, Held, KindState, Obstacle, Rejection, Side, Sink, is_part};
 use crate::wire;
 
 /// A resource that is taken.
@@ -137,7 +137,7 @@ impl Sink {
     pub(super) fn take(&self, mut resource: Resource, held: &dyn Held) -> Result<Option<Taken>, Rejection> {
         let name = wire::wire_name(&resource.meta);
         let kind = resource.kind();
-        let refuse = |reason: String| Rejection { name: name.clone(), reason };
+        let refuse = |reason: String, obstacle| Rejection { name: name.clone(), reason, obstacle };
         if !self.meshes.include(&resource.key()) {
             return Ok(None);
         }
@@ -148,13 +148,12 @@ impl Sink {
             }
             Side::Zone => resource.status = Status::empty(kind),
         }
-        resource.validate().map_err(|violations| refuse(violations.to_string()))?;
+        resource.validate().map_err(|violations| refuse(violations.to_string(), None))?;
         if let Side::Global { zone } = &self.side
             && let Some(owner) = trust::owner(&resource, zone, held)
         {
-            return Err(refuse(format!(
-                "spec.trustDomain: belongs to zone \"{owner}\", which published it first"
-            )));
+            let reason = format!("spec.trustDomain: belongs to zone \"{owner}\", which published it first");
+            return Err(refuse(reason, Obstacle::trust_domain(&resource)));
         }
         let Some(stored) = held.get(&resource.key()) else {
             if self.side == Side::Zone
@@ -165,7 +164,8 @@ impl Sink {
             return Ok(Some(Taken { resource, write: Some(Expect::Absent) }));
         };
         if !self.side.owns(&stored) && !self.may_replace(&resource, &stored) {
-            return Err(refuse(format!("user error\nresource already exists: {}", resource.key())));
+            let reason = format!("user error\nresource already exists: {}", resource.key());
+            return Err(refuse(reason, Some(Obstacle::Resource(resource.key()))));
         }
         if self.side == Side::Zone {
             resource.status = stored.status.clone();

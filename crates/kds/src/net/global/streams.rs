@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::Shared;
-use crate::core::{Received, Sink, Source};
+use crate::core::{Received, Repair, Sink, Source};
 use crate::net::admin::{AdminStream, Questions};
+use crate::net::healing::{Obstacles, Patience};
 use crate::net::intake;
 use crate::net::registry::OpenStream;
 
@@ -60,8 +61,7 @@ pub(super) struct Downward {
     pub(super) requests: Streaming<DeltaDiscoveryRequest>,
     pub(super) ready: VecDeque<DeltaDiscoveryResponse>,
     pub(super) changes: watch::Receiver<()>,
-    /// When the zone last said something, or something was sent to it; monotonic.
-    pub(super) heard: Duration,
+    pub(super) patience: Patience,
     /// When it was last put down how far the zone is; monotonic.
     pub(super) told: Duration,
     pub(super) drain: CancellationToken,
@@ -76,14 +76,13 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
                 self.tell();
             }
             if let Some(response) = self.ready.pop_front() {
-                self.heard = self.shared.deps.clock.monotonic();
                 self.count(&response.type_url, |stats| stats.responses_sent += 1);
                 return Ok(response);
             }
             let clock = &self.shared.deps.clock;
-            let is_waiting = self.source.is_waiting();
-            let patience = self.heard + self.shared.options.stuck_after;
-            let stuck = clock.sleep(patience.saturating_sub(clock.monotonic()));
+            let now = clock.monotonic();
+            let patience = self.patience.ends_at(&self.source, now);
+            let stuck = clock.sleep(patience.unwrap_or_default().saturating_sub(now));
             tokio::select! {
                 biased;
                 () = self.stream.superseded.cancelled() => return Err(superseded()),
@@ -93,7 +92,7 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
                     None => return Err(Status::cancelled("ended by the zone")),
                 },
                 Ok(()) = self.changes.changed() => {}
-                () = stuck, if is_waiting => return Err(self.stuck()),
+                () = stuck, if patience.is_some() => return Err(self.stuck()),
             }
         }
     }
@@ -103,12 +102,14 @@ impl Downward {
     /// The zone's lag does not shrink: a new connection brings it into step.
     fn stuck(&self) -> Status {
         let after = self.shared.options.stuck_after;
+        let kind = self.source.waits_for().map_or("", |(kind, _)| kind);
         tracing::warn!(
             zone = self.stream.zone,
+            kind,
             ?after,
             "a zone acknowledges nothing; its stream is started anew"
         );
-        Status::aborted(format!("nothing was acknowledged for {after:?}: connect again"))
+        Status::aborted(format!("{kind} was not acknowledged for {after:?}: connect again"))
     }
 
     /// Puts down how far the zone is.
@@ -123,7 +124,7 @@ impl Downward {
         self.shared.registry.set_report(&self.stream.zone, |report| {
             let peer = &mut report.peer;
             peer.refused_by_peer.update(source.rejected(), now);
-            peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+            peer.unsendable.update(source.faults(), now);
             peer.sent = source.counts().collect();
             peer.meshes = source.meshes();
             peer.acknowledged = source.acknowledged();
@@ -132,7 +133,6 @@ impl Downward {
     }
 
     fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<(), Status> {
-        self.heard = self.shared.deps.clock.monotonic();
         let type_url = request.type_url.clone();
         let is_first = self.source.node().is_none();
         let received = self
@@ -183,17 +183,23 @@ pub(super) struct Upward {
     pub(super) responses: Streaming<DeltaDiscoveryResponse>,
     /// When copies are compared next; monotonic.
     pub(super) audit_at: Duration,
+    pub(super) obstacles: Obstacles,
     pub(super) drain: CancellationToken,
 }
 
 impl Steps<DeltaDiscoveryRequest> for Upward {
     async fn next(&mut self) -> Result<DeltaDiscoveryRequest, Status> {
-        if let Some(request) = self.ready.pop_front() {
-            return Ok(request);
-        }
         let clock = self.shared.deps.clock.clone();
+        let store = self.shared.deps.stores.config.clone();
         let response = loop {
-            let audit = clock.sleep(self.audit_at.saturating_sub(clock.monotonic()));
+            if let Some(request) = self.ready.pop_front() {
+                return Ok(request);
+            }
+            let now = clock.monotonic();
+            let audit = clock.sleep(self.audit_at.saturating_sub(now));
+            let repair_at = self.sink.as_ref().and_then(Sink::repair_at);
+            let repair = clock.sleep(repair_at.unwrap_or_default().saturating_sub(now));
+            let is_obstructed = self.sink.as_ref().is_some_and(Sink::has_obstacles);
             tokio::select! {
                 biased;
                 () = self.stream.superseded.cancelled() => return Err(superseded()),
@@ -201,8 +207,20 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                     return Err(Status::aborted("an operator decided about what is held back: connect again"));
                 }
                 () = self.drain.cancelled() => return Err(unavailable()),
-                response = self.responses.message() => break response?,
-                () = audit => self.audit()?,
+                response = self.responses.message() => {
+                    let response = response?;
+                    let is_outdated = |sink: &Sink| response.as_ref().is_some_and(|response| sink.is_outdated(response));
+                    if !self.sink.as_ref().is_some_and(is_outdated) {
+                        break response;
+                    }
+                }
+                () = audit => self.audit(),
+                () = repair, if repair_at.is_some() => self.repair()?,
+                event = self.obstacles.next(&*store, is_obstructed) => {
+                    if let Some(sink) = &mut self.sink {
+                        sink.on_event(&event, &self.shared.deps.stores.held(), clock.monotonic());
+                    }
+                }
             }
         };
         // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
@@ -259,16 +277,28 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
 }
 
 impl Upward {
-    /// Looks for copies that something else changed; the zone sends them again over a new stream.
-    fn audit(&mut self) -> Result<(), Status> {
+    /// Looks for copies that something else changed; the zone sends them again.
+    fn audit(&mut self) {
         let shared = &self.shared;
         self.audit_at = shared.next_audit();
-        let Some(sink) = &self.sink else { return Ok(()) };
-        let damaged = sink.damaged(&shared.deps.stores.held());
-        let Some(first) = damaged.first() else { return Ok(()) };
-        let zone = &self.stream.zone;
-        tracing::warn!(zone, damaged = damaged.len(), %first, "copies of a zone were damaged; they are fetched again");
-        Err(Status::aborted("copies need repair: connect again"))
+        let Some(sink) = &mut self.sink else { return };
+        let damaged = sink.audit(&shared.deps.stores.held(), shared.deps.clock.monotonic());
+        if let Some(first) = damaged.first() {
+            let zone = &self.stream.zone;
+            tracing::warn!(zone, damaged = damaged.len(), %first, "copies of a zone were damaged; they are fetched again");
+        }
+    }
+
+    /// Asks for what is missing; a Kuma zone has to connect again.
+    fn repair(&mut self) -> Result<(), Status> {
+        let deps = &self.shared.deps;
+        let Some(sink) = &mut self.sink else { return Ok(()) };
+        match sink.repair(&self.node, &deps.stores.held(), deps.clock.monotonic()) {
+            Repair::None => {}
+            Repair::Ask(requests) => self.ready.extend(requests),
+            Repair::Reconnect => return Err(Status::aborted("copies need repair: connect again")),
+        }
+        Ok(())
     }
 }
 

@@ -43,8 +43,9 @@ pub(super) struct LinkShared {
 impl FederationLink {
     /// All that is known about the connection of this zone.
     pub fn report(&self, zone: &str, stores: &Stores) -> PeerReport {
-        let link = self.0.link.borrow().clone();
+        let mut link = self.0.link.borrow().clone();
         let hub = self.0.hub.lock().clone();
+        link.peer.unoffered = hub.as_ref().map(|hub| hub.faults()).unwrap_or_default();
         let elsewhere =
             || "another replica of this zone leads: it is the one that is connected to global".to_owned();
         let (quarantine, quarantine_total) = link.peer.quarantine();

@@ -17,9 +17,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
+use super::super::healing::{Obstacles, Patience};
 use super::super::{describe, intake};
 use super::{Authed, ZoneClient};
-use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Sink, Source};
+use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Repair, Sink, Source};
 
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
@@ -29,8 +30,6 @@ const LAG_MAX: Duration = Duration::from_secs(60);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Responses that wait until the zone knows whether this is its global; a peer has one in flight for each kind.
 const PARKED_MAX: usize = 64;
-/// A global that names no federation in this time counts as the known one.
-const FEDERATION_ID_TIMEOUT: Duration = Duration::from_secs(2);
 /// Config of the store that says that something of global's is held back.
 const HELD_BACK_CONFIG: &str = "graticule-held-back";
 /// Messages that wait for the transport.
@@ -68,7 +67,10 @@ impl ZoneClient {
         let mut parked = VecDeque::new();
         let mut silence_ends: Option<Duration> = None;
         let mut audit_at = self.next_audit();
+        let mut obstacles = Obstacles::default();
         loop {
+            let now = clock.monotonic();
+            let repair_at = sink.repair_at();
             let waiting = *sink.global() == GlobalSeen::Unknown;
             let next = if waiting { None } else { parked.pop_front() };
             let response = match next {
@@ -87,28 +89,48 @@ impl ZoneClient {
                         Ok(None) => return Status::unavailable("ended by global"),
                         Err(status) => return status,
                     },
-                    () = clock.sleep(silence_ends.unwrap_or_default().saturating_sub(clock.monotonic())),
-                        if silence_ends.is_some() =>
+                    () = clock.sleep(silence_ends.unwrap_or_default().saturating_sub(now)),
+                        if silence_ends.is_some() && waiting =>
                     {
-                        silence_ends = None;
-                        sink.assume_known();
-                        continue;
+                        return Status::failed_precondition(format!(
+                            "global did not say in {:?} which federation it is (Config \"kuma-cluster-id\"): \
+                             nothing is taken from it",
+                            options.federation_id_timeout
+                        ));
                     }
-                    () = clock.sleep(audit_at.saturating_sub(clock.monotonic())) => {
+                    () = clock.sleep(audit_at.saturating_sub(now)) => {
                         audit_at = self.next_audit();
                         if self.meshes() != meshes {
                             return Status::aborted("proxies of a mesh came or went: connecting again");
                         }
-                        let damaged = sink.damaged(&stores.held());
+                        let damaged = sink.audit(&stores.held(), clock.monotonic());
                         if let Some(first) = damaged.first() {
                             let damaged = damaged.len();
                             tracing::warn!(damaged, %first, "copies of global's were damaged; they are fetched again");
-                            return Status::aborted("copies need repair: connecting again");
                         }
+                        continue;
+                    }
+                    () = clock.sleep(repair_at.unwrap_or_default().saturating_sub(now)), if repair_at.is_some() => {
+                        match sink.repair(&node, &stores.held(), clock.monotonic()) {
+                            Repair::None => {}
+                            Repair::Reconnect => return Status::aborted("copies need repair: connecting again"),
+                            Repair::Ask(requests) => for request in requests {
+                                if replies.send(request).await.is_err() {
+                                    return Status::unavailable("the connection is closed");
+                                }
+                            },
+                        }
+                        continue;
+                    }
+                    event = obstacles.next(&*stores.config, sink.has_obstacles()) => {
+                        sink.on_event(&event, &stores.held(), clock.monotonic());
                         continue;
                     }
                 },
             };
+            if sink.is_outdated(&response) {
+                continue;
+            }
             let is_foreign = matches!(sink.global(), GlobalSeen::Other { .. });
             if is_foreign && sink.must_wait(&response) {
                 let reply = sink.decline(&response, &node);
@@ -124,7 +146,7 @@ impl ZoneClient {
                         "global sends more and more that the zone does not take",
                     );
                 }
-                silence_ends = silence_ends.or(Some(clock.monotonic() + FEDERATION_ID_TIMEOUT));
+                silence_ends = silence_ends.or(Some(clock.monotonic() + options.federation_id_timeout));
                 parked.push_back(response);
                 continue;
             }
@@ -207,6 +229,10 @@ impl ZoneClient {
         let mut changes = self.hub.changes();
         let limit = self.options.message_len_max;
         let mut source = Source::new(&self.options.zone, None, limit, &self.hub.catalog());
+        let clock = &self.deps.clock;
+        let limit = self.options.stuck_after;
+        let asked_until = clock.monotonic() + limit;
+        let mut patience = Patience::new(limit);
         loop {
             let ready = source.poll(&self.hub.catalog());
             self.tell_upward(&source);
@@ -215,6 +241,9 @@ impl ZoneClient {
                     return Status::unavailable("the connection is closed");
                 }
             }
+            let now = clock.monotonic();
+            let never_asked = || source.node().is_none().then_some(asked_until);
+            let gives_up_at = patience.ends_at(&source, now).or_else(never_asked);
             tokio::select! {
                 biased;
                 request = requests.message() => match request {
@@ -233,6 +262,12 @@ impl ZoneClient {
                     Err(status) => return status,
                 },
                 Ok(()) = changes.changed() => {}
+                () = clock.sleep(gives_up_at.unwrap_or_default().saturating_sub(now)), if gives_up_at.is_some() => {
+                    return Status::aborted(match source.waits_for() {
+                        Some((kind, _)) => format!("global did not acknowledge {kind} for {limit:?}: connecting again"),
+                        None => format!("global asked for nothing for {limit:?}: connecting again"),
+                    });
+                }
             }
         }
     }
@@ -244,7 +279,7 @@ impl ZoneClient {
             let peer = &mut link.peer;
             let before = (peer.acknowledged, peer.settled_at);
             let changed = peer.refused_by_peer.update(source.rejected(), now);
-            peer.unsendable = source.faults().map(|(name, why)| (name.to_owned(), why.to_owned())).collect();
+            peer.unsendable.update(source.faults(), now);
             let sent: Vec<_> = source.counts().collect();
             let moved = peer.sent != sent;
             peer.sent = sent;

@@ -1,0 +1,155 @@
+//! What is asked for again: copies that are not as they were taken, and what was refused because of something that is not
+//! in its way any more (DESIGN decision 17).
+
+use std::time::Duration;
+
+use graticule_model::kinds::mesh_trust::MeshTrust;
+use graticule_model::{Key, Kind, Resource};
+use graticule_proto::discovery::{DeltaDiscoveryRequest, Node};
+use graticule_store::{Change, Event};
+
+use super::super::trust;
+use super::{GlobalSeen, Held, Side, Sink};
+use crate::wire;
+
+/// What is in the way of a resource that would be taken otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody else's resource under the same name.
+    Resource(Key),
+    /// The trust domain is another zone's.
+    TrustDomain {
+        /// In this mesh.
+        mesh: String,
+        /// It.
+        domain: String,
+    },
+    /// The store refused the write.
+    Store,
+}
+
+impl Obstacle {
+    /// Another zone's trust domain.
+    pub(super) fn trust_domain(resource: &Resource) -> Option<Obstacle> {
+        let domain = resource.spec_as::<MeshTrust>()?.trust_domain.clone();
+        Some(Obstacle::TrustDomain { mesh: resource.meta.mesh.to_string(), domain })
+    }
+
+    /// Whether a change of this resource may have removed it.
+    fn is_touched(&self, key: &Key) -> bool {
+        match self {
+            Obstacle::Resource(obstacle) => obstacle == key,
+            Obstacle::TrustDomain { .. } => key.kind == Kind::MeshTrust || trust::is_claim(key),
+            Obstacle::Store => false,
+        }
+    }
+
+    fn is_gone(&self, side: &Side, held: &dyn Held) -> bool {
+        match (self, side) {
+            (Obstacle::Resource(key), _) => held.get(key).is_none_or(|stored| side.owns(&stored)),
+            (Obstacle::TrustDomain { mesh, domain }, Side::Global { zone }) => {
+                trust::owner_of(mesh, domain, zone, held).is_none()
+            }
+            // Nobody knows; it is tried now and then.
+            (Obstacle::TrustDomain { .. }, Side::Zone) | (Obstacle::Store, _) => true,
+        }
+    }
+}
+
+/// What to do about what is missing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Repair {
+    /// Nothing now.
+    None,
+    /// The peer is one of ours: it is asked again, over the living stream.
+    Ask(Vec<DeltaDiscoveryRequest>),
+    /// It is a Kuma peer, which sends again with a new stream only.
+    Reconnect,
+}
+
+impl Sink {
+    /// Copies that are not as they were taken: something else than this sink wrote, or lost, them.
+    pub fn damaged(&self, held: &dyn Held) -> Vec<Key> {
+        let mut damaged = Vec::new();
+        for (kind, state) in &self.kinds {
+            for (name, (own, _)) in &state.received {
+                let Some(key) = wire::key_of(*kind, name) else { continue };
+                let stored = held.get(&key).filter(|stored| self.side.owns(stored));
+                if stored.and_then(|stored| self.side.own_version(&stored)).as_ref() != Some(own) {
+                    damaged.push(key);
+                }
+            }
+        }
+        damaged
+    }
+
+    /// Compares copies with what was taken, and what was refused with what is in its way. Tells which copies are damaged and
+    /// will be asked for; one that is damaged again and again is asked for less and less often. `now` is monotonic.
+    pub fn audit(&mut self, held: &dyn Held, now: Duration) -> Vec<Key> {
+        if self.global != GlobalSeen::Known && self.side == Side::Zone {
+            return Vec::new();
+        }
+        let mut damaged = self.damaged(held);
+        damaged.retain(|key| self.repairs.want(key.kind, &format!("{}.{}", key.name, key.mesh), now));
+        self.judge_again(held, now, |_| true);
+        damaged
+    }
+
+    /// Whether anything was refused because of something else that is stored here.
+    pub fn has_obstacles(&self) -> bool {
+        self.obstacles().next().is_some()
+    }
+
+    /// Takes a change of what is stored: what was in the way of a resource may be gone. `now` is monotonic.
+    pub fn on_event(&mut self, event: &Event, held: &dyn Held, now: Duration) {
+        match event {
+            Event::Batch(batch) => {
+                let touches = |obstacle: &Obstacle| {
+                    batch.changes.iter().any(|Change { key, .. }| obstacle.is_touched(key))
+                };
+                self.judge_again(held, now, touches);
+            }
+            Event::Resync(_) => self.judge_again(held, now, |obstacle| *obstacle != Obstacle::Store),
+        }
+    }
+
+    fn obstacles(&self) -> impl Iterator<Item = (Kind, &str, &Obstacle)> {
+        self.kinds.iter().flat_map(|(kind, state)| {
+            let refused = state.quarantine.iter();
+            refused.filter_map(|(name, refusal)| Some((*kind, name.as_str(), refusal.obstacle.as_ref()?)))
+        })
+    }
+
+    fn judge_again(&mut self, held: &dyn Held, now: Duration, concerns: impl Fn(&Obstacle) -> bool) {
+        let freed: Vec<(Kind, String)> = self
+            .obstacles()
+            .filter(|(.., obstacle)| concerns(obstacle) && obstacle.is_gone(&self.side, held))
+            .map(|(kind, name, _)| (kind, name.to_owned()))
+            .collect();
+        for (kind, name) in freed {
+            self.repairs.want(kind, &name, now);
+        }
+    }
+
+    /// When [`repair`](Self::repair) has something to do; monotonic.
+    pub fn repair_at(&self) -> Option<Duration> {
+        self.repairs.next()
+    }
+
+    /// What to do about what is missing now. `now` is monotonic.
+    pub fn repair(&mut self, node: &Node, held: &dyn Held, now: Duration) -> Repair {
+        let due = self.repairs.take_due(now);
+        if due.is_empty() {
+            return Repair::None;
+        }
+        if !self.is_ours {
+            return Repair::Reconnect;
+        }
+        for kind in &due {
+            if let Some(state) = self.kinds.get_mut(kind) {
+                state.again += 1;
+            }
+        }
+        Repair::Ask(due.into_iter().filter_map(|kind| self.begin(kind, node, held)).collect())
+    }
+}

@@ -1,5 +1,6 @@
 //! Wiring of global: store, REST API, federation.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -12,9 +13,10 @@ use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
 };
+use graticule_control_plane::settings::Compat;
 use graticule_control_plane::{DefaultObjects, TokenKeys, check, command, mesh_setup, store as stores};
-use graticule_kds::net::{GlobalOptions, GlobalServer, ZoneAuthenticator};
-use graticule_model::Mode;
+use graticule_kds::net::{GlobalOptions, GlobalServer, TokenlessZones, ZoneAuthenticator, ZoneGrant};
+use graticule_model::{Mode, Timestamp};
 use graticule_runtime::supervisor::chain;
 use graticule_runtime::{
     Clock, ListenLimits, Metrics, Random, Supervisor, TcpAcceptor, host, instance_id, version,
@@ -128,12 +130,49 @@ struct ZoneTokens {
 }
 
 impl ZoneAuthenticator for ZoneTokens {
-    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
+    fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String> {
         let validated = self.keys.zone(token, self.clock.now()).map_err(|error| chain(&error))?;
-        if validated.claims.zone == zone {
-            return Ok(());
+        if validated.claims.zone != zone {
+            return Err(format!("the token is for zone {:?}", validated.claims.zone));
         }
-        Err(format!("the token is for zone {:?}", validated.claims.zone))
+        let key_mark = self.keys.zone_key_mark(&validated.kid).unwrap_or_default();
+        let expires = validated.expires.and_then(timestamp);
+        Ok(ZoneGrant { token: validated.jti, key: validated.kid, key_mark, expires })
+    }
+
+    fn revoked(&self, grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
+        let revoked = self.keys.revoked_zone_tokens();
+        let mut marks: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+        let mut gone = BTreeMap::new();
+        for grant in grants {
+            let mark = *marks.entry(&grant.key).or_insert_with(|| self.keys.zone_key_mark(&grant.key));
+            let reason = if revoked.contains(&grant.token) {
+                "the zone token is revoked".to_owned()
+            } else if mark != Some(grant.key_mark) {
+                format!("the signing key {} of the zone token is gone", grant.key)
+            } else {
+                continue;
+            };
+            gone.insert(grant.clone(), reason);
+        }
+        gone
+    }
+}
+
+/// A time in seconds since 1970; `None`: so late that it does not matter.
+fn timestamp(seconds: f64) -> Option<Timestamp> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what is out of range becomes its end, and is no time then"
+    )]
+    Timestamp::from_millisecond((seconds * 1000.0) as i64).ok()
+}
+
+fn tokenless_zones(compat: &Compat) -> TokenlessZones {
+    if compat.allow_zones_without_token {
+        TokenlessZones::All
+    } else {
+        TokenlessZones::Named(compat.zones_without_token.iter().cloned().collect())
     }
 }
 
@@ -153,7 +192,7 @@ async fn serve_zones(
         GlobalOptions {
             message_len_max: kds.max_msg_size,
             trust_exchange: settings.federation.trust_exchange.into(),
-            allow_zones_without_token: settings.compat.allow_zones_without_token,
+            tokenless_zones: tokenless_zones(&settings.compat),
             protection: settings.federation.deletion_protection,
             health_interval: kds.health_interval.to_std(),
             version: version::KUMA_COMPATIBLE.into(),
@@ -182,4 +221,65 @@ async fn serve_zones(
     let (drain, running) = (supervisor.drain(), server.clone());
     supervisor.spawner().essential("federation", async move { running.run(incoming, drain).await });
     Ok(server)
+}
+
+#[cfg(test)]
+mod tests {
+    use graticule_identity::tokens::{SigningKey, TokenKind, ZoneClaims};
+    use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
+    use graticule_model::{GoDuration, Key, Kind, Meta, Resource};
+    use graticule_store::{Expect, MemoryStore, Txn, Write};
+
+    use super::*;
+
+    async fn put_secret(store: &Arc<dyn Store>, name: &str, data: Vec<u8>) {
+        let resource = Box::new(Resource::new(Meta::new("", name), GlobalSecret { data: SecretBytes(data) }));
+        let put = Write::Put { resource, expect: Expect::Any, touch: false };
+        store.commit(Txn { at: None, writes: vec![put] }).await.expect("stored");
+    }
+
+    /// What is remembered of a token says when it is no longer good.
+    #[tokio::test]
+    async fn grants_end_with_their_token_and_its_key() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let clock = Clock::manual(now).0;
+        let tokens = ZoneTokens { keys: TokenKeys::new(store.clone()), clock };
+        let key = SigningKey::generate().expect("a key");
+        let name = TokenKind::Zone.secret_name(1);
+        let keep = || put_secret(&store, &name, key.to_pem().into_bytes());
+        keep().await;
+        let mut grants = BTreeSet::new();
+        for jti in ["a", "b"] {
+            let claims = ZoneClaims { zone: "east".into(), scope: None };
+            let hour = GoDuration::from_secs(3600);
+            let token =
+                graticule_identity::tokens::issue(&claims, &key, "1", now, hour, jti).expect("signed");
+            let refused = tokens.authenticate("west", &token).expect_err("another zone");
+            assert!(refused.contains("east"), "{refused}");
+            let grant = tokens.authenticate("east", &token).expect("good");
+            assert_eq!(grant.expires, Some("2026-01-01T01:00:00Z".parse().expect("a time")));
+            grants.insert(grant);
+        }
+        let gone = |wanted: &str| {
+            let gone = tokens.revoked(&grants);
+            assert!(gone.values().all(|reason| reason.contains(wanted)), "{gone:?}");
+            gone.keys().map(|grant| grant.token.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(""), Vec::<String>::new());
+        put_secret(&store, &TokenKind::Zone.revocations_name(), b"x, b".to_vec()).await;
+        assert_eq!(gone("revoked"), ["b"]);
+        put_secret(&store, &TokenKind::Zone.revocations_name(), b"x".to_vec()).await;
+        assert_eq!(gone(""), Vec::<String>::new());
+        // Another key with the same id, and none.
+        let other = SigningKey::generate().expect("a key");
+        put_secret(&store, &name, other.to_pem().into_bytes()).await;
+        assert_eq!(gone("signing key 1"), ["a", "b"]);
+        keep().await;
+        assert_eq!(gone(""), Vec::<String>::new());
+        let delete =
+            Write::Delete { key: Key::new(Kind::GlobalSecret, "", name.as_str()), expect: Expect::Present };
+        store.commit(Txn { at: None, writes: vec![delete] }).await.expect("deleted");
+        assert_eq!(gone("signing key 1"), ["a", "b"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Tokens checked and signed with the keys that the store holds (tokens-and-access.md §1–§3).
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use graticule_identity::tokens::{
@@ -60,6 +61,27 @@ impl TokenKeys {
     /// Why it is refused.
     pub fn zone(&self, token: &str, now: Timestamp) -> Result<Validated<ZoneClaims>, TokenError> {
         self.check(TokenKind::Zone, token, now)
+    }
+
+    /// Ids of revoked zone tokens.
+    pub fn revoked_zone_tokens(&self) -> Revocations {
+        revocations(&self.store.snapshot(), TokenKind::Zone)
+    }
+
+    /// A mark of the key that checks zone tokens with this key id: it differs when another key has the id. `None`: there is
+    /// no such key.
+    pub fn zone_key_mark(&self, kid: &str) -> Option<u64> {
+        let mut mark = DefaultHasher::new();
+        if let Some(key) = self.configured.iter().find(|key| key.kid == kid) {
+            key.key.to_pem().hash(&mut mark);
+            return Some(mark.finish());
+        }
+        let serial = kid.parse::<u64>().ok().filter(|_| self.uses_secrets)?;
+        let names = [Some(TokenKind::Zone.secret_name(serial)), TokenKind::Zone.public_secret_name(serial)];
+        let snapshot = self.store.snapshot();
+        let data = names.into_iter().flatten().find_map(|name| read_secret(&snapshot, None, &name))?;
+        data.hash(&mut mark);
+        Some(mark.finish())
     }
 
     fn check<C: serde::de::DeserializeOwned>(

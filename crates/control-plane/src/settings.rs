@@ -76,6 +76,8 @@ pub struct Compat {
     pub anonymous_writes: bool,
     /// Zones need no token.
     pub allow_zones_without_token: bool,
+    /// These zones need no token.
+    pub zones_without_token: Vec<String>,
 }
 
 impl Compat {
@@ -89,7 +91,12 @@ impl Compat {
         setting(
             "compat.allowZonesWithoutToken",
             "COMPAT_ALLOW_ZONES_WITHOUT_TOKEN",
-            "zones need no token, as in Kuma; a stock Kuma zone sends none",
+            "zones need no token, as in Kuma; a stock Kuma zone sends none. A name that was used with a token needs one still",
+        ),
+        setting(
+            "compat.zonesWithoutToken",
+            "COMPAT_ZONES_WITHOUT_TOKEN",
+            "names of single zones that need no token",
         ),
     ];
 }

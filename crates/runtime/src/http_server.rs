@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub use self::activity::Progress;
@@ -50,6 +51,18 @@ impl Default for HttpLimits {
             max_streams: 1_000,
             keep_alive: Duration::from_secs(20),
         }
+    }
+}
+
+/// In the extensions of every request: ends its connection, whatever is in progress on it. For peers that read nothing any
+/// more and thus cannot be told that their request is over.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionEnd(CancellationToken);
+
+impl ConnectionEnd {
+    /// Closes the connection.
+    pub fn close(&self) {
+        self.0.cancel();
     }
 }
 
@@ -133,8 +146,11 @@ async fn serve_connection<S, B>(
     let address = peer.address;
     let (activity, mut watch) = activity::new(limits);
     let observed = activity.observe(connection);
+    let end = ConnectionEnd::default();
+    let ended = end.0.clone();
     let service = service_fn(move |mut request: Request<RequestBody>| {
         let in_progress = activity.begin();
+        request.extensions_mut().insert(end.clone());
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(activity.progress());
         let answer = service.clone().oneshot(request);
@@ -143,6 +159,7 @@ async fn serve_connection<S, B>(
     let mut serving = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(observed), service));
     let result = tokio::select! {
         result = serving.as_mut() => result,
+        () = ended.cancelled() => return,
         () = drain.signaled() => {
             serving.as_mut().graceful_shutdown();
             serving.await

@@ -27,7 +27,7 @@ pub mod version;
 
 pub use clock::{Clock, ClockHand};
 pub use drain::{Drain, DrainSignal};
-pub use http_server::{HttpLimits, Progress, serve_http};
+pub use http_server::{ConnectionEnd, HttpLimits, Progress, serve_http};
 pub use listen::{BindError, Connection, Incoming, ListenLimits, Peer, TcpAcceptor, WhenFull};
 pub use metrics::Metrics;
 pub use random::{Random, instance_id};

@@ -11,6 +11,7 @@ mod meshes;
 mod protection;
 mod proxy_name;
 mod public_key;
+mod quarantine;
 mod repair;
 mod report;
 mod rewrite;
@@ -27,6 +28,7 @@ pub use leave::{Fate, Step, steps as steps_of_leaving};
 pub use meshes::Meshes;
 pub use protection::DeletionProtection;
 pub use proxy_name::name_in_zone;
+pub(crate) use quarantine::{short_name, short_reason};
 pub use report::{
     Conflict, Dated, Flow, Heartbeat, Instance, KindStatus, PeerReport, PeerState, Protection, Revisions,
 };

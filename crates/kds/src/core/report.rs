@@ -1,11 +1,12 @@
 //! What one side knows about its connection to the other: the same form for a zone at global and for global in a zone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use graticule_model::{Key, Kind, Timestamp};
 use graticule_store::Revision;
 use serde::Serialize;
 
+use super::quarantine::{NAMED_MAX, short_name, short_reason};
 use super::{GlobalSeen, KindCounts, Meshes};
 use crate::wire;
 
@@ -22,9 +23,15 @@ pub enum Flow {
     Received,
 }
 
-/// Things by kind and wire name, each with a reason and since when.
+/// Things by kind and wire name, each with a reason and since when: some hundred of each kind, the rest is counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dated(BTreeMap<(Kind, String), (String, Timestamp)>);
+pub struct Dated(BTreeMap<Kind, List>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct List {
+    named: BTreeMap<String, (String, Timestamp)>,
+    unnamed: usize,
+}
 
 impl Dated {
     /// What holds now; what held before keeps its time. True when anything changed.
@@ -33,23 +40,39 @@ impl Dated {
         holds: impl Iterator<Item = (Kind, &'a str, &'a str)>,
         at: Timestamp,
     ) -> bool {
-        let mut seen = BTreeSet::new();
+        self.update_with(holds, std::iter::empty(), at)
+    }
+
+    /// As [`update`](Self::update), where `unnamed` is how many more there are of each kind.
+    pub fn update_with<'a>(
+        &mut self,
+        holds: impl Iterator<Item = (Kind, &'a str, &'a str)>,
+        unnamed: impl Iterator<Item = (Kind, usize)>,
+        at: Timestamp,
+    ) -> bool {
+        let mut former = std::mem::take(&mut self.0);
         let mut changed = false;
         for (kind, name, reason) in holds {
-            let key = (kind, name.to_owned());
-            let entry = self.0.entry(key.clone()).or_insert_with(|| {
-                changed = true;
-                (String::new(), at)
-            });
-            if entry.0 != reason {
-                changed = true;
-                entry.0 = reason.into();
+            let list = self.0.entry(kind).or_default();
+            if list.named.len() >= NAMED_MAX {
+                list.unnamed += 1;
+                continue;
             }
-            seen.insert(key);
+            let known = former.get_mut(&kind).and_then(|list| list.named.remove_entry(name));
+            let (name, (mut known_reason, since)) =
+                known.unwrap_or_else(|| (short_name(name).into_owned(), (String::new(), at)));
+            if known_reason != short_reason(reason) {
+                changed = true;
+                known_reason = short_reason(reason).into_owned();
+            }
+            list.named.insert(name, (known_reason, since));
         }
-        let before = self.0.len();
-        self.0.retain(|key, _| seen.contains(key));
-        changed || self.0.len() != before
+        for (kind, more) in unnamed.filter(|(_, more)| *more > 0) {
+            self.0.entry(kind).or_default().unnamed += more;
+        }
+        let unnamed =
+            |lists: &BTreeMap<Kind, List>| -> usize { lists.values().map(|list| list.unnamed).sum() };
+        changed || former.values().any(|list| !list.named.is_empty()) || unnamed(&former) != unnamed(&self.0)
     }
 
     /// Whether there is anything.
@@ -59,12 +82,19 @@ impl Dated {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.keys().map(|kind| self.of(*kind)).sum()
     }
 
-    /// Kind, wire name, reason, since.
+    /// How many there are of a kind.
+    pub fn of(&self, kind: Kind) -> usize {
+        self.0.get(&kind).map_or(0, |list| list.named.len() + list.unnamed)
+    }
+
+    /// Kind, wire name, reason, since, of those that have a name.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &str, &str, Timestamp)> {
-        self.0.iter().map(|((kind, name), (reason, since))| (*kind, name.as_str(), reason.as_str(), *since))
+        self.0.iter().flat_map(|(kind, list)| {
+            list.named.iter().map(|(name, (reason, since))| (*kind, name.as_str(), reason.as_str(), *since))
+        })
     }
 }
 
@@ -252,7 +282,6 @@ impl PeerState {
 
     /// Both ways; `received` are the copies that are held of each of the peer's kinds.
     pub fn kinds(&self, received: impl Iterator<Item = (Kind, usize)>) -> Vec<KindStatus> {
-        let of = |list: &Dated, kind: Kind| list.iter().filter(|(other, ..)| *other == kind).count();
         let sent = self.sent.iter().map(|counts| KindStatus {
             kind: counts.kind.name(),
             direction: Flow::Sent,
@@ -263,13 +292,13 @@ impl PeerState {
             held_back: counts.held_back,
         });
         let received = received.map(|(kind, held)| {
-            let held_back = of(&self.held_back, kind);
+            let held_back = self.held_back.of(kind);
             KindStatus {
                 kind: kind.name(),
                 direction: Flow::Received,
                 in_sync: held.saturating_sub(held_back),
                 pending: 0,
-                quarantined: of(&self.refused_here, kind),
+                quarantined: self.refused_here.of(kind),
                 held_back,
             }
         });
@@ -380,17 +409,26 @@ mod tests {
     fn lists_are_bounded() {
         let mut state = PeerState::default();
         let names: Vec<String> = (0..LISTED_MAX + 10).map(|n| format!("n{n}.default")).collect();
-        let all = || names.iter().map(|name| (Kind::MeshService, name.as_str(), "gone"));
-        state.refused_here.update(all(), Timestamp::UNIX_EPOCH);
-        state.held_back.update(all(), Timestamp::UNIX_EPOCH);
+        let all = |kind| names.iter().map(move |name| (kind, name.as_str(), "gone"));
+        let kinds = [Kind::MeshService, Kind::MeshTimeout, Kind::MeshRetry];
+        let everything = || kinds.into_iter().flat_map(all);
+        let more = || [(Kind::MeshRetry, 7)].into_iter();
+        assert!(state.refused_here.update_with(everything(), more(), Timestamp::UNIX_EPOCH));
+        assert!(!state.refused_here.update_with(everything(), more(), Timestamp::UNIX_EPOCH));
+        state.held_back.update(everything(), Timestamp::UNIX_EPOCH);
         let (listed, total) = state.quarantine();
-        assert_eq!((listed.len(), total), (LISTED_MAX, names.len()));
+        assert_eq!((listed.len(), total), (LISTED_MAX, kinds.len() * names.len() + 7));
+        assert_eq!(state.refused_here.iter().count(), kinds.len() * NAMED_MAX, "what is kept is bounded");
+        assert_eq!(state.refused_here.of(Kind::MeshRetry), names.len() + 7);
         assert_eq!(
             (listed[0].kind.as_str(), listed[0].mesh.as_str(), listed[0].name.as_str()),
             ("MeshService", "default", "n0")
         );
         let protection = state.protection("east");
-        assert_eq!((protection.resources.len(), protection.held_back), (LISTED_MAX, names.len()));
+        assert_eq!(
+            (protection.resources.len(), protection.held_back),
+            (LISTED_MAX, kinds.len() * names.len())
+        );
         assert!(protection.advice.contains("grat zone accept-deletions east"));
     }
 }

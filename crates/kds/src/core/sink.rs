@@ -16,6 +16,7 @@ use graticule_store::{Expect, Revision, Write};
 use prost::Message;
 
 use super::protection::DeletionProtection;
+use super::quarantine::{Quarantine, short_name, short_reason};
 use super::repair::Repairs;
 use super::stamp::Stamp;
 use super::{
@@ -124,7 +125,7 @@ struct KindState {
     received: HashMap<Arc<str>, (Version, Version)>,
     /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
     presented: HashMap<Arc<str>, (Version, Version)>,
-    quarantine: BTreeMap<String, Refusal>,
+    quarantine: Quarantine,
     /// Number of the newest further request for the kind on this stream; 0 = none. What answers an earlier one is not taken.
     again: u64,
     /// The first state of the stream, or a part of it, is due.
@@ -133,13 +134,6 @@ struct KindState {
     held_back: BTreeSet<String>,
     /// Wire names of copies that an operator gave up.
     given_up: BTreeSet<String>,
-}
-
-/// Why a resource is not taken.
-#[derive(Debug)]
-struct Refusal {
-    reason: String,
-    obstacle: Option<Obstacle>,
 }
 
 /// One peer's receiving side. Lives longer than a stream: it remembers received versions.
@@ -271,12 +265,17 @@ impl Sink {
         self.kinds.keys().map(move |kind| (*kind, of(*kind)))
     }
 
-    /// What is refused now, by kind and wire name, with its reason.
+    /// What is refused now, by kind and wire name, with its reason: some hundred of each kind, and what others are in the way
+    /// of.
     pub fn quarantine(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
-        self.kinds.iter().flat_map(|(kind, state)| {
-            let refused = state.quarantine.iter();
-            refused.map(|(name, refusal)| (*kind, name.as_str(), refusal.reason.as_str()))
-        })
+        self.kinds
+            .iter()
+            .flat_map(|(kind, state)| state.quarantine.named().map(|(name, reason)| (*kind, name, reason)))
+    }
+
+    /// How many more are refused.
+    pub fn unnamed(&self) -> impl Iterator<Item = (Kind, usize)> {
+        self.kinds.iter().map(|(kind, state)| (*kind, state.quarantine.unnamed()))
     }
 
     /// The requests that start a stream, one per kind.
@@ -382,9 +381,9 @@ impl Sink {
         };
         let known = Kind::from_name(&response.type_url).ok();
         let Some((kind, state)) = known.and_then(|kind| Some((kind, self.kinds.get(&kind)?))) else {
-            let reason = format!("resources of type \"{}\" are not taken from this peer", response.type_url);
-            let name = response.type_url.clone();
-            intake.rejections.push(Rejection { name, reason, obstacle: None });
+            let type_url = short_name(&response.type_url);
+            let reason = format!("resources of type \"{type_url}\" are not taken from this peer");
+            intake.rejections.push(Rejection { name: type_url.into_owned(), reason, obstacle: None });
             return intake;
         };
         intake.kind = Some(kind);
@@ -518,15 +517,14 @@ impl Sink {
                 state.held_back.insert(name);
             }
             for (name, own, received) in intake.taken {
-                state.quarantine.remove(&*name);
+                state.quarantine.remove(&name);
                 state.held_back.remove(&*name);
                 state.given_up.remove(&*name);
                 state.received.insert(name, (own, received));
             }
             for Rejection { name, reason, obstacle } in &intake.rejections {
                 state.received.remove(name.as_str());
-                let refusal = Refusal { reason: reason.clone(), obstacle: obstacle.clone() };
-                state.quarantine.insert(name.clone(), refusal);
+                state.quarantine.insert(name, reason, obstacle.as_ref());
             }
         }
         if let Some(stamp) = intake.stamp {
@@ -594,20 +592,23 @@ impl Side {
 
 fn error_detail(rejections: &[Rejection]) -> rpc::Status {
     let explained = &rejections[..rejections.len().min(REJECTIONS_EXPLAINED_MAX)];
-    let mut lines: Vec<String> = explained.iter().map(|rejection| rejection.reason.clone()).collect();
+    let mut lines: Vec<String> =
+        explained.iter().map(|rejection| short_reason(&rejection.reason).into_owned()).collect();
     if rejections.len() > explained.len() {
         lines.push(format!("and {} more", rejections.len() - explained.len()));
     }
     let mut len = 0;
-    let named = rejections.iter().take_while(|rejection| {
-        len += rejection.name.len();
-        len <= REJECTIONS_LEN_MAX
-    });
+    let named = rejections.iter().map(|rejection| (short_name(&rejection.name), rejection)).take_while(
+        |(name, _)| {
+            len += name.len();
+            len <= REJECTIONS_LEN_MAX
+        },
+    );
     let listed: Vec<pb::Rejection> = named
         .enumerate()
-        .map(|(at, rejection)| {
-            let reason = if at < explained.len() { rejection.reason.as_str() } else { "" };
-            pb::Rejection { name: rejection.name.clone(), reason: reason.into() }
+        .map(|(at, (name, rejection))| {
+            let reason = if at < explained.len() { short_reason(&rejection.reason) } else { "".into() };
+            pb::Rejection { name: name.into_owned(), reason: reason.into_owned() }
         })
         .collect();
     let truncated = listed.len() < rejections.len();

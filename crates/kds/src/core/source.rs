@@ -10,18 +10,25 @@ use graticule_proto::graticule::kds::v1::Rejections;
 use graticule_store::Revision;
 use prost::Message;
 
+use super::quarantine::{NAMED_MAX, short_name, short_reason};
 use super::stamp::Stamp;
-use super::{AGAIN_MEMBER, Catalog, HELD_BACK_MEMBER, Meshes, Offer, TAKES_PARTS_MEMBER};
+use super::{AGAIN_MEMBER, Catalog, HELD_BACK_MEMBER, Meshes, Offer, TAKES_PARTS_MEMBER, status};
 use crate::wire::Version;
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
 const TYPES_MAX: usize = 256;
-/// Bytes of a peer's reason that are kept for each name.
-const REASON_LEN_MAX: usize = 1024;
+/// Bytes of the name of a type; no kind has a longer one.
+const TYPE_LEN_MAX: usize = 256;
+/// Bytes of names and versions that a peer may say it holds, on one stream: those of about a million resources.
+const PRESENTED_LEN_MAX: usize = 128 << 20;
+/// Bytes of a presented version besides the name and the version.
+const PRESENTED_OVERHEAD: usize = 64;
 /// What is said of a name that the peer lists without a reason.
 const NO_REASON: &str = "refused; the peer tells its reasons for the first ones only";
 /// What is said of a name that the peer may have refused.
 const SUSPECTED: &str = "perhaps refused: the peer refused more than it lists";
+/// Stands for the reasons of those that are refused beyond what a report names.
+const REASON_NOT_KEPT: &str = "refused; the log of the peer has the reason";
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
 /// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
@@ -60,6 +67,12 @@ pub enum Refused {
     /// More types than any peer knows.
     #[error("more than {TYPES_MAX} types on one stream")]
     TooManyTypes,
+    /// Longer than any kind's name.
+    #[error("type with a name of more than {TYPE_LEN_MAX} bytes")]
+    TypeTooLong,
+    /// More than any peer holds.
+    #[error("initial_resource_versions: more than {PRESENTED_LEN_MAX} bytes on one stream")]
+    TooMuchPresented,
 }
 
 /// What a request said.
@@ -110,25 +123,22 @@ struct TypeState {
     in_flight: Vec<Arc<str>>,
     /// Nonce of what is in flight.
     nonce: u64,
-    rejected: BTreeMap<Arc<str>, String>,
+    /// With reasons; beyond those that a report names they share one.
+    rejected: BTreeMap<Arc<str>, Arc<str>>,
     /// What cannot be sent to this peer, with the reason.
     faults: BTreeMap<Arc<str>, String>,
     /// Why nothing of the kind is sent.
     held: Option<String>,
     /// Number of the further request that is being answered; 0 = of the first one.
     again: u64,
+    /// Bytes that the peer said last it holds.
+    presented_len: usize,
     /// Revision that the peer has once it takes what is in flight.
     sent: Revision,
     /// Revision that the peer has.
     acknowledged: Revision,
     /// Removals that the peer holds back.
     held_back: usize,
-}
-
-/// The beginning of a reason that a peer gave.
-fn shortened(reason: &str) -> &str {
-    let end = (0..=REASON_LEN_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
-    &reason[..end.unwrap_or_default()]
 }
 
 /// How far one kind is on one stream.
@@ -159,6 +169,8 @@ pub struct Source {
     /// Revision of the store at `position`.
     revision: Revision,
     types: BTreeMap<String, TypeState>,
+    /// Kinds that are offered at all.
+    provided: BTreeSet<Kind>,
 }
 
 impl Source {
@@ -175,10 +187,11 @@ impl Source {
             position: catalog.head(),
             revision: catalog.revision(),
             types: BTreeMap::new(),
+            provided: Kind::all().filter(|kind| catalog.provides(*kind)).collect(),
         }
     }
 
-    /// The node of the stream's first request.
+    /// The node of the stream's first request, as far as it is kept.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
     }
@@ -188,12 +201,18 @@ impl Source {
         self.peer.as_ref().map(|peer| peer.meshes.clone()).unwrap_or_default()
     }
 
-    /// What the peer refused, by kind and wire name, with its reason.
+    /// What the peer refused, by kind and wire name, with its reason: some hundred of each kind.
     pub fn rejected(&self) -> impl Iterator<Item = (Kind, &str, &str)> {
         self.types.values().flat_map(|state| {
-            let rejected = state.rejected.iter();
-            rejected.filter_map(|(name, reason)| Some((state.kind?, &**name, reason.as_str())))
+            let rejected = state.rejected.iter().take(NAMED_MAX);
+            rejected.filter_map(|(name, reason)| Some((state.kind?, &**name, &**reason)))
         })
+    }
+
+    /// How many more the peer refused.
+    pub fn unnamed(&self) -> impl Iterator<Item = (Kind, usize)> {
+        let unnamed = |state: &TypeState| state.rejected.len().saturating_sub(NAMED_MAX);
+        self.types.values().filter_map(move |state| Some((state.kind?, unnamed(state))))
     }
 
     /// How far each kind is.
@@ -260,12 +279,19 @@ impl Source {
         })
     }
 
+    /// Bytes that the peer said it holds, as far as they count.
+    pub(super) fn presented_len(&self) -> usize {
+        self.types.values().map(|state| state.presented_len).sum()
+    }
+
     /// Takes a request.
     ///
     /// # Errors
     /// The stream (and nothing else) must end.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Result<Received, Refused> {
-        let Some(node) = request.node else { return Err(Refused::NoNode(request.type_url)) };
+        let Some(node) = request.node else {
+            return Err(Refused::NoNode(short_name(&request.type_url).into_owned()));
+        };
         let waiting = held_back(&node);
         if self.peer.is_none() {
             let features = features_of(&node);
@@ -276,23 +302,37 @@ impl Source {
                 // Global wants to have everything.
                 meshes: self.zone.as_ref().map(|_| Meshes::told_by(&node)).unwrap_or_default(),
             });
-            self.node = Some(node.clone());
+            self.node = Some(status::bounded(&node));
         }
         let too_many = self.types.len() >= TYPES_MAX;
         let number = again(&node);
+        let kind = Kind::from_name(&request.type_url).ok();
+        // Of what is never sent, nothing is compared.
+        let is_provided = kind.is_some_and(|kind| self.provided.contains(&kind));
+        let versions = if is_provided { request.initial_resource_versions } else { HashMap::new() };
+        let presented_len = presented_len(&versions);
+        if presented_len > 0 {
+            let own = self.types.get(&request.type_url).map_or(0, |state| state.presented_len);
+            if self.presented_len() - own + presented_len > PRESENTED_LEN_MAX {
+                return Err(Refused::TooMuchPresented);
+            }
+        }
         if let Some(state) = self.types.get_mut(&request.type_url)
             && state.takes_parts
             && number > state.again
         {
-            state.begin_again(number, request.initial_resource_versions, waiting);
+            state.presented_len = presented_len;
+            state.begin_again(number, versions, waiting);
             return Ok(Received::Subscribed(state.kind));
         }
         let Some(state) = self.types.get_mut(&request.type_url) else {
             if too_many {
                 return Err(Refused::TooManyTypes);
             }
-            let kind = Kind::from_name(&request.type_url).ok();
-            let (versions, takes_parts) = (request.initial_resource_versions, takes_parts(&node));
+            if request.type_url.len() > TYPE_LEN_MAX {
+                return Err(Refused::TypeTooLong);
+            }
+            let takes_parts = takes_parts(&node);
             let state = TypeState {
                 kind,
                 phase: Phase::First,
@@ -309,6 +349,7 @@ impl Source {
                 faults: BTreeMap::new(),
                 held: None,
                 again: 0,
+                presented_len,
                 sent: Revision::default(),
                 acknowledged: Revision::default(),
                 held_back: held_back(&node),
@@ -339,22 +380,25 @@ impl Source {
         let listed = details.into_iter().flat_map(|detail| detail.rejections);
         let named: BTreeMap<String, String> =
             listed.map(|rejection| (rejection.name, rejection.reason)).collect();
-        let message = shortened(&error.message);
+        let message: Arc<str> = short_reason(&error.message).into();
+        let [no_reason, suspected, not_kept] = [NO_REASON, SUSPECTED, REASON_NOT_KEPT].map(Arc::<str>::from);
         for name in in_flight {
             let reason = match named.get(&*name).map(String::as_str) {
-                Some("") => Some(NO_REASON),
-                Some(reason) => Some(reason),
+                Some("") => no_reason.clone(),
+                Some(_) if state.rejected.len() >= NAMED_MAX => not_kept.clone(),
+                Some(reason) => short_reason(reason).into(),
                 // A peer that names nothing leaves all of the response under suspicion.
-                None if named.is_empty() => Some(message),
-                None if is_truncated => Some(SUSPECTED),
-                None => None,
+                None if named.is_empty() => message.clone(),
+                None if is_truncated => suspected.clone(),
+                None => {
+                    state.rejected.remove(&name);
+                    continue;
+                }
             };
-            match reason {
-                Some(reason) => state.rejected.insert(name, shortened(reason).to_owned()),
-                None => state.rejected.remove(&name),
-            };
+            state.rejected.insert(name, reason);
         }
-        Ok(Received::Nacked { kind: state.kind, message: message.to_owned() })
+        let message = message.to_string();
+        Ok(Received::Nacked { kind: state.kind, message })
     }
 
     /// Everything that may be sent now: at most one response per type.
@@ -619,6 +663,11 @@ fn rank(kind: Option<Kind>) -> u8 {
         Some(Kind::DataplaneInsight) => 8,
         _ => 7,
     }
+}
+
+/// Bytes of what a peer says it holds.
+fn presented_len(versions: &HashMap<String, String>) -> usize {
+    versions.iter().map(|(name, version)| name.len() + version.len() + PRESENTED_OVERHEAD).sum()
 }
 
 /// Removals that the peer says it holds back.

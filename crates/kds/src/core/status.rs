@@ -1,13 +1,16 @@
 //! What is known about the connections of one zone: the state behind its `ZoneInsight` (federation.md §4.2).
 
-use graticule_model::Timestamp;
 use graticule_model::kinds::zone::{
     ControlPlaneVersion, ControlPlaneVersions, EnvoyAdminStreams, HealthCheck, KdsStats, KdsStream,
     KdsStreams, KdsSubscription, ZoneInsight,
 };
+use graticule_model::{Kind, Timestamp};
 use graticule_proto::discovery::Node;
-use graticule_proto::google::protobuf::Struct;
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
+use graticule_proto::google::protobuf::{Struct, Value};
+use prost::Message as _;
+
+use super::quarantine::beginning;
 
 /// The five streams of a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +32,40 @@ impl StreamKind {
     pub fn is_sync(self) -> bool {
         matches!(self, StreamKind::GlobalToZone | StreamKind::ZoneToGlobal)
     }
+}
+
+/// Bytes of a zone's own configuration that are kept with a subscription: all of it, or a note.
+const CONFIG_LEN_MAX: usize = 64 * 1024;
+/// Bytes of any other thing that a zone says about itself.
+const TEXT_LEN_MAX: usize = 256;
+/// Members of the metadata of a node that say something about the peer; what else it says is not kept.
+const DESCRIPTION: [&str; 2] = ["control-plane-id", "version"];
+
+/// What is kept of the node of a peer.
+pub(super) fn bounded(node: &Node) -> Node {
+    let mut metadata = Struct::default();
+    let theirs = node.metadata.as_ref();
+    for key in DESCRIPTION {
+        let Some(value) = theirs.and_then(|members| members.fields.get(key)) else { continue };
+        // Texts that are too long are cut where they are used; a whole that is too long says nothing useful.
+        if value.encoded_len() <= 8 * TEXT_LEN_MAX {
+            metadata.fields.insert(key.into(), value.clone());
+        }
+    }
+    if let Some(config) = theirs.and_then(|members| text(members, "config")) {
+        let kind = Some(ValueKind::StringValue(kept_config(config)));
+        metadata.fields.insert("config".into(), Value { kind });
+    }
+    Node { id: beginning(&node.id, TEXT_LEN_MAX).into(), metadata: Some(metadata), ..Default::default() }
+}
+
+/// A zone's own configuration, a JSON document; when it is too long, a note in its place.
+fn kept_config(config: &str) -> String {
+    if config.len() <= CONFIG_LEN_MAX {
+        return config.to_owned();
+    }
+    let note = format!("{} bytes; a configuration of up to {CONFIG_LEN_MAX} bytes is kept", config.len());
+    serde_json::json!({ "omitted": note }).to_string()
 }
 
 /// Facts about the connections of one zone.
@@ -107,11 +144,12 @@ impl ZoneStatus {
     pub fn described(&mut self, id: &str, node: &Node) {
         let Some(subscription) = self.subscription(id) else { return };
         let Some(metadata) = &node.metadata else { return };
-        subscription.zone_instance_id = text(metadata, "control-plane-id").unwrap_or_default().into();
-        subscription.config = text(metadata, "config").unwrap_or_default().into();
+        let short = |text: Option<&str>| beginning(text.unwrap_or_default(), TEXT_LEN_MAX).to_owned();
+        subscription.zone_instance_id = short(text(metadata, "control-plane-id"));
+        subscription.config = kept_config(text(metadata, "config").unwrap_or_default());
         let version = member(metadata, "version").and_then(|version| member(version, "kumaCp"));
         subscription.version = version.map(|version| {
-            let part = |key| text(version, key).unwrap_or_default().to_owned();
+            let part = |key| short(text(version, key));
             ControlPlaneVersions {
                 kuma_cp: Some(ControlPlaneVersion {
                     version: part("version"),
@@ -125,13 +163,15 @@ impl ZoneStatus {
         });
     }
 
-    /// Counts a response or an answer to one.
+    /// Counts a response or an answer to one; by kind only where it is one.
     pub fn counted(&mut self, id: &str, type_url: &str, at: Timestamp, count: impl Fn(&mut KdsStats)) {
         let Some(subscription) = self.subscription(id) else { return };
         let status = subscription.status.get_or_insert_with(Default::default);
         status.last_update_time = Some(at);
         count(&mut status.total);
-        count(status.stat.entry(type_url.to_owned()).or_default());
+        if Kind::from_name(type_url).is_ok() {
+            count(status.stat.entry(type_url.to_owned()).or_default());
+        }
     }
 
     /// A sync stream ended.
@@ -199,5 +239,55 @@ mod tests {
         a.unsubscribed("three", at(9));
         a.remember(&known, at(10));
         assert_eq!(a.insight().subscriptions[2].disconnect_time, Some(at(9)));
+    }
+
+    #[test]
+    fn what_a_zone_says_about_itself_is_bounded() {
+        let text = |text: String| Value { kind: Some(ValueKind::StringValue(text)) };
+        let node_of = |config: usize, id: usize| Node {
+            id: "e".repeat(id),
+            metadata: Some(Struct {
+                fields: [
+                    ("config".to_owned(), text("c".repeat(config))),
+                    ("control-plane-id".to_owned(), text("i".repeat(id))),
+                    ("anything".to_owned(), text("x".repeat(config))),
+                ]
+                .into_iter()
+                .collect(),
+            }),
+            ..Default::default()
+        };
+        for (config, id, is_kept) in
+            [(100, 10, true), (CONFIG_LEN_MAX, 256, true), (CONFIG_LEN_MAX + 1, 1_000, false)]
+        {
+            let node = node_of(config, id);
+            let kept = bounded(&node);
+            assert!(kept.encoded_len() < CONFIG_LEN_MAX + 4_096, "{}", kept.encoded_len());
+            for node in [&node, &kept] {
+                let mut status = ZoneStatus::new("a", 10);
+                status.subscribed("one".into(), at(1), true);
+                status.described("one", node);
+                let subscription = &status.insight().subscriptions[0];
+                assert_eq!(subscription.zone_instance_id, "i".repeat(id.min(256)));
+                assert_eq!(subscription.config == "c".repeat(config), is_kept);
+                assert!(
+                    is_kept || subscription.config.contains(&format!("{config} bytes")),
+                    "{}",
+                    subscription.config
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_kinds_are_counted_by_name() {
+        let mut status = ZoneStatus::new("a", 10);
+        status.subscribed("one".into(), at(1), true);
+        for name in ["Mesh", "Mesh", "Nonsense", ""] {
+            status.counted("one", name, at(2), |stats| stats.responses_sent += 1);
+        }
+        let counted = status.insight().subscriptions[0].status.as_ref().expect("counted");
+        assert_eq!(counted.total.responses_sent, 4);
+        assert_eq!(counted.stat.keys().collect::<Vec<_>>(), ["Mesh"]);
     }
 }

@@ -619,6 +619,7 @@ fn secrets_of_global() {
     assert_eq!(faults, ["zone-token-signing-key-1"], "no PEM, so nothing leaves, and it is reported");
 }
 
+mod bounds;
 mod healing;
 mod held_back;
 mod interest;

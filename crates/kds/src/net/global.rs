@@ -1,14 +1,14 @@
 //! Global's side: zones dial in, prove who they are, and both directions run until a newer stream replaces
 //! them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_model::kinds::config::{CLUSTER_ID, Config};
 use graticule_model::kinds::zone::ZoneInsight;
-use graticule_model::{Key, Kind, Meta, Resource};
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use graticule_proto::google::protobuf::Duration as DurationPb;
 use graticule_proto::kuma::mesh::v1alpha1 as pb;
@@ -18,6 +18,7 @@ use graticule_store::status::{Group, SharedStatus};
 use graticule_store::{CommitError, Event, Expect, Health, Store, Txn, Write};
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status, Streaming};
@@ -37,9 +38,11 @@ mod admission;
 mod bodies;
 mod refusals;
 mod streams;
+mod watchdog;
 
 use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
+use watchdog::Watched;
 
 /// Time until what is stored can be sent.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
@@ -48,11 +51,50 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Decides who a zone is.
 pub trait ZoneAuthenticator: Send + Sync {
-    /// Whether this token was issued for this zone.
+    /// Whether this token was issued for this zone; what is needed to look at it again later.
     ///
     /// # Errors
-    /// Why not, without repeating the token. Goes to the log, not to the peer.
-    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String>;
+    /// Why not, without repeating the token.
+    fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String>;
+
+    /// Those of these that are no longer good, with the reason: revoked, or signed with a key that is gone. Asked whenever
+    /// secrets change.
+    fn revoked(&self, grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String>;
+}
+
+/// What is remembered of a zone token while streams are open that it opened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct ZoneGrant {
+    /// Its id; empty if it has none.
+    pub token: String,
+    /// Id of the key that signed it.
+    pub key: String,
+    /// Changes when another key gets this id.
+    pub key_mark: u64,
+    /// End of its life; `None`: it has none.
+    pub expires: Option<Timestamp>,
+}
+
+/// Zones that need no token (`compat.allowZonesWithoutToken`). A name that was ever used with a token needs one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum TokenlessZones {
+    /// None.
+    #[default]
+    None,
+    /// All.
+    All,
+    /// These.
+    Named(BTreeSet<String>),
+}
+
+impl TokenlessZones {
+    fn allows(&self, zone: &str) -> bool {
+        match self {
+            TokenlessZones::None => false,
+            TokenlessZones::All => true,
+            TokenlessZones::Named(names) => names.contains(zone),
+        }
+    }
 }
 
 /// Settings of global's side.
@@ -70,7 +112,7 @@ pub struct GlobalOptions {
     /// `federation.trustExchange`.
     pub trust_exchange: TrustExchange,
     /// `compat.allowZonesWithoutToken`: a stock Kuma zone sends no token.
-    pub allow_zones_without_token: bool,
+    pub tokenless_zones: TokenlessZones,
     /// What zones are told to wait between health checks.
     pub health_interval: Duration,
     /// A zone that does not acknowledge something for this time has to connect again.
@@ -96,7 +138,7 @@ impl Default for GlobalOptions {
             skip_label_prefixes: Vec::new(),
             subscriptions_max: 10,
             trust_exchange: TrustExchange::Automatic,
-            allow_zones_without_token: false,
+            tokenless_zones: TokenlessZones::None,
             health_interval: Duration::from_secs(10),
             stuck_after: STUCK_AFTER,
             audit_interval: AUDIT_INTERVAL,
@@ -146,6 +188,10 @@ struct Shared {
     /// Two zones cannot claim one trust domain at the same time.
     trust_gate: tokio::sync::Mutex<()>,
     refusals: parking_lot::Mutex<Refusals>,
+    /// Streams that were opened, to be watched.
+    opened: mpsc::Sender<Watched>,
+    /// Until it runs.
+    to_watch: parking_lot::Mutex<Option<mpsc::Receiver<Watched>>>,
     drain: CancellationToken,
 }
 
@@ -153,6 +199,7 @@ impl GlobalServer {
     /// Does nothing yet.
     pub fn new(options: GlobalOptions, deps: GlobalDeps) -> GlobalServer {
         let direction = Direction::ToZones { trust_exchange: options.trust_exchange };
+        let (opened, to_watch) = mpsc::channel(watchdog::OPENED_MAX);
         GlobalServer(Arc::new(Shared {
             hub: Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone())),
             registry: Arc::new(Registry::new(
@@ -166,6 +213,8 @@ impl GlobalServer {
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
             refusals: parking_lot::Mutex::default(),
+            opened,
+            to_watch: parking_lot::Mutex::new(Some(to_watch)),
             drain: CancellationToken::new(),
             options,
             deps,
@@ -281,7 +330,13 @@ impl GlobalServer {
         let limits = HttpLimits { keep_alive: shared.options.keep_alive, ..HttpLimits::default() };
         let serve = serve_http(self.service(), incoming, limits, drain.clone());
         let insights = shared.write_insights(&drain);
-        futures::join!(follow_config, follow_status, end_streams, serve, insights);
+        let to_watch = shared.to_watch.lock().take();
+        let watch = async {
+            if let Some(opened) = to_watch {
+                watchdog::run(opened, &shared.deps.clock, shared.options.stuck_after, &drain).await;
+            }
+        };
+        futures::join!(follow_config, follow_status, end_streams, serve, insights, watch);
         Ok(())
     }
 
@@ -414,28 +469,70 @@ impl Shared {
 
 #[async_trait]
 impl Observer for Shared {
-    /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one.
+    /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one. Tokens are looked at
+    /// again when secrets change.
     async fn observe(&self, event: &Event) {
-        let Event::Batch(batch) = event else { return };
+        let batch = match event {
+            Event::Batch(batch) => batch,
+            Event::Resync(_) => {
+                self.forget_missing_zones().await;
+                self.registry.recheck(&*self.deps.authenticator);
+                return;
+            }
+        };
+        let is_secret = |kind| matches!(kind, Kind::GlobalSecret | Kind::Secret);
+        if batch.changes.iter().any(|change| is_secret(change.key.kind)) {
+            self.registry.recheck(&*self.deps.authenticator);
+        }
         let deleted =
             batch.changes.iter().filter(|change| change.key.kind == Kind::Zone && change.new.is_none());
         for zone in deleted.map(|change| change.key.name.as_str()) {
             self.registry.evict(zone);
-            let status = &self.deps.stores.status;
-            let writes: Vec<Write> = status
-                .snapshot()
-                .iter()
-                .filter(|resource| match resource.kind() {
-                    Kind::ZoneInsight => resource.meta.name == zone,
-                    _ => resource.meta.zone() == Some(zone),
-                })
-                .map(|resource| Write::Delete { key: resource.key(), expect: Expect::Any })
-                .collect();
-            let txn = Txn { at: Some(self.deps.clock.now()), writes };
-            if let Err(error) = status.commit(txn).await {
-                tracing::warn!(%error, zone, "cannot remove the observations of a deleted zone");
-            }
+            self.forget_observations(zone, |of| of == zone).await;
         }
+    }
+}
+
+impl Shared {
+    /// Changes were missed, and Zones may have been deleted among them. What is stored now decides: a zone that was registered
+    /// since is there.
+    async fn forget_missing_zones(&self) {
+        let config = &self.deps.stores.config;
+        let exists = |zone: &str| config.snapshot().get(&Key::new(Kind::Zone, "", zone)).is_some();
+        for zone in self.registry.registered().into_iter().filter(|zone| !exists(zone)) {
+            tracing::info!(zone, "a Zone was deleted while changes were missed");
+            self.registry.evict(&zone);
+        }
+        let known: BTreeSet<String> =
+            config.snapshot().list(Kind::Zone, None).map(|zone| zone.meta.name.clone()).collect();
+        // One that is not there yet is looked for once more.
+        self.forget_observations("", |of| !known.contains(of) && !exists(of)).await;
+    }
+
+    /// Removes what was observed of zones.
+    async fn forget_observations(&self, zone: &str, is_gone: impl Fn(&str) -> bool) {
+        let status = &self.deps.stores.status;
+        let writes: Vec<Write> = status
+            .snapshot()
+            .iter()
+            .filter(|resource| match resource.kind() {
+                Kind::ZoneInsight => is_gone(&resource.meta.name),
+                _ => resource.meta.zone().is_some_and(&is_gone),
+            })
+            .map(|resource| Write::Delete { key: resource.key(), expect: Expect::Any })
+            .collect();
+        if writes.is_empty() {
+            return;
+        }
+        let txn = Txn { at: Some(self.deps.clock.now()), writes };
+        if let Err(error) = status.commit(txn).await {
+            tracing::warn!(%error, zone, "cannot remove the observations of a deleted zone");
+        }
+    }
+
+    /// Whether the log may say something about a zone now, and how much was left out before.
+    fn may_say(&self, zone: &str) -> Option<u64> {
+        self.registry.may_say(zone, self.deps.clock.monotonic())
     }
 }
 
@@ -459,7 +556,7 @@ impl KdsSyncService for GlobalServer {
             ));
         }
         shared.ensure_zone(&visitor.zone).await?;
-        let stream = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
+        let (stream, pulse) = shared.open_stream(&visitor, StreamKind::GlobalToZone).await?;
         let now = shared.deps.clock.now();
         shared.take_over(&visitor.zone);
         let subscription = shared.deps.random.uuid();
@@ -485,7 +582,7 @@ impl KdsSyncService for GlobalServer {
             told,
             drain,
         };
-        Ok(bodies::detached(driven(state), limit))
+        Ok(bodies::pulsed(bodies::detached(driven(state), limit), pulse))
     }
 
     async fn zone_to_global_sync(
@@ -496,7 +593,7 @@ impl KdsSyncService for GlobalServer {
         let visitor = shared.admit(&request, Status::unknown)?;
         shared.catch_up().await?;
         shared.ensure_zone(&visitor.zone).await?;
-        let stream = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
+        let (stream, pulse) = shared.open_stream(&visitor, StreamKind::ZoneToGlobal).await?;
         shared.take_over(&visitor.zone);
         let mut sink = shared.registry.take_sink(&visitor.zone);
         let doubted = shared.is_estranged(&visitor.zone);
@@ -524,7 +621,7 @@ impl KdsSyncService for GlobalServer {
             obstacles: Obstacles::default(),
             drain,
         };
-        Ok(Response::new(driven(state)))
+        Ok(bodies::pulsed(Response::new(driven(state)), pulse))
     }
 }
 
@@ -535,11 +632,11 @@ impl GlobalServer {
     ) -> Result<Response<BoxStream<S::Request>>, Status> {
         let shared = self.0.clone();
         let visitor = shared.admit(&request, Status::invalid_argument)?;
-        let stream = shared.open_stream(&visitor, S::KIND).await?;
+        let (stream, pulse) = shared.open_stream(&visitor, S::KIND).await?;
         let questions = shared.broker.connect(&visitor.zone, S::KIND);
         let drain = shared.drain.clone();
         let state = Asking::<S> { stream, questions, answers: request.into_inner(), drain };
-        Ok(Response::new(driven(state)))
+        Ok(bodies::pulsed(Response::new(driven(state)), pulse))
     }
 }
 
@@ -599,3 +696,6 @@ impl GlobalKdsService for GlobalServer {
         Ok(response)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Federation over gRPC.
 
 mod admin;
+mod bucket;
 mod connect;
 mod global;
 mod healing;
@@ -20,7 +21,9 @@ use crate::core::NODE_FEATURES;
 
 pub use admin::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat, ProxyAdmin};
 pub use connect::{Connector, Dial, DialError, ZoneToken};
-pub use global::{GlobalDeps, GlobalError, GlobalOptions, GlobalServer, ZoneAuthenticator};
+pub use global::{
+    GlobalDeps, GlobalError, GlobalOptions, GlobalServer, TokenlessZones, ZoneAuthenticator, ZoneGrant,
+};
 pub use hub::Stores;
 pub use measured::measured;
 pub use registry::ZoneReport;

@@ -1,7 +1,8 @@
 //! The connections of all zones: which stream is the newest, what zones hold and refuse, their insights.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use graticule_model::Timestamp;
@@ -12,6 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::bucket::Bucket;
+use super::global::{ZoneAuthenticator, ZoneGrant};
 
 use crate::core::{
     Claimant, Conflict, DeletionProtection, Holding, PeerState, Side, Sink, StreamKind, Tenure, Verdict,
@@ -30,7 +35,10 @@ pub struct ZoneReport {
 pub(super) struct Registry {
     instance_id: String,
     subscriptions_max: usize,
-    zones: Mutex<Zones>,
+    /// Held for look-ups only: what takes time happens under the lock of one zone.
+    zones: Mutex<BTreeMap<String, Arc<Mutex<Entry>>>>,
+    dirty: Mutex<BTreeSet<String>>,
+    next_stream: AtomicU64,
     changed: Notify,
     /// Told when a stream ends.
     released: Notify,
@@ -39,13 +47,6 @@ pub(super) struct Registry {
     reserved_for: Duration,
     protection: DeletionProtection,
     message_len_max: usize,
-}
-
-#[derive(Default)]
-struct Zones {
-    by_name: BTreeMap<String, Entry>,
-    dirty: BTreeSet<String>,
-    next_stream: u64,
 }
 
 struct Entry {
@@ -57,6 +58,10 @@ struct Entry {
     report: ZoneReport,
     /// An operator gave up what is held back.
     accepted: Option<Accepted>,
+    /// What the log says about the zone.
+    said: Bucket,
+    /// Another entry took its place, or will.
+    is_evicted: bool,
 }
 
 /// An operator's decision; about the control plane that had the name then, and no other one.
@@ -66,9 +71,33 @@ struct Accepted {
 
 struct Stream {
     number: u64,
-    superseded: CancellationToken,
-    renewed: CancellationToken,
+    ending: Arc<Ending>,
+    grant: Option<ZoneGrant>,
     by: Claimant,
+}
+
+/// Ends a stream from outside of it, with a reason; the first one counts.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    status: OnceLock<Status>,
+    told: CancellationToken,
+}
+
+impl Ending {
+    pub(super) fn end(&self, status: Status) {
+        self.status.get_or_init(|| status);
+        self.told.cancel();
+    }
+
+    /// Waits until the stream has to end; says why. Cancel-safe.
+    pub(super) async fn told(&self) -> Status {
+        self.told.cancelled().await;
+        self.status.get().cloned().unwrap_or_else(|| Status::cancelled("ended by global"))
+    }
+}
+
+fn superseded() -> Status {
+    Status::cancelled("a newer stream of this zone took over")
 }
 
 /// Who asks for a stream, and what is known about the name beyond this process.
@@ -76,6 +105,8 @@ pub(super) struct Asking<'a> {
     pub(super) zone: &'a str,
     pub(super) kind: StreamKind,
     pub(super) claimant: &'a Claimant,
+    /// What lets it in.
+    pub(super) grant: Option<&'a ZoneGrant>,
     /// Identity that the store keeps for the name.
     pub(super) bound: Option<String>,
     /// The other replica of global where the name is connected.
@@ -91,10 +122,11 @@ pub(super) struct OpenStream {
     pub(super) zone: String,
     kind: StreamKind,
     number: u64,
-    /// Told when a newer stream takes over, or the Zone is deleted.
-    pub(super) superseded: CancellationToken,
-    /// Told when the zone has to open it again.
-    pub(super) renewed: CancellationToken,
+    /// Told when a newer stream takes over, the Zone is deleted, its token is no longer good, or the zone has to open the
+    /// stream again.
+    pub(super) ending: Arc<Ending>,
+    /// Told when it is closed.
+    pub(super) closed: CancellationToken,
     clock: Clock,
 }
 
@@ -111,6 +143,8 @@ impl Registry {
             instance_id: instance_id.into(),
             subscriptions_max,
             zones: Mutex::default(),
+            dirty: Mutex::default(),
+            next_stream: AtomicU64::new(0),
             changed: Notify::new(),
             released: Notify::new(),
             since,
@@ -125,34 +159,58 @@ impl Registry {
         self.released.notified()
     }
 
-    /// Changes a zone that connected before; one that was evicted meanwhile stays forgotten.
+    /// Does something with a zone that connected before; one that was evicted meanwhile stays forgotten.
+    fn with<T>(&self, zone: &str, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.zones.lock().get(zone).cloned()?;
+        let mut entry = entry.lock();
+        (!entry.is_evicted).then(|| act(&mut entry))
+    }
+
+    /// All zones that connected before.
+    fn all(&self) -> Vec<(String, Arc<Mutex<Entry>>)> {
+        self.zones.lock().iter().map(|(zone, entry)| (zone.clone(), entry.clone())).collect()
+    }
+
+    /// Changes the insight of a zone.
     fn update(&self, zone: &str, urgent: bool, change: impl FnOnce(&mut Entry)) {
-        let mut zones = self.zones.lock();
-        let Some(entry) = zones.by_name.get_mut(zone) else { return };
-        change(entry);
-        zones.dirty.insert(zone.to_owned());
-        drop(zones);
+        if self.with(zone, change).is_none() {
+            return;
+        }
+        self.dirty.lock().insert(zone.to_owned());
         if urgent {
             self.changed.notify_one();
         }
+    }
+
+    fn entry_for(&self, zone: &str) -> Arc<Mutex<Entry>> {
+        let mut zones = self.zones.lock();
+        let entry = zones.entry(zone.to_owned()).or_insert_with(|| {
+            Arc::new(Mutex::new(Entry {
+                status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
+                streams: BTreeMap::new(),
+                tenure: Tenure::new(self.since, self.reserved_for),
+                sink: None,
+                report: ZoneReport::default(),
+                accepted: None,
+                said: Bucket::of_zone(),
+                is_evicted: false,
+            }))
+        });
+        entry.clone()
     }
 
     /// Opens a stream, if the name is free for who asks; then older streams of the same kind, and all of other
     /// claimants, end.
     pub(super) fn open(self: &Arc<Self>, asking: &Asking<'_>, clock: &Clock) -> Result<OpenStream, Verdict> {
         let Asking { zone, kind, claimant, .. } = *asking;
-        let (superseded, renewed) = (CancellationToken::new(), CancellationToken::new());
-        let mut zones = self.zones.lock();
-        zones.next_stream += 1;
-        let number = zones.next_stream;
-        let entry = zones.by_name.entry(zone.to_owned()).or_insert_with(|| Entry {
-            status: ZoneStatus::new(&self.instance_id, self.subscriptions_max),
-            streams: BTreeMap::new(),
-            tenure: Tenure::new(self.since, self.reserved_for),
-            sink: None,
-            report: ZoneReport::default(),
-            accepted: None,
-        });
+        let (ending, closed) = (Arc::new(Ending::default()), CancellationToken::new());
+        let number = self.next_stream.fetch_add(1, Ordering::Relaxed) + 1;
+        let found = self.entry_for(zone);
+        let mut entry = found.lock();
+        if entry.is_evicted {
+            // Evicted between the two locks: the name is judged anew.
+            return Err(Verdict::Admitted);
+        }
         if entry.streams.is_empty() {
             // Another replica may have given the name to somebody else.
             entry.tenure.identity.clone_from(&asking.bound);
@@ -182,26 +240,58 @@ impl Registry {
             .collect();
         let older: Vec<Stream> = older.into_iter().filter_map(|other| entry.streams.remove(&other)).collect();
         entry.tenure.admitted(claimant, older.iter().map(|stream| &stream.by), asking.now);
-        entry.streams.insert(
-            kind,
-            Stream { number, superseded: superseded.clone(), renewed: renewed.clone(), by: claimant.clone() },
-        );
+        let grant = asking.grant.cloned();
+        entry.streams.insert(kind, Stream { number, ending: ending.clone(), grant, by: claimant.clone() });
         entry.status.stream_opened(kind, asking.at);
-        zones.dirty.insert(zone.to_owned());
-        drop(zones);
+        drop(entry);
         for stream in older {
-            stream.superseded.cancel();
+            stream.ending.end(superseded());
         }
+        self.dirty.lock().insert(zone.to_owned());
         self.changed.notify_one();
         Ok(OpenStream {
             registry: self.clone(),
             zone: zone.into(),
             kind,
             number,
-            superseded,
-            renewed,
+            ending,
+            closed,
             clock: clock.clone(),
         })
+    }
+
+    /// Ends the streams whose tokens are no longer good, as the authenticator says; of how many zones.
+    pub(super) fn recheck(&self, authenticator: &dyn ZoneAuthenticator) -> usize {
+        let all = self.all();
+        let grants: BTreeSet<ZoneGrant> = all
+            .iter()
+            .flat_map(|(_, entry)| {
+                entry.lock().streams.values().filter_map(|stream| stream.grant.clone()).collect::<Vec<_>>()
+            })
+            .collect();
+        let revoked = authenticator.revoked(&grants);
+        if revoked.is_empty() {
+            return 0;
+        }
+        let mut zones = 0;
+        for (zone, entry) in all {
+            let entry = entry.lock();
+            let of =
+                |stream: &Stream| Some((revoked.get(stream.grant.as_ref()?)?.clone(), stream.ending.clone()));
+            let ended: Vec<_> = entry.streams.values().filter_map(of).collect();
+            let Some((reason, _)) = ended.first() else { continue };
+            tracing::warn!(zone, reason, "the token of a zone is no longer good; its streams end");
+            zones += 1;
+            for (reason, ending) in ended {
+                ending.end(Status::unauthenticated(format!("authentication failed: {reason}")));
+            }
+        }
+        zones
+    }
+
+    /// Whether the log may say one more thing about a zone now, and how much was left out since it last did.
+    pub(super) fn may_say(&self, zone: &str, now: Duration) -> Option<u64> {
+        self.with(zone, |entry| entry.said.take(now)).unwrap_or(Some(0))
     }
 
     /// Somebody was refused because of the name.
@@ -242,14 +332,13 @@ impl Registry {
 
     /// Whether this stream of the zone is open here.
     pub(super) fn has_stream(&self, zone: &str, kind: StreamKind) -> bool {
-        self.zones.lock().by_name.get(zone).is_some_and(|entry| entry.streams.contains_key(&kind))
+        self.with(zone, |entry| entry.streams.contains_key(&kind)).unwrap_or(false)
     }
 
     /// Whether this caller holds the name.
     pub(super) fn is_held_by(&self, zone: &str, claimant: &Claimant) -> bool {
-        let zones = self.zones.lock();
-        let streams = zones.by_name.get(zone).map(|entry| &entry.streams);
-        streams.is_none_or(|streams| streams.values().all(|stream| stream.by.identity == claimant.identity))
+        let is_theirs = |stream: &Stream| stream.by.identity == claimant.identity;
+        self.with(zone, |entry| entry.streams.values().all(is_theirs)).unwrap_or(true)
     }
 
     /// What another replica knew of a zone that comes here.
@@ -259,13 +348,29 @@ impl Registry {
 
     /// Ends all streams of a zone.
     pub(super) fn evict(&self, zone: &str) {
-        let mut zones = self.zones.lock();
-        if let Some(entry) = zones.by_name.remove(zone) {
-            for stream in entry.streams.into_values() {
-                stream.superseded.cancel();
+        let evicted = self.zones.lock().remove(zone);
+        if let Some(entry) = evicted {
+            let mut entry = entry.lock();
+            entry.is_evicted = true;
+            for stream in std::mem::take(&mut entry.streams).into_values() {
+                stream.ending.end(superseded());
             }
         }
-        zones.dirty.remove(zone);
+        self.dirty.lock().remove(zone);
+    }
+
+    /// Zones that were registered because of a stream to here.
+    pub(super) fn registered(&self) -> Vec<String> {
+        let is_registered = |entry: &Entry| {
+            let streams = entry.status.insight().kds_streams.as_ref();
+            streams
+                .is_some_and(|streams| streams.global_to_zone.is_some() || streams.zone_to_global.is_some())
+        };
+        self.all()
+            .into_iter()
+            .filter(|(_, entry)| is_registered(&entry.lock()))
+            .map(|(zone, _)| zone)
+            .collect()
     }
 
     pub(super) fn subscribed(&self, zone: &str, id: String, at: Timestamp, token_provided: bool) {
@@ -296,42 +401,40 @@ impl Registry {
     }
 
     pub(super) fn report(&self, zone: &str) -> Option<ZoneReport> {
-        self.zones.lock().by_name.get(zone).map(|entry| entry.report.clone())
+        self.with(zone, |entry| entry.report.clone())
     }
 
     pub(super) fn set_report(&self, zone: &str, change: impl FnOnce(&mut ZoneReport)) {
-        if let Some(entry) = self.zones.lock().by_name.get_mut(zone) {
-            change(&mut entry.report);
-        }
+        self.with(zone, |entry| change(&mut entry.report));
     }
 
     /// An operator gives up what is held back of a zone. The zone reconnects, and then it goes. `None`: it is not connected
     /// here.
     pub(super) fn accept_deletions(&self, zone: &str) -> Option<usize> {
-        let mut zones = self.zones.lock();
-        let entry = zones.by_name.get_mut(zone)?;
-        let stream = entry.streams.get(&StreamKind::ZoneToGlobal)?;
-        stream.renewed.cancel();
-        entry.accepted = Some(Accepted { identity: stream.by.identity.clone() });
-        Some(entry.report.peer.held_back.len())
+        self.with(zone, |entry| {
+            let stream = entry.streams.get(&StreamKind::ZoneToGlobal)?;
+            let reason = "an operator decided about what is held back: connect again";
+            stream.ending.end(Status::aborted(reason));
+            entry.accepted = Some(Accepted { identity: stream.by.identity.clone() });
+            Some(entry.report.peer.held_back.len())
+        })?
     }
 
     /// Whether an operator decided about this control plane since the last call. A decision about another one is void: it
     /// may have been to another replica meanwhile, and have lost its disk once more.
     pub(super) fn take_decision(&self, zone: &str, claimant: &Claimant) -> bool {
-        let mut zones = self.zones.lock();
-        let accepted = zones.by_name.get_mut(zone).and_then(|entry| entry.accepted.take());
+        let accepted = self.with(zone, |entry| entry.accepted.take()).flatten();
         accepted.is_some_and(|accepted| accepted.identity == claimant.identity)
     }
 
     /// The insight, as it is now.
     pub(super) fn insight(&self, zone: &str) -> Option<ZoneInsight> {
-        self.zones.lock().by_name.get(zone).map(|entry| entry.status.insight().clone())
+        self.with(zone, |entry| entry.status.insight().clone())
     }
 
     /// The zone's sink, with what it remembers; a fresh one when an older stream still holds it.
     pub(super) fn take_sink(&self, zone: &str) -> Sink {
-        let kept = self.zones.lock().by_name.get_mut(zone).and_then(|entry| entry.sink.take());
+        let kept = self.with(zone, |entry| entry.sink.take()).flatten();
         kept.unwrap_or_else(|| {
             let mut sink = Sink::new(Side::Global { zone: zone.into() }, true);
             sink.protect(self.protection);
@@ -341,15 +444,12 @@ impl Registry {
     }
 
     pub(super) fn keep_sink(&self, zone: &str, sink: Sink) {
-        if let Some(entry) = self.zones.lock().by_name.get_mut(zone) {
-            entry.sink = Some(sink);
-        }
+        self.with(zone, |entry| entry.sink = Some(sink));
     }
 
     pub(super) fn online(&self) -> Vec<String> {
-        let zones = self.zones.lock();
-        let online = zones.by_name.iter().filter(|(_, entry)| entry.status.insight().is_online());
-        online.map(|(zone, _)| zone.clone()).collect()
+        let all = self.all().into_iter();
+        all.filter(|(_, entry)| entry.lock().status.insight().is_online()).map(|(zone, _)| zone).collect()
     }
 
     /// Waits for something that should be written at once.
@@ -359,26 +459,20 @@ impl Registry {
 
     /// Insights that changed since the last call.
     pub(super) fn take_dirty(&self) -> Vec<(String, ZoneInsight)> {
-        let mut zones = self.zones.lock();
-        let dirty = std::mem::take(&mut zones.dirty);
-        let changed = dirty.into_iter().filter_map(|zone| {
-            let insight = zones.by_name.get(&zone)?.status.insight().clone();
-            Some((zone, insight))
-        });
-        changed.collect()
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        dirty.into_iter().filter_map(|zone| self.insight(&zone).map(|insight| (zone, insight))).collect()
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let mut zones = self.registry.zones.lock();
-        if let Some(entry) = zones.by_name.get_mut(&self.zone)
-            && entry.streams.get(&self.kind).is_some_and(|stream| stream.number == self.number)
-        {
-            entry.streams.remove(&self.kind);
-            entry.tenure.away_since = self.clock.monotonic();
-        }
-        drop(zones);
+        self.registry.with(&self.zone, |entry| {
+            if entry.streams.get(&self.kind).is_some_and(|stream| stream.number == self.number) {
+                entry.streams.remove(&self.kind);
+                entry.tenure.away_since = self.clock.monotonic();
+            }
+        });
+        self.closed.cancel();
         self.registry.released.notify_waiters();
     }
 }
@@ -393,6 +487,7 @@ mod tests {
             zone: "east",
             kind: StreamKind::ZoneToGlobal,
             claimant: &claimant,
+            grant: None,
             bound: Some(identity.into()),
             elsewhere: None,
             at: Timestamp::UNIX_EPOCH,
@@ -417,5 +512,58 @@ mod tests {
         assert_eq!(registry.accept_deletions("east"), Some(0));
         assert!(registry.take_decision("east", &second));
         assert!(!registry.take_decision("east", &second), "once");
+    }
+
+    fn mk_registry() -> Arc<Registry> {
+        let protection = DeletionProtection::default();
+        Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection, 1 << 20))
+    }
+
+    fn open_as(registry: &Arc<Registry>, zone: &str) -> OpenStream {
+        let asking = Asking {
+            zone,
+            kind: StreamKind::GlobalToZone,
+            claimant: &Claimant::default(),
+            grant: None,
+            bound: None,
+            elsewhere: None,
+            at: Timestamp::UNIX_EPOCH,
+            now: Duration::ZERO,
+        };
+        registry.open(&asking, &Clock::manual(Timestamp::UNIX_EPOCH).0).expect("the name is free")
+    }
+
+    /// While one zone's report is worked on, for however long, everything goes on for the others.
+    #[test]
+    fn a_zone_waits_for_no_other() {
+        let registry = mk_registry();
+        let (_liar, _east) = (open_as(&registry, "liar"), open_as(&registry, "east"));
+        let mut was_there = false;
+        registry.set_report("liar", |_| {
+            registry.subscribed("east", "s".into(), Timestamp::UNIX_EPOCH, true);
+            registry.counted("east", "s", "Mesh", Timestamp::UNIX_EPOCH, |stats| stats.responses_sent += 1);
+            registry.set_report("east", |report| report.peer.acknowledged = graticule_store::Revision(7));
+            let _west = open_as(&registry, "west");
+            was_there = registry.report("east").is_some_and(|report| report.peer.acknowledged.0 == 7)
+                && registry.has_stream("west", StreamKind::GlobalToZone);
+        });
+        assert!(was_there);
+    }
+
+    #[test]
+    fn a_deleted_zone_s_stream_hears_of_it() {
+        let registry = mk_registry();
+        let stream = open_as(&registry, "east");
+        registry.evict("east");
+        assert!(futures::FutureExt::now_or_never(stream.ending.told()).is_some());
+        assert!(registry.take_dirty().is_empty() && registry.report("east").is_none());
+        let again = open_as(&registry, "east");
+        drop(stream);
+        assert!(
+            registry.has_stream("east", StreamKind::GlobalToZone),
+            "the late end of the old one is nothing to it"
+        );
+        drop(again);
+        assert!(!registry.has_stream("east", StreamKind::GlobalToZone));
     }
 }

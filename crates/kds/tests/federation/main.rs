@@ -10,6 +10,8 @@ mod protection;
 mod replicas;
 mod silent;
 mod support;
+mod tokens;
+mod unread;
 
 use graticule_proto::kuma::mesh::v1alpha1::ZoneHealthCheckRequest;
 use graticule_proto::kuma::mesh::v1alpha1::global_kds_service_server::GlobalKdsService as _;

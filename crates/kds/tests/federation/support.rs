@@ -1,30 +1,53 @@
 //! Control planes of a federation in one process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use graticule_kds::net::{
     AdminQuery, AdminTarget, Dial, FederationLink, GlobalDeps, GlobalOptions, GlobalServer, Link, ProxyAdmin,
-    Stores, ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneOptions, ZoneToken,
+    Stores, ZoneAuthenticator, ZoneClient, ZoneDeps, ZoneGrant, ZoneOptions, ZoneToken,
 };
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Resource, Timestamp, yaml};
+use graticule_proto::discovery::{DeltaDiscoveryRequest, Node};
 use graticule_runtime::tls::{CertOptions, ClientTrust, ServerCert, ServerTls};
 use graticule_runtime::{Backoff, Clock, Drain, DrainSignal, ListenLimits, Random, TcpAcceptor};
 use graticule_store::{Expect, MemoryStore, Store, Txn, Write};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tonic::transport::{Channel, Endpoint};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The token of zone `x` is `token-x`.
-pub(crate) struct Tokens;
+/// The tokens of zone `x` begin with `token-x`.
+#[derive(Clone, Default)]
+pub(crate) struct Tokens {
+    /// No longer good.
+    pub(crate) revoked: Arc<Mutex<BTreeSet<String>>>,
+    /// When all of them expire.
+    pub(crate) expires: Option<Timestamp>,
+}
 
 impl ZoneAuthenticator for Tokens {
-    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
-        if token == format!("token-{zone}") { Ok(()) } else { Err("issued for another zone".into()) }
+    fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String> {
+        if !token.starts_with(&format!("token-{zone}")) {
+            return Err("issued for another zone".into());
+        }
+        if self.revoked.lock().contains(token) {
+            return Err("revoked".into());
+        }
+        Ok(ZoneGrant { token: token.into(), expires: self.expires, ..ZoneGrant::default() })
+    }
+
+    fn revoked(&self, grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
+        let revoked = self.revoked.lock();
+        let gone = grants.iter().filter(|grant| revoked.contains(&grant.token));
+        gone.map(|grant| (grant.clone(), "revoked".to_owned())).collect()
     }
 }
 
@@ -108,6 +131,16 @@ pub(crate) async fn mk_global(
     files: Option<tempfile::TempDir>,
     port: u16,
 ) -> Global {
+    mk_global_with(stores, options, Tokens::default(), files, port).await
+}
+
+pub(crate) async fn mk_global_with(
+    stores: Stores,
+    options: GlobalOptions,
+    tokens: Tokens,
+    files: Option<tempfile::TempDir>,
+    port: u16,
+) -> Global {
     let clock = Clock::system();
     let random = Random::system();
     let files = files.unwrap_or_else(|| tempfile::tempdir().unwrap());
@@ -123,7 +156,7 @@ pub(crate) async fn mk_global(
     let incoming = acceptor.tls(cert.config(&ServerTls::default()).unwrap());
     let deps = GlobalDeps {
         stores: stores.clone(),
-        authenticator: Arc::new(Tokens),
+        authenticator: Arc::new(tokens),
         clock,
         random,
         instance_id: "global-1".into(),
@@ -257,4 +290,39 @@ pub(crate) async fn until_true(what: &str, mut holds: impl FnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(DEADLINE, wait).await.is_ok(), "never happened: {what}");
+}
+
+/// A connection of a peer that does as it likes, with the smallest windows.
+pub(crate) async fn raw_channel(global: &Global) -> Channel {
+    let dial = Dial::tcp(&format!("grpcs://localhost:{}", global.address.port()), &global.trust).unwrap();
+    let endpoint = Endpoint::from_shared(format!("http://{}", dial.authority))
+        .unwrap()
+        .origin(format!("https://{}", dial.authority).parse().unwrap())
+        .initial_stream_window_size(65_535)
+        .initial_connection_window_size(65_535);
+    let connector = dial.connector.clone();
+    let connect = endpoint.connect_with_connector(tower::service_fn(move |_: http::Uri| {
+        let connecting = connector();
+        async move { connecting.await.map(TokioIo::new) }
+    }));
+    connect.await.unwrap()
+}
+
+/// A call of a stock zone.
+pub(crate) fn of_zone<T>(body: T, zone: &str, token: Option<&str>) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(body);
+    request.metadata_mut().insert("client-id", zone.parse().unwrap());
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    request
+}
+
+pub(crate) fn first_request(zone: &str, kind: Kind) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        node: Some(Node { id: zone.into(), ..Node::default() }),
+        type_url: kind.name().into(),
+        resource_names_subscribe: vec!["*".into()],
+        ..DeltaDiscoveryRequest::default()
+    }
 }

@@ -1,6 +1,6 @@
 //! Replicas of global and of zones: their processes, wired as the programs wire them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use graticule_control_plane::federation::{self, Replica};
 use graticule_control_plane::store as stores;
 use graticule_kds::core::{DeletionProtection, PeerReport};
 use graticule_kds::net::{
-    Dial, FederationLink, GlobalOptions, GlobalServer, ZoneAuthenticator, ZoneOptions, ZoneToken,
+    Dial, FederationLink, GlobalOptions, GlobalServer, ZoneAuthenticator, ZoneGrant, ZoneOptions, ZoneToken,
 };
 use graticule_runtime::{Backoff, Clock, Drain, Random};
 use graticule_store::Store as _;
@@ -57,8 +57,16 @@ pub(super) struct Place {
 struct Tokens;
 
 impl ZoneAuthenticator for Tokens {
-    fn authenticate(&self, zone: &str, token: &str) -> Result<(), String> {
-        if token == format!("token-{zone}") { Ok(()) } else { Err("issued for another zone".into()) }
+    fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String> {
+        if token == format!("token-{zone}") {
+            Ok(ZoneGrant::default())
+        } else {
+            Err("issued for another zone".into())
+        }
+    }
+
+    fn revoked(&self, _grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
+        BTreeMap::new()
     }
 }
 

@@ -115,8 +115,7 @@ impl Sink {
 
     fn obstacles(&self) -> impl Iterator<Item = (Kind, &str, &Obstacle)> {
         self.kinds.iter().flat_map(|(kind, state)| {
-            let refused = state.quarantine.iter();
-            refused.filter_map(|(name, refusal)| Some((*kind, name.as_str(), refusal.obstacle.as_ref()?)))
+            state.quarantine.obstructed().map(|(name, obstacle)| (*kind, name, obstacle))
         })
     }
 

@@ -1,18 +1,21 @@
 //! Who may open streams: zones with a good token, one control plane for each name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::config::Config;
 use graticule_model::kinds::zone::{Zone, ZoneInsight};
 use graticule_model::{Key, Kind, Meta, Resource, labels, name};
-use graticule_runtime::Peer;
+use graticule_runtime::{ConnectionEnd, Peer};
 use graticule_store::{CommitError, Expect, Txn, Write};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::Shared;
-use crate::core::{Claimant, INSTANCE_HEADER, StreamKind, Verdict, ZONE_IDENTITY_HEADER};
+use super::streams::and_more;
+use super::watchdog::{Pulse, Watched};
+use super::{Shared, ZoneGrant};
+use crate::core::{Claimant, INSTANCE_HEADER, StreamKind, Verdict, ZONE_IDENTITY_HEADER, short_reason};
 use crate::net::registry::{Asking, OpenStream};
 
 /// Longest Zone token that is looked at, in bytes.
@@ -21,6 +24,8 @@ const TOKEN_LEN_MAX: usize = 8 * 1024;
 const CLAIM_LEN_MAX: usize = 256;
 /// Beginning of the names of the Configs that keep the identities of zones.
 const IDENTITY_PREFIX: &str = "graticule-zone-identity.";
+/// Beginning of the names of the Configs of zones that show no identity, and have shown a token.
+const TOKEN_PREFIX: &str = "graticule-zone-token.";
 
 /// End of a stored identity that took a name over, while copies of the one before it are there.
 const UNCONFIRMED: &str = " unconfirmed";
@@ -30,6 +35,9 @@ pub(super) struct Visitor {
     pub(super) zone: String,
     pub(super) token_provided: bool,
     pub(super) claimant: Claimant,
+    /// What its token says; a zone without one has none.
+    grant: Option<ZoneGrant>,
+    connection: Option<ConnectionEnd>,
 }
 
 impl Shared {
@@ -47,20 +55,28 @@ impl Shared {
         if !name::is_dns1035_label(zone) {
             return Err(Status::invalid_argument("\"client-id\" is not a zone name (an RFC 1035 label)"));
         }
-        let visitor = |token_provided| {
+        let visitor = |grant: Option<ZoneGrant>| {
+            let token_provided = grant.is_some();
             let address = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_string());
             let claimant = Claimant {
-                identity: claim(headers, ZONE_IDENTITY_HEADER)?,
+                // Without a token nothing proves it: such a zone is treated as a stock one.
+                identity: claim(headers, ZONE_IDENTITY_HEADER)?.filter(|_| token_provided),
                 instance: claim(headers, INSTANCE_HEADER)?.unwrap_or_default(),
                 address: address.unwrap_or_default(),
             };
-            Ok(Visitor { zone: zone.to_owned(), token_provided, claimant })
+            let connection = request.extensions().get::<ConnectionEnd>().cloned();
+            Ok(Visitor { zone: zone.to_owned(), token_provided, claimant, grant, connection })
         };
         let Some(header) = headers.get("authorization") else {
-            if self.options.allow_zones_without_token {
-                return visitor(false);
+            if !self.options.tokenless_zones.allows(zone) {
+                return Err(self.refuse(zone, "a zone token is required, none was presented"));
             }
-            return Err(self.refuse(zone, "a zone token is required, none was presented"));
+            if self.needs_token(zone) {
+                let reason = "a zone token is required: the name was used with one before. Whoever wants to use it without \
+                              one has to delete the Zone first";
+                return Err(self.refuse(zone, reason));
+            }
+            return visitor(None);
         };
         let token = header.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
         let result = match token {
@@ -69,16 +85,19 @@ impl Shared {
             }
             _ => Err("the authorization header is not \"Bearer <zone token>\"".into()),
         };
-        result.map_err(|reason| self.refuse(zone, &reason)).and_then(|()| visitor(true))
+        result.map_err(|reason| self.refuse(zone, &reason)).and_then(|grant| visitor(Some(grant)))
     }
 
     /// The zone is told the reason as well: it is about its own token, and its operator has to act.
     fn refuse(&self, zone: &str, reason: &str) -> Status {
-        if self.refusals.lock().is_news(zone, reason, self.deps.clock.monotonic()) {
+        let reason = short_reason(reason);
+        let news = self.refusals.lock().is_news(zone, &reason, self.deps.clock.monotonic());
+        if let Some(unsaid) = news {
             tracing::warn!(
                 zone,
-                reason,
-                "zone refused; make a token with `grat generate zone-token --zone {zone}`"
+                %reason,
+                "zone refused; make a token with `grat generate zone-token --zone {zone}`{}",
+                and_more(unsaid)
             );
         }
         Status::unauthenticated(format!("authentication failed: {reason}"))
@@ -93,7 +112,7 @@ impl Shared {
         self: &Arc<Self>,
         visitor: &Visitor,
         kind: StreamKind,
-    ) -> Result<OpenStream, Status> {
+    ) -> Result<(OpenStream, Pulse), Status> {
         let clock = &self.deps.clock;
         let (zone, claimant) = (visitor.zone.as_str(), &visitor.claimant);
         let patience = 2 * self.options.keep_alive + Duration::from_secs(1);
@@ -106,6 +125,7 @@ impl Shared {
                 zone,
                 kind,
                 claimant,
+                grant: visitor.grant.as_ref(),
                 bound: self.bound_identity(zone),
                 elsewhere: elsewhere.as_deref(),
                 at: clock.now(),
@@ -117,8 +137,9 @@ impl Shared {
                     self.registry.settle_conflict(zone, claimant);
                     if kind.is_sync() {
                         self.bind(zone, asking.bound.as_deref(), claimant).await?;
+                        self.remember_token(visitor).await?;
                     }
-                    return Ok(stream);
+                    return self.watched(visitor, stream).await;
                 }
                 Err(Verdict::Held { .. }) if now < give_up => {
                     tokio::select! {
@@ -143,15 +164,61 @@ impl Shared {
         }
     }
 
+    /// Has a new stream watched.
+    ///
+    /// # Errors
+    /// Its token was revoked since it was looked at.
+    async fn watched(&self, visitor: &Visitor, stream: OpenStream) -> Result<(OpenStream, Pulse), Status> {
+        // From now on it is found when secrets change; what changed before is seen here.
+        if let Some(grant) = &visitor.grant
+            && let Some(reason) =
+                self.deps.authenticator.revoked(&BTreeSet::from([grant.clone()])).remove(grant)
+        {
+            return Err(self.refuse(&visitor.zone, &reason));
+        }
+        let pulse = Pulse::new(&self.deps.clock);
+        let watched = Watched {
+            zone: visitor.zone.clone(),
+            ending: stream.ending.clone(),
+            closed: stream.closed.clone(),
+            pulse: pulse.clone(),
+            expires: visitor.grant.as_ref().and_then(|grant| grant.expires),
+            connection: visitor.connection.clone(),
+        };
+        self.opened.send(watched).await.map_err(|_| Status::unavailable("this replica of global ends"))?;
+        Ok((stream, pulse))
+    }
+
+    /// Whether this name was ever used with a token.
+    fn needs_token(&self, zone: &str) -> bool {
+        let config = self.deps.stores.config.snapshot();
+        config.get(&identity_key(zone)).is_some() || config.get(&token_key(zone)).is_some()
+    }
+
+    /// The name needs a token from now on. An identity that is stored says so as well.
+    async fn remember_token(&self, visitor: &Visitor) -> Result<(), Status> {
+        let zone = &visitor.zone;
+        if !visitor.token_provided || visitor.claimant.identity.is_some() || self.needs_token(zone) {
+            return Ok(());
+        }
+        let mut meta = Meta::new("", token_key(zone).name);
+        meta.owner = Some(Key::new(Kind::Zone, "", zone));
+        let resource = Box::new(Resource::new(meta, Config { config: "required".into() }));
+        let mark = Write::Put { resource, expect: Expect::Absent, touch: false };
+        self.write_config(mark).await.map(|_| ())
+    }
+
     fn refuse_name(&self, visitor: &Visitor, reason: String) -> Status {
         let Visitor { zone, claimant, .. } = visitor;
-        if self.refusals.lock().is_news(zone, &reason, self.deps.clock.monotonic()) {
+        let news = self.refusals.lock().is_news(zone, &reason, self.deps.clock.monotonic());
+        if let Some(unsaid) = news {
             tracing::warn!(
                 zone,
                 address = claimant.address,
                 instance = claimant.instance,
                 reason,
-                "zone refused"
+                "zone refused{}",
+                and_more(unsaid)
             );
         }
         self.registry.note_conflict(zone, claimant, &reason, self.deps.clock.now());
@@ -300,6 +367,10 @@ fn binding_of(zone: &str, text: String, expect: Expect) -> Write {
 
 fn identity_key(zone: &str) -> Key {
     Key::new(Kind::Config, "", format!("{IDENTITY_PREFIX}{zone}"))
+}
+
+fn token_key(zone: &str) -> Key {
+    Key::new(Kind::Config, "", format!("{TOKEN_PREFIX}{zone}"))
 }
 
 /// What a header of ours says; absent in a stock zone.

@@ -22,6 +22,7 @@ use tonic_prost::ProstCodec;
 use tower::util::MapResponse;
 
 use super::GlobalServer;
+use super::watchdog::{Pulse, Read};
 
 /// Says how a response is compressed.
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -48,6 +49,12 @@ pub(super) fn detached(messages: Messages, message_len_max: usize) -> Response<M
     response
 }
 
+/// A response of which is noticed whether it is read.
+pub(super) fn pulsed<T>(mut response: Response<T>, pulse: Pulse) -> Response<T> {
+    response.extensions_mut().insert(pulse);
+    response
+}
+
 /// The services, with the bodies of detached responses.
 pub(super) fn fresh(
     sync: KdsSyncServiceServer<GlobalServer>,
@@ -57,6 +64,15 @@ pub(super) fn fresh(
 }
 
 fn attached(mut response: http::Response<Body>) -> http::Response<Body> {
+    let pulse = response.extensions_mut().remove::<Pulse>();
+    let response = with_messages(response);
+    match pulse {
+        Some(pulse) => response.map(|body| Body::new(Read::new(body, pulse))),
+        None => response,
+    }
+}
+
+fn with_messages(mut response: http::Response<Body>) -> http::Response<Body> {
     let Some(detached) = response.extensions_mut().remove::<Detached>() else { return response };
     let Some(messages) = detached.messages.lock().take() else { return response };
     let is_gzip = response.headers().get(ENCODING).is_some_and(|encoding| encoding == "gzip");

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::Shared;
-use crate::core::{Received, Repair, Sink, Source};
+use crate::core::{Received, Repair, Sink, Source, short_name, short_reason};
 use crate::net::admin::{AdminStream, Questions};
 use crate::net::healing::{Obstacles, Patience};
 use crate::net::intake;
@@ -23,10 +23,6 @@ use crate::net::registry::OpenStream;
 
 fn unavailable() -> Status {
     Status::unavailable("stream unavailable")
-}
-
-fn superseded() -> Status {
-    Status::cancelled("a newer stream of this zone took over")
 }
 
 pub(super) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -39,6 +35,11 @@ pub(super) trait Steps<T>: Send + 'static {
 
 /// Between two looks at how far a first state is.
 const TELL_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the log says about lines that it left out.
+pub(super) fn and_more(unsaid: u64) -> String {
+    if unsaid == 0 { String::new() } else { format!("; and {unsaid} more") }
+}
 
 /// Yields what `state` makes, and ends after its first error.
 pub(super) fn driven<T: Send + 'static>(state: impl Steps<T>) -> BoxStream<T> {
@@ -85,7 +86,7 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
             let stuck = clock.sleep(patience.unwrap_or_default().saturating_sub(now));
             tokio::select! {
                 biased;
-                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                status = self.stream.ending.told() => return Err(status),
                 () = self.drain.cancelled() => return Err(unavailable()),
                 request = self.requests.message() => match request? {
                     Some(request) => self.on_request(request)?,
@@ -123,7 +124,7 @@ impl Downward {
         let (source, now) = (&self.source, self.shared.deps.clock.now());
         self.shared.registry.set_report(&self.stream.zone, |report| {
             let peer = &mut report.peer;
-            peer.refused_by_peer.update(source.rejected(), now);
+            peer.refused_by_peer.update_with(source.rejected(), source.unnamed(), now);
             peer.unsendable.update(source.faults(), now);
             peer.sent = source.counts().collect();
             peer.meshes = source.meshes();
@@ -139,7 +140,7 @@ impl Downward {
             .source
             .on_request(request)
             .map_err(|refused| Status::invalid_argument(refused.to_string()))?;
-        let zone = &self.stream.zone;
+        let (zone, shared) = (&self.stream.zone, &self.shared);
         if let Some(node) = self.source.node().filter(|_| is_first) {
             self.shared.registry.described(zone, &self.subscription, node);
         }
@@ -147,7 +148,10 @@ impl Downward {
             Received::Subscribed(_) => {}
             Received::Acked(_) => self.count(&type_url, |stats| stats.responses_acknowledged += 1),
             Received::Nacked { message, .. } => {
-                tracing::warn!(zone, kind = type_url, reason = message, "zone refused resources");
+                if let Some(unsaid) = shared.may_say(zone) {
+                    let kind = short_name(&type_url);
+                    tracing::warn!(zone, %kind, reason = message, "zone refused resources{}", and_more(unsaid));
+                }
                 self.count(&type_url, |stats| stats.responses_rejected += 1);
             }
         }
@@ -202,10 +206,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             let is_obstructed = self.sink.as_ref().is_some_and(Sink::has_obstacles);
             tokio::select! {
                 biased;
-                () = self.stream.superseded.cancelled() => return Err(superseded()),
-                () = self.stream.renewed.cancelled() => {
-                    return Err(Status::aborted("an operator decided about what is held back: connect again"));
-                }
+                status = self.stream.ending.told() => return Err(status),
                 () = self.drain.cancelled() => return Err(unavailable()),
                 response = self.responses.message() => {
                     let response = response?;
@@ -244,17 +245,15 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         let reply =
             intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
         let zone = &self.stream.zone;
-        if let Some(error) = &reply.error_detail {
-            tracing::warn!(
-                zone,
-                kind = response.type_url,
-                reason = error.message,
-                "refused resources of a zone"
-            );
+        if let Some(error) = &reply.error_detail
+            && let Some(unsaid) = shared.may_say(zone)
+        {
+            let (kind, reason) = (short_name(&response.type_url), short_reason(&error.message));
+            tracing::warn!(zone, %kind, %reason, "refused resources of a zone{}", and_more(unsaid));
         }
         let now = shared.deps.clock.now();
         shared.registry.set_report(zone, |report| {
-            report.peer.refused_here.update(sink.quarantine(), now);
+            report.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
             let reason = "the zone no longer has it; it is kept until somebody decides";
             let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
             if report.peer.held_back.update(held_back, now) && !report.peer.held_back.is_empty() {
@@ -323,7 +322,7 @@ impl<S: AdminStream> Steps<S::Request> for Asking<S> {
         loop {
             tokio::select! {
                 biased;
-                () = self.stream.superseded.cancelled() => return Err(superseded()),
+                status = self.stream.ending.told() => return Err(status),
                 () = self.drain.cancelled() => return Err(unavailable()),
                 answer = self.answers.message() => match answer? {
                     Some(response) => {

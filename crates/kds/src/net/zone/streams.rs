@@ -180,7 +180,7 @@ impl ZoneClient {
         self.state().send_if_modified(|link| {
             let mut changed = link.synced != synced;
             link.synced = synced;
-            changed |= link.peer.refused_here.update(sink.quarantine(), now);
+            changed |= link.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
             let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
             let news = link.peer.held_back.update(held_back, now) | (link.peer.global != *sink.global());
             link.peer.global = sink.global().clone();
@@ -278,7 +278,7 @@ impl ZoneClient {
         self.state().send_if_modified(|link| {
             let peer = &mut link.peer;
             let before = (peer.acknowledged, peer.settled_at);
-            let changed = peer.refused_by_peer.update(source.rejected(), now);
+            let changed = peer.refused_by_peer.update_with(source.rejected(), source.unnamed(), now);
             peer.unsendable.update(source.faults(), now);
             let sent: Vec<_> = source.counts().collect();
             let moved = peer.sent != sent;

@@ -1,0 +1,83 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use graticule_model::kinds::zone::Zone;
+use graticule_model::labels;
+use graticule_store::MemoryStore;
+
+use super::*;
+use crate::core::Claimant;
+use crate::net::registry;
+
+struct Anybody;
+
+impl ZoneAuthenticator for Anybody {
+    fn authenticate(&self, _zone: &str, _token: &str) -> Result<ZoneGrant, String> {
+        Ok(ZoneGrant::default())
+    }
+
+    fn revoked(&self, _grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
+        BTreeMap::new()
+    }
+}
+
+fn mk_server() -> (GlobalServer, Stores) {
+    let mk_store = || Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
+    let stores = Stores { config: mk_store(), status: mk_store() };
+    let deps = GlobalDeps {
+        stores: stores.clone(),
+        authenticator: Arc::new(Anybody),
+        clock: Clock::manual(Timestamp::UNIX_EPOCH).0,
+        random: Random::system(),
+        instance_id: "global-1".into(),
+        shared: None,
+    };
+    (GlobalServer::new(GlobalOptions::default(), deps), stores)
+}
+
+async fn put(store: &Arc<dyn Store>, resource: Resource) {
+    let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
+    store.commit(Txn { at: None, writes: vec![put] }).await.expect("stored");
+}
+
+/// A feed that lagged says what there is, and not what went.
+#[tokio::test]
+async fn zones_that_went_while_changes_were_missed_are_evicted() {
+    let (server, stores) = mk_server();
+    let shared = &server.0;
+    let mut open = BTreeMap::new();
+    for zone in ["east", "west"] {
+        put(&stores.config, Resource::new(Meta::new("", zone), Zone { enabled: Some(true) })).await;
+        put(&stores.status, Resource::new(Meta::new("", zone), ZoneInsight::default())).await;
+        let mut observed = Meta::new("default", format!("dp-{zone}"));
+        observed.labels.insert(labels::ZONE.into(), zone.into());
+        let insight = graticule_model::kinds::dataplane_insight::DataplaneInsight::default();
+        put(&stores.status, Resource::new(observed, insight)).await;
+        let asking = registry::Asking {
+            zone,
+            kind: StreamKind::ZoneToGlobal,
+            claimant: &Claimant::default(),
+            grant: None,
+            bound: None,
+            elsewhere: None,
+            at: Timestamp::UNIX_EPOCH,
+            now: Duration::ZERO,
+        };
+        let stream =
+            shared.registry.open(&asking, &shared.deps.clock).unwrap_or_else(|_| panic!("{zone} is free"));
+        open.insert(zone, stream);
+    }
+    let resync = || Event::Resync(stores.config.snapshot());
+    shared.observe(&resync()).await;
+    assert_eq!(stores.status.snapshot().len(), 4);
+
+    let delete = Write::Delete { key: Key::new(Kind::Zone, "", "east"), expect: Expect::Present };
+    stores.config.commit(Txn { at: None, writes: vec![delete] }).await.expect("deleted");
+    shared.observe(&resync()).await;
+    let told = futures::FutureExt::now_or_never(open["east"].ending.told());
+    assert_eq!(told.map(|status| status.code()), Some(tonic::Code::Cancelled));
+    assert!(futures::FutureExt::now_or_never(open["west"].ending.told()).is_none());
+    assert!(shared.registry.report("east").is_none() && shared.registry.report("west").is_some());
+    let left: Vec<String> = stores.status.snapshot().iter().map(|kept| kept.meta.name.clone()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.iter().all(|name| name.contains("west")), "{left:?}");
+}

@@ -202,7 +202,9 @@ async fn create(context: &Context, snapshot: &Snapshot, mut resource: Resource) 
     read::check(title::CREATE, spec_violations(&resource, true))?;
     check_workload(context, &resource)?;
     check_own_zone(context, kind, &resource.meta.name, title::CREATE)?;
-    if !kind.descriptor().is_global_scoped() {
+    // A Dataplane belongs to whoever runs its proxy: it outlives a mesh that is deleted against all warnings, and serves
+    // again once the mesh is back (federation.md §5.4).
+    if !kind.descriptor().is_global_scoped() && kind != Kind::Dataplane {
         resource.meta.owner = Some(Key::new(Kind::Mesh, "", resource.meta.mesh.clone()));
     }
     if kind == Kind::Mesh {

@@ -112,6 +112,10 @@ impl ZoneProxies {
         let shared = &self.0;
         let site = Site { mode: shared.settings.mode, zone: &shared.settings.zone };
         let key = brought.key();
+        // Not its owner: a Dataplane outlives its mesh (federation.md §5.4).
+        if !self.has_mesh(&key.mesh).await {
+            return Err(ConnectError::Refused(format!("mesh \"{}\" does not exist", key.mesh)));
+        }
         if let Some(mut spec) = brought.spec_as::<Dataplane>().cloned() {
             prepare(&mut spec, &shared.settings.zone);
             brought.spec = spec.wrap();
@@ -119,7 +123,6 @@ impl ZoneProxies {
         let meta = &mut brought.meta;
         meta.labels =
             labels::compute(site, Kind::Dataplane, &meta.mesh, &meta.name, &brought.spec, &meta.labels);
-        meta.owner = Some(Key::new(Kind::Mesh, "", meta.mesh.clone()));
         let commit = |resource: Resource, expect: Expect, touch: bool| {
             let writes = vec![Write::Put { resource: Box::new(resource), expect, touch }];
             shared.store.commit(Txn { at: Some(shared.clock.now()), writes })
@@ -139,9 +142,6 @@ impl ZoneProxies {
             Ok(committed) => Ok(version_of(&committed, &key)
                 .or_else(|| Some(shared.store.snapshot().get(&key)?.meta.version))
                 .unwrap_or_default()),
-            Err(CommitError::OwnerMissing { owner, .. }) => {
-                Err(ConnectError::Refused(format!("mesh \"{}\" does not exist", owner.name)))
-            }
             Err(error) => Err(ConnectError::Unavailable(format!("{key} cannot be stored: {error}"))),
         }
     }

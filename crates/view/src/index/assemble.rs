@@ -29,6 +29,9 @@ pub enum InputsError {
     /// Its Dataplane does not exist.
     #[error("proxy {0} has no Dataplane")]
     NoDataplane(ProxyId),
+    /// Its mesh does not exist (any more): without policies and identity nothing that may be served.
+    #[error("proxy {0}: its mesh does not exist")]
+    NoMesh(ProxyId),
     /// Its address is a DNS name that does not resolve (yet).
     #[error("proxy {proxy}: networking.address \"{host}\" does not resolve")]
     Unresolved {
@@ -48,6 +51,9 @@ pub(super) fn assemble(
     let no_dataplane = || InputsError::NoDataplane(proxy.clone());
     let resource = view.dataplanes.get(&proxy.name).cloned().ok_or_else(no_dataplane)?;
     let dataplane = resource.spec_as::<Dataplane>().ok_or_else(no_dataplane)?;
+    if view.mesh.is_none() {
+        return Err(InputsError::NoMesh(proxy.clone()));
+    }
     let networking = dataplane.networking();
     let address = around
         .resolve(&networking.address)

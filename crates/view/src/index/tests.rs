@@ -458,3 +458,15 @@ fn what_cannot_be_done_is_said() {
     index.connect(proxy("x"), NodeFacts::default());
     assert_eq!(index.inputs(&proxy("x")).expect_err("unknown"), InputsError::NoDataplane(proxy("x")));
 }
+
+#[test]
+fn a_proxy_without_its_mesh_is_given_nothing_new() {
+    let mut index = index(NORTH);
+    connect(&mut index, "till-1");
+    let mesh = Key::new(Kind::Mesh, "", "default");
+    // Its identity and its policies went with the mesh; what it has is better than what could be made without them.
+    index.apply(&[(mesh, None)]);
+    assert_eq!(index.inputs(&proxy("till-1")).expect_err("no mesh"), InputsError::NoMesh(proxy("till-1")));
+    assert!(put(&mut index, resource("{type: Mesh, name: default}")).proxies.contains(&proxy("till-1")));
+    inputs(&mut index, "till-1");
+}

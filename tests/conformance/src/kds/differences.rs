@@ -16,6 +16,11 @@ const STATE: &str = "a MeshService without a state shows the one that it counts 
 const STATUS: &str = "a status that global sends is not taken (deviations: Federation)";
 const AT_ONCE: &str = "what is derived is there at once (deviations: REST)";
 
+const OTHER_GLOBAL: &str = "a global of another federation takes nothing away (deviations: Federation)";
+const RIVAL: &str = "a second control plane with a zone's name is refused, the first one keeps everything (deviations: Federation)";
+
+const STOPPED: &str = "an instance that has stopped is no endpoint any more (deviations: Proxies)";
+
 const REFUSED_ONLY: &str =
     "a response that cannot be read is refused, the connection stays (deviations: Federation)";
 const NO_NODE: &str = "a request without a node ends its stream (deviations: Federation)";
@@ -41,11 +46,37 @@ pub(super) static ACCEPTED: &[Accepted] = &[
         Ours::Additional,
         STATE,
     ),
+    differs("global/05d-*GET *", "/body/items/manual*", Ours::Additional, RIVAL),
+    differs("global/05d-*GET *", "/body/items/second-*", Ours::Absent, RIVAL),
+    differs("global/05d-*#185 *", "/body/total", Ours::Is("\"2\""), RIVAL),
+    differs("global/05d-*GET *", "/body/total", Ours::Is("\"3\""), RIVAL),
     differs("*GET /global-secrets", "/body/items/inter-cp-ca", Ours::Absent, NO_INTER_CP),
     differs("*GET /global-secrets", "/body/total", Ours::OneLess, NO_INTER_CP),
     differs("zone/02-*#63 *", "/body/status/*", Ours::Absent, SERVICES),
     differs("zone/02-*#64 *", "/body/status/*", Ours::Absent, SERVICES),
     differs("zone/02-*#72 *", "/body/detail*", Ours::Like("* belong to global: *"), OWN_WORDS),
+    differs("zone/03-*#114 *", "/MeshService/*/spec/state", Ours::Is("\"Unavailable\""), STOPPED),
+    differs("zone/03-*#114 *", "/MeshService/*/status/dataplaneProxies/healthy", Ours::Absent, STOPPED),
+    differs("zone/03-*#114 *", "/Workload/*/status/dataplaneProxies/healthy", Ours::Is("\"0\""), STOPPED),
+    differs("zone/03-*#128 *", "/MeshService/backend-*/spec/identities", Ours::Absent, AT_ONCE),
+    differs("zone/03-*#128 *", "/MeshService/backend-*/status/dataplaneProxies/total", Ours::Absent, AT_ONCE),
+    differs("zone/04-*has MeshService", "/MeshService/w1-*/s*", Ours::Additional, AT_ONCE),
+    differs("zone/04-*#417 *", "/body/items/second", Ours::Additional, OTHER_GLOBAL),
+    differs("zone/04-*#417 *", "/body/total", Ours::Is("\"2\""), OTHER_GLOBAL),
+    differs("zone/04-*#418 *", "/body/items/slow-*", Ours::Additional, OTHER_GLOBAL),
+    differs("zone/04-*#418 *", "/body/total", Ours::Is("\"4\""), OTHER_GLOBAL),
+    differs("zone/05c-*has MeshService", "/MeshService/*/status/*", Ours::Additional, AT_ONCE),
+    differs("zone/07b-*has MeshService", "/MeshService/w1-*/s*", Ours::Additional, AT_ONCE),
+    differs("zone/07b-*has Workload", "/Workload/w1-*/status/dataplaneProxies/*", Ours::Is("\"1\""), AT_ONCE),
+    differs(
+        "zone/07b-*GET *workloads",
+        "/body/items/w1/status/dataplaneProxies/*",
+        Ours::Is("\"1\""),
+        AT_ONCE,
+    ),
+    differs("zone/07b-*GET *meshservices", "/body/items/w1/status/vips", Ours::Additional, AT_ONCE),
+    differs("zone/07b-*GET *secrets", "/body/items/zs", Ours::Absent, MESH_SECRETS),
+    differs("zone/07b-*GET *secrets", "/body/total", Ours::OneLess, MESH_SECRETS),
     differs("zone/05-*has MeshService", "/MeshService/*/status/tls/status", Ours::Additional, AT_ONCE),
     differs("zone/06c-*/svc-2222222222222222", "/body/spec/state", Ours::Additional, STATE),
     differs("zone/06c-*/svc-2222222222222222", "/body/status/vips/0/ip", Ours::Like("241.0.0.*"), STATUS),

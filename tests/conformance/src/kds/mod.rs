@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use graticule_testkit::Binaries;
 
 use crate::Options;
@@ -35,13 +35,17 @@ const PARTIAL: [&str; 1] = ["08-secrets-and-config"];
 /// Recordings of a global without guards on deleting Meshes and Zones.
 const UNSAFE_DELETE: [&str; 2] = ["05c-zone-deleted-while-connected", "07b-mesh-deletion-unsafe"];
 
+/// Recordings that go on where another one ended, of which the zone needs only a write: the path of that.
+const BEFORE: [(&str, &str, &str); 1] =
+    [("05c-zone-deleted-while-connected", "05-zone-restart", "/meshes/default/meshservices/manual")];
+
 /// Recordings that are played one after the other on the same control plane, and what is played.
-const PLAYS: [(Role, &[&str]); 20] = [
+const PLAYS: [(Role, &[&str]); 25] = [
     (Role::Zones, &[JOIN, "02-policies"]),
     (Role::Zones, &["03-zone-resources"]),
     (Role::Zones, &["04-global-restart", "04b-global-killed"]),
     (Role::Zones, &["05-zone-restart", "05b-zone-disable-delete"]),
-    (Role::Zones, &["05c-zone-deleted-while-connected"]),
+    (Role::Zones, &["05c-zone-deleted-while-connected", "05d-zone-name-clash"]),
     (Role::Zones, &["06-nack-played-zone-down"]),
     (Role::Zones, &["06b-nack-played-zone-up"]),
     (Role::Zones, &["06e-ownership-clash"]),
@@ -50,12 +54,17 @@ const PLAYS: [(Role, &[&str]); 20] = [
     (Role::Zones, &["08-secrets-and-config"]),
     (Role::Zones, &[QUESTIONS]),
     (Role::Global, &[JOIN, "02-policies"]),
-    (Role::Global, &["05-zone-restart"]),
+    (Role::Global, &["03-zone-resources"]),
+    (Role::Global, &["04-global-restart", "04b-global-killed"]),
+    (Role::Global, &["05-zone-restart", "05b-zone-disable-delete"]),
+    (Role::Global, &["05c-zone-deleted-while-connected", "05d-zone-name-clash"]),
     (Role::Global, &["05e-zone-token-settings"]),
     (Role::Global, &["06c-nack-played-global"]),
     (Role::Global, &[ends::NAME]),
     (Role::Global, &["06f-resume-played-global"]),
     (Role::Global, &["07-mesh-deletion"]),
+    (Role::Global, &["07b-mesh-deletion-unsafe"]),
+    (Role::Global, &[QUESTIONS]),
     (Role::Global, &["08-secrets-and-config"]),
 ];
 
@@ -80,7 +89,7 @@ pub(crate) async fn run(
         if names.iter().find(wants).is_none() {
             continue;
         }
-        let dir = options.work.join(format!("kds-{prefix}-{}", names[0]));
+        let dir = options.work.join(format!("kds-{prefix}-{}", names.join("-")));
         let checks = match play(role, names, &join, &folder, binaries, &dir).await {
             Ok(checks) => checks,
             // One that cannot be played says nothing about the others.
@@ -116,13 +125,22 @@ async fn play(
         return Ok(ends::run(folder, binaries, dir).await?.into_iter().map(named).collect());
     }
     let unsafe_delete = names.iter().any(|name| UNSAFE_DELETE.contains(name));
-    let mut play = Play::start(role, join, binaries, dir, unsafe_delete).await?;
+    let mut play = Play::start(role, join, binaries, dir, unsafe_delete, names == [QUESTIONS]).await?;
     if names == [QUESTIONS] {
         let named = |check| (QUESTIONS.to_owned(), check);
-        return Ok(play.questions(folder).await?.into_iter().map(named).collect());
+        let checks = match role {
+            Role::Zones => play.questions(folder).await?,
+            Role::Global => play.asked(folder).await?,
+        };
+        return Ok(checks.into_iter().map(named).collect());
     }
     let mut checks = Vec::new();
     for name in names {
+        if let Some((_, other, path)) =
+            BEFORE.iter().find(|(after, ..)| role == Role::Global && after == name)
+        {
+            play.before(Recording::open(folder, other)?.write(path).context("no such write")?.clone());
+        }
         let recording = Recording::open(folder, name)?.with_first_requests(join);
         let recording = if PARTIAL.contains(name) { recording.completed(join) } else { recording };
         play::ensure_playable(&recording)?;

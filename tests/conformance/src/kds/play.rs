@@ -5,18 +5,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use graticule_testkit::{Binaries, wait};
+use graticule_testkit::{Binaries, Process, wait};
 use serde_json::{Value, json};
 
+use super::peer::Peer;
 use super::recording::{Event, Headers, Message, Recording, Rest, Rpc, What};
-use super::sides::{Next, SinkSide, SourceSide, Versions};
+use super::sides::{SinkSide, SourceSide, Versions};
 use super::site::Site;
 use super::state::blur;
 use super::transport::{PlayedGlobal, ZoneConnection};
 use crate::compare::{Bindings, Difference, Found, compare};
+use order::{already_joined, is_closed_later, is_never_answered, kinds_asked, next_responses, speaks_first};
 
+mod asked;
+mod order;
+mod proxies;
 mod questions;
 
+pub(super) use proxies::{PROXY_STARTS, PROXY_STOPS};
 pub(super) use questions::NAME as QUESTIONS;
 
 /// How long a zone of ours may take to open its streams.
@@ -34,6 +40,9 @@ pub(super) enum Role {
     /// Global, against our zone.
     Global,
 }
+
+/// Connections of a second control plane that goes by the name of a zone.
+const RIVALS: [(&str, u64); 1] = [("05d-zone-name-clash", 7)];
 
 /// A connection: zone and number.
 type Link = (String, u64);
@@ -58,24 +67,32 @@ pub(super) struct Play<'a> {
     sources: BTreeMap<Link, SourceSide>,
     /// Connections that the reference broke and ours did not.
     outlived: BTreeSet<Link>,
+    /// Real proxies of our zone.
+    proxies: Vec<Process>,
+    /// Calls that our zone gets once it has joined.
+    before: Vec<Rest>,
     checks: Vec<Check>,
     versions: Versions,
 }
 
 impl<'a> Play<'a> {
-    /// Starts our side.
+    /// Starts our side; `asks`: the played global asks about proxies.
     pub(super) async fn start(
         role: Role,
         join: &'a Recording,
         binaries: &Binaries,
         dir: &Path,
         unsafe_delete: bool,
+        asks: bool,
     ) -> Result<Play<'a>> {
         std::fs::create_dir_all(dir)?;
         let (global, mut site) = match role {
             Role::Zones => (None, Site::global(binaries, dir, unsafe_delete)?),
             Role::Global => {
                 let global = PlayedGlobal::start(HEALTH_INTERVAL).await?;
+                if asks {
+                    global.ask();
+                }
                 let site = Site::zone(binaries, dir, ZONE, &global.address.to_string())?;
                 (Some(global), site)
             }
@@ -91,21 +108,32 @@ impl<'a> Play<'a> {
             sinks,
             sources,
             outlived: BTreeSet::new(),
+            proxies: Vec::new(),
+            before: Vec::new(),
             checks: Vec::new(),
             versions: Versions::default(),
         })
     }
 
+    /// What our zone is told before the next recording begins, and after it has joined.
+    pub(super) fn before(&mut self, rest: Rest) {
+        self.before.push(rest);
+    }
+
     /// Plays a recording to its end; gives what was checked.
     pub(super) async fn run(&mut self, recording: &Recording) -> Result<Vec<Check>> {
         for link in already_joined(recording) {
+            self.go_on_as(&link);
             if self.concerns(&link.0) && !self.sinks.contains_key(&link) && !self.sources.contains_key(&link)
             {
-                self.join(&link).await?;
+                self.join(recording, &link).await?;
                 if speaks_first(recording, &link) {
                     self.reopen(&link).await?;
                 }
             }
+        }
+        for rest in std::mem::take(&mut self.before) {
+            self.site.call(&rest).await?;
         }
         for event in &recording.events {
             let outcome = self.event(recording, event).await;
@@ -125,11 +153,58 @@ impl<'a> Play<'a> {
         self.role == Role::Zones || zone == ZONE
     }
 
-    /// Makes the zone of a connection join as recorded in a file of its own.
-    async fn join(&mut self, link: &Link) -> Result<()> {
+    /// Our zone is connected since the recording before, which numbered its connection another way.
+    fn go_on_as(&mut self, link: &Link) {
+        if self.role == Role::Zones || link.0 != ZONE {
+            return;
+        }
+        if let Some((_, sink)) = self.sinks.pop_first() {
+            self.sinks.insert(link.clone(), sink);
+        }
+        if let Some((_, source)) = self.sources.pop_first() {
+            self.sources.insert(link.clone(), source);
+        }
+    }
+
+    /// A second control plane with the name of a zone: our global refuses it, our zone does not see it.
+    async fn rival(&mut self, event: &Event, link: &Link) -> Result<()> {
+        let What::Open(rpc, headers) = &event.what else { return Ok(()) };
+        if self.role == Role::Global {
+            return Ok(());
+        }
+        let connection = ZoneConnection::open(self.site.kds).await?;
+        let headers = renamed(headers, &link.0);
+        let (sink, source) = match rpc {
+            Rpc::Down => (Some(connection.sink(&headers)?), None),
+            Rpc::Up => (None, Some(connection.source(&headers)?)),
+        };
+        let ended = || {
+            let ended = sink.as_ref().and_then(Peer::ended).or(source.as_ref().and_then(Peer::ended));
+            std::future::ready(match ended {
+                Some(status) if status.starts_with("AlreadyExists") => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+        };
+        let waited = wait::until("the second control plane is refused", JOIN_LIMIT, ended).await;
+        self.check(event.index, "the second control plane is refused", waited.map(|_| Vec::new()));
+        Ok(())
+    }
+
+    /// Makes the zone of a connection join as recorded in a file of its own: the global of `recording`, whose id that
+    /// may show.
+    async fn join(&mut self, recording: &Recording, link: &Link) -> Result<()> {
         let join = self.join;
+        let own_id = recording.first_state("Config");
         // Numbers of connections are those of the recording that goes on with them.
-        let renumber = |event: &Event| Event { zone: Some(link.0.clone()), conn: link.1, ..event.clone() };
+        let renumber = |event: &Event| {
+            let what = match (&event.what, own_id) {
+                (What::Message(message), Some(own)) if message.is_first_state("Config") => {
+                    What::Message(own.clone())
+                }
+                (what, _) => what.clone(),
+            };
+            Event { zone: Some(link.0.clone()), conn: link.1, what, ..*event }
+        };
         let join = &Recording { name: join.name.clone(), events: join.events.iter().map(renumber).collect() };
         for event in &join.events {
             match &event.what {
@@ -153,7 +228,7 @@ impl<'a> Play<'a> {
         self.leave(link, Rpc::Down);
         self.leave(link, Rpc::Up);
         for rpc in [Rpc::Down, Rpc::Up] {
-            let event = Event { index: 0, zone: Some(link.0.clone()), conn: link.1, what: What::Note };
+            let event = Event { index: 0, zone: Some(link.0.clone()), conn: link.1, what: What::Other };
             self.open(self.join, &event, link, rpc, &Headers::new()).await?;
         }
         self.checks.clear();
@@ -165,6 +240,9 @@ impl<'a> Play<'a> {
         if event.zone.is_some() && !self.concerns(&link.0) {
             return Ok(());
         }
+        if RIVALS.contains(&(recording.name.as_str(), event.conn)) {
+            return self.rival(event, &link).await;
+        }
         match &event.what {
             What::Open(rpc, headers) => self.open(recording, event, &link, *rpc, headers).await,
             What::Message(message) => {
@@ -175,17 +253,20 @@ impl<'a> Play<'a> {
                     || is_never_answered(recording, event, message);
                 if may_end { Ok(()) } else { said }
             }
-            What::Closed(rpc, status) => self.closed(event.index, &link, *rpc, &status.1).await,
+            What::Closed(rpc, status) if self.role == Role::Zones => {
+                self.closed(event.index, &link, *rpc, &status.1).await
+            }
+            // Our zone leaves when a stream ends.
+            What::Closed(..) | What::Left(_) if self.role == Role::Global => {
+                self.settle(recording, event.index).await;
+                self.leave(&link, Rpc::Down);
+                self.leave(&link, Rpc::Up);
+                Ok(())
+            }
+            What::Closed(..) => Ok(()),
             What::Left(rpc) => {
                 self.settle(recording, event.index).await;
-                match self.role {
-                    Role::Zones => self.leave(&link, *rpc),
-                    // Our zone leaves when a stream ends.
-                    Role::Global => {
-                        self.leave(&link, Rpc::Down);
-                        self.leave(&link, Rpc::Up);
-                    }
-                }
+                self.leave(&link, *rpc);
                 Ok(())
             }
             What::Disconnected => {
@@ -197,9 +278,9 @@ impl<'a> Play<'a> {
             }
             What::Rest(rest) => self.rest(recording, event.index, rest).await,
             What::Process(what, name) => self.process(recording, event.index, what, name).await,
-            What::Note => {
+            What::Note(text) => {
                 self.settle(recording, event.index).await;
-                Ok(())
+                if text.starts_with(PROXY_STOPS) { self.stop_proxies().await } else { Ok(()) }
             }
             What::Other => Ok(()),
         }
@@ -396,6 +477,9 @@ impl<'a> Play<'a> {
     async fn process(&mut self, recording: &Recording, index: usize, what: &str, name: &str) -> Result<()> {
         let ours = if self.role == Role::Zones { "global" } else { ZONE };
         if name != ours {
+            if what == PROXY_STARTS && self.role == Role::Global {
+                return self.start_recorded_proxy(recording, index, name).await;
+            }
             if what == "exited" && self.role == Role::Zones {
                 self.wait_until_offline(name).await;
             }
@@ -460,94 +544,6 @@ fn recorded_answer(rest: &Rest, is_read: bool) -> Value {
     }
     blur(&mut recorded);
     recorded
-}
-
-/// Whether global ends the stream of an event later, on the same connection.
-fn is_closed_later(recording: &Recording, event: &Event, rpc: Rpc) -> bool {
-    let after = recording.events.iter().filter(|other| other.conn == event.conn && other.index > event.index);
-    let mut ends = after.take_while(|other| !matches!(&other.what, What::Open(opened, _) if *opened == rpc));
-    ends.any(|other| matches!(&other.what, What::Closed(closed, _) if *closed == rpc))
-}
-
-/// Whether the other side says nothing on the stream of a message, on this connection.
-fn is_never_answered(recording: &Recording, event: &Event, message: &Message) -> bool {
-    let answers = |other: &&Event| match &other.what {
-        What::Message(other) => other.rpc == message.rpc && other.by_zone != message.by_zone,
-        What::Closed(rpc, _) => *rpc == message.rpc,
-        _ => false,
-    };
-    let of_connection = |other: &&Event| other.conn == event.conn;
-    !recording.events.iter().filter(of_connection).any(|other| answers(&other))
-}
-
-/// Connections that are open when a recording begins.
-fn already_joined(recording: &Recording) -> BTreeSet<Link> {
-    let (mut opened, mut joined) = (BTreeSet::new(), BTreeSet::new());
-    for event in &recording.events {
-        let Some(zone) = event.zone.clone() else { continue };
-        let link = (zone, event.conn);
-        match &event.what {
-            What::Open(..) => {
-                opened.insert(link);
-            }
-            What::Message(_) if !opened.contains(&link) => {
-                joined.insert(link);
-            }
-            _ => {}
-        }
-    }
-    joined
-}
-
-/// Whether a recording of a connected zone begins with first requests: on a stream that it does not show.
-fn speaks_first(recording: &Recording, link: &Link) -> bool {
-    recording
-        .events
-        .iter()
-        .filter(|event| event.conn == link.1)
-        .find_map(|event| match &event.what {
-            What::Message(message) => Some(!message.is_response() && message.response_nonce().is_none()),
-            _ => None,
-        })
-        .unwrap_or_default()
-}
-
-/// Kinds that the other side asks for in the stream that opens with `event`.
-fn kinds_asked(recording: &Recording, event: &Event, rpc: Rpc) -> BTreeSet<String> {
-    let of_link = |other: &&Event| other.conn == event.conn && other.index >= event.index;
-    let after = recording.events.iter().filter(of_link);
-    after
-        .filter_map(|event| match &event.what {
-            What::Message(message) if message.rpc == rpc && !message.is_response() => Some(message),
-            _ => None,
-        })
-        .filter(|message| message.response_nonce().is_none())
-        .map(|message| message.kind().to_owned())
-        .collect()
-}
-
-/// What is recorded after an event of a connection, until the played side says something about the kind.
-fn next_responses(recording: &Recording, index: usize, conn: u64, is_by_zone: bool) -> Next {
-    let (mut next, mut closed) = (Next::new(), BTreeSet::new());
-    for event in recording.events.iter().filter(|event| event.index >= index && event.conn == conn) {
-        match &event.what {
-            What::Message(message) => {
-                let is_played = message.by_zone != is_by_zone;
-                let is_expected = !is_played && message.is_response() && !closed.contains(message.kind());
-                // What comes after an answer needs the answer; a zone of ours is faster than the recorded one all
-                // the same, and says in one response what that one said in several.
-                let is_answer = is_played && !is_by_zone && !message.is_response();
-                if is_expected {
-                    next.entry(message.kind().to_owned()).or_default().push(message.clone());
-                } else if is_answer {
-                    closed.insert(message.kind());
-                }
-            }
-            What::Open(..) | What::Disconnected => break,
-            _ => {}
-        }
-    }
-    next
 }
 
 /// The headers with another zone's name.

@@ -59,7 +59,7 @@ pub(super) enum What {
     /// A control plane started or ended.
     Process(String, String),
     /// An explanation: a good place to compare.
-    Note,
+    Note(String),
     /// Of no importance for a replay.
     Other,
 }
@@ -145,7 +145,21 @@ impl Recording {
         self
     }
 
-    fn messages(&self) -> impl Iterator<Item = &Message> {
+    /// The last write of a path at a zone.
+    pub(super) fn write(&self, path: &str) -> Option<&Rest> {
+        let rests = self.events.iter().filter_map(|event| match &event.what {
+            What::Rest(rest) => Some(rest),
+            _ => None,
+        });
+        rests.rev().find(|rest| rest.method == "PUT" && rest.at != "global" && rest.path == path)
+    }
+
+    /// The first response of global with resources of a kind.
+    pub(super) fn first_state(&self, kind: &str) -> Option<&Message> {
+        self.messages().find(|message| message.is_first_state(kind))
+    }
+
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
         self.events.iter().filter_map(|event| match &event.what {
             What::Message(message) => Some(message),
             _ => None,
@@ -177,7 +191,7 @@ impl Reader {
             ("tcp-closed", _) => What::Disconnected,
             ("rest", _) => What::Rest(rest(event)?),
             ("process", _) => What::Process(text("what"), text("name")),
-            ("note", _) => What::Note,
+            ("note", _) => What::Note(text("text")),
             _ => What::Other,
         };
         let zone = event["zone"].as_str().map(str::to_owned);
@@ -241,6 +255,12 @@ impl Message {
 
     fn is_first_request(&self) -> bool {
         !self.is_response() && self.response_nonce().is_none()
+    }
+
+    /// Whether global says with it what there is of a kind.
+    pub(super) fn is_first_state(&self, kind: &str) -> bool {
+        let has_resources = self.decoded["resources"].as_array().is_some_and(|items| !items.is_empty());
+        self.rpc == Rpc::Down && self.is_response() && self.kind() == kind && has_resources
     }
 
     pub(super) fn kind(&self) -> &str {

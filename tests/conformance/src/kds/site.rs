@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use graticule_testkit::federation::START_LIMIT;
 use graticule_testkit::net::free_port;
 use graticule_testkit::{Binaries, Process, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::recording::Rest;
 use crate::rest_recordings::client::{Answer, Request, send};
@@ -26,6 +26,8 @@ pub(super) struct Site {
     settings: Vec<(String, String)>,
     process: Option<Process>,
     api: u16,
+    /// Where proxies connect to.
+    proxies: u16,
     /// Where zones connect to.
     pub(super) kds: u16,
 }
@@ -42,25 +44,26 @@ impl Site {
             ("FEDERATION_TRUST_EXCHANGE", "manual".into()),
             ("STORE_UNSAFE_DELETE", unsafe_delete.to_string()),
         ];
-        Site::new(binaries, dir, "global", kds, settings)
+        Site::new(binaries, dir, "global", (kds, 0), settings)
     }
 
     /// A zone control plane that joins the global at `address`.
     pub(super) fn zone(binaries: &Binaries, dir: &Path, name: &str, address: &str) -> Result<Site> {
+        let proxies = free_port("0.0.0.0")?;
         let settings = [
             ("MULTIZONE_ZONE_NAME", name.to_owned()),
             ("MULTIZONE_ZONE_GLOBAL_ADDRESS", format!("grpc://{address}")),
-            ("DP_SERVER_PORT", free_port("0.0.0.0")?.to_string()),
+            ("DP_SERVER_PORT", proxies.to_string()),
             ("GENERAL_RESILIENT_COMPONENT_MAX_BACKOFF", "200ms".into()),
         ];
-        Site::new(binaries, dir, name, 0, settings)
+        Site::new(binaries, dir, name, (0, proxies), settings)
     }
 
     fn new<const N: usize>(
         binaries: &Binaries,
         dir: &Path,
         name: &str,
-        kds: u16,
+        (kds, proxies): (u16, u16),
         settings: [(&str, String); N],
     ) -> Result<Site> {
         let api = free_port("0.0.0.0")?;
@@ -77,7 +80,7 @@ impl Site {
         let settings =
             common.into_iter().chain(settings).map(|(key, value)| (key.to_owned(), value)).collect();
         let (binaries, dir) = (binaries.clone(), dir.to_owned());
-        Ok(Site { binaries, dir, name: name.into(), settings, process: None, api, kds })
+        Ok(Site { binaries, dir, name: name.into(), settings, process: None, api, proxies, kds })
     }
 
     /// Starts it, with nothing in its store, and waits until its API answers.
@@ -130,6 +133,34 @@ impl Site {
     /// Reads from the API.
     pub(super) async fn get(&self, path: &str) -> Result<Answer> {
         send(self.api, &Request::get(self.api, path)).await
+    }
+
+    /// Starts a real proxy of this zone, with a token for its Dataplane.
+    pub(super) async fn start_proxy(&self, dataplane: &Value) -> Result<Process> {
+        let name = dataplane["name"].as_str().context("a Dataplane without a name")?;
+        let workload = &dataplane["labels"]["kuma.io/workload"];
+        let wanted = json!({
+            "mesh": dataplane["mesh"], "name": name, "workload": workload, "validFor": "24h"
+        });
+        let request = Request::with_body(self.api, "POST", "/tokens/dataplane", wanted.to_string());
+        let token = send(self.api, &request).await?;
+        ensure!(token.status == 200, "token of {name}: {}", token.body);
+        let (token_file, file) =
+            (self.dir.join(format!("{name}.token")), self.dir.join(format!("{name}.json")));
+        std::fs::write(&token_file, token.body)?;
+        std::fs::write(&file, dataplane.to_string())?;
+        let mut command = Command::new(self.binaries.program("dp-agent")?);
+        command
+            .arg("run")
+            .arg(format!("--cp-address=https://127.0.0.1:{}", self.proxies))
+            .arg(format!("--ca-cert-file={}", self.dir.join(&self.name).join("kuma-cp.crt").display()))
+            .arg(format!("--dataplane-file={}", file.display()))
+            .arg(format!("--dataplane-token-file={}", token_file.display()))
+            .arg(format!("--binary-path={}", self.binaries.envoy.display()))
+            .arg(format!("--work-dir={}", self.dir.join(format!("{name}-work")).display()))
+            .args(["--drain-time=1s", "--dns-enabled=false", "--concurrency=1", "--envoy-log-level=warning"])
+            .env("GRATICULE_READINESS_PORT", free_port("127.0.0.1")?.to_string());
+        Process::spawn(name, &self.dir, &mut command)
     }
 
     /// Makes a recorded call.

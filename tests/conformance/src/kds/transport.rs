@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -123,6 +123,11 @@ struct Streams {
     sources: Mutex<Vec<(Headers, Source)>>,
     health_interval: Duration,
     health_checks: AtomicUsize,
+    /// Whether the streams of questions are kept, to be asked on.
+    asks: AtomicBool,
+    configs: Mutex<Option<Arc<Peer<pb::XdsConfigRequest, pb::XdsConfigResponse>>>>,
+    stats: Mutex<Option<Arc<Peer<pb::StatsRequest, pb::StatsResponse>>>>,
+    clusters: Mutex<Option<Arc<Peer<pb::ClustersRequest, pb::ClustersResponse>>>>,
     /// How streams end, by the name of their method. Those of questions end when it is said, the others when their
     /// peer is dropped; with OK if nothing is said.
     endings: watch::Sender<BTreeMap<String, Status>>,
@@ -138,6 +143,10 @@ impl PlayedGlobal {
             sources: Mutex::default(),
             health_interval,
             health_checks: AtomicUsize::new(0),
+            asks: AtomicBool::new(false),
+            configs: Mutex::default(),
+            stats: Mutex::default(),
+            clusters: Mutex::default(),
             endings: watch::Sender::default(),
         });
         let sync =
@@ -176,6 +185,20 @@ impl PlayedGlobal {
         self.streams.health_checks.load(Ordering::Relaxed)
     }
 
+    /// From now on questions can be asked on the streams that a zone opens for them.
+    pub(super) fn ask(&self) {
+        self.streams.asks.store(true, Ordering::Relaxed);
+    }
+
+    /// The streams of questions, once a zone has opened all three.
+    pub(super) fn questions(&self) -> Option<Questions> {
+        Some(Questions {
+            configs: self.streams.configs.lock().clone()?,
+            stats: self.streams.stats.lock().clone()?,
+            clusters: self.streams.clusters.lock().clone()?,
+        })
+    }
+
     /// Streams of a method end with this status: one of the sync streams when its peer is dropped.
     pub(super) fn end(&self, rpc: &str, status: Status) {
         self.streams.endings.send_modify(|endings| {
@@ -190,6 +213,17 @@ impl PlayedGlobal {
             Rpc::Up => self.streams.sinks.lock().clear(),
         }
     }
+}
+
+/// Streams on which a zone is asked about its proxies.
+#[derive(Debug, Clone)]
+pub(super) struct Questions {
+    /// `StreamXDSConfigs`.
+    pub(super) configs: Arc<Peer<pb::XdsConfigRequest, pb::XdsConfigResponse>>,
+    /// `StreamStats`.
+    pub(super) stats: Arc<Peer<pb::StatsRequest, pb::StatsResponse>>,
+    /// `StreamClusters`.
+    pub(super) clusters: Arc<Peer<pb::ClustersRequest, pb::ClustersResponse>>,
 }
 
 impl Drop for PlayedGlobal {
@@ -207,6 +241,25 @@ impl Streams {
             std::future::ready(status.filter(|status| status.code() != Code::Ok).map(Err))
         });
         Box::pin(ReceiverStream::new(queue).map(Ok).chain(ending))
+    }
+
+    /// Keeps a stream to ask on, or asks nothing.
+    fn questioned<In, Out>(
+        &self,
+        rpc: &'static str,
+        heard: Streaming<In>,
+        kept: &Mutex<Option<Arc<Peer<Out, In>>>>,
+    ) -> Answers<Out>
+    where
+        In: Clone + Send + 'static,
+        Out: Send + 'static,
+    {
+        if !self.asks.load(Ordering::Relaxed) {
+            return self.silent(rpc, heard);
+        }
+        let (out, queue) = mpsc::channel(QUEUE_LEN);
+        *kept.lock() = Some(Arc::new(Peer::new(out, std::future::ready(Ok(heard)))));
+        Box::pin(ReceiverStream::new(queue).map(Ok))
     }
 
     /// Asks nothing until the zone ends the stream, or it is said how it ends.
@@ -268,7 +321,7 @@ impl KdsSyncService for Streams {
     }
 }
 
-/// The streams of questions about proxies: taken, and nothing is asked.
+/// The streams of questions about proxies: taken, and asked on if that was said.
 #[tonic::async_trait]
 impl GlobalKdsService for Streams {
     type StreamXDSConfigsStream = Answers<pb::XdsConfigRequest>;
@@ -279,21 +332,21 @@ impl GlobalKdsService for Streams {
         &self,
         request: Request<Streaming<pb::XdsConfigResponse>>,
     ) -> Result<Response<Self::StreamXDSConfigsStream>, Status> {
-        Ok(Response::new(self.silent("StreamXDSConfigs", request.into_inner())))
+        Ok(Response::new(self.questioned("StreamXDSConfigs", request.into_inner(), &self.configs)))
     }
 
     async fn stream_stats(
         &self,
         request: Request<Streaming<pb::StatsResponse>>,
     ) -> Result<Response<Self::StreamStatsStream>, Status> {
-        Ok(Response::new(self.silent("StreamStats", request.into_inner())))
+        Ok(Response::new(self.questioned("StreamStats", request.into_inner(), &self.stats)))
     }
 
     async fn stream_clusters(
         &self,
         request: Request<Streaming<pb::ClustersResponse>>,
     ) -> Result<Response<Self::StreamClustersStream>, Status> {
-        Ok(Response::new(self.silent("StreamClusters", request.into_inner())))
+        Ok(Response::new(self.questioned("StreamClusters", request.into_inner(), &self.clusters)))
     }
 
     async fn health_check(

@@ -25,11 +25,11 @@ const LIMIT: Duration = Duration::from_secs(5);
 const DUMP: &str = r#"{"configs": []}"#;
 
 /// A call of the API, and what global and zone say because of it.
-struct Exchange {
-    index: usize,
-    rest: Rest,
-    asked: Option<(String, Value)>,
-    answered: Option<Value>,
+pub(super) struct Exchange {
+    pub(super) index: usize,
+    pub(super) rest: Rest,
+    pub(super) asked: Option<(String, Value)>,
+    pub(super) answered: Option<Value>,
 }
 
 impl Play<'_> {
@@ -38,7 +38,8 @@ impl Play<'_> {
         ensure!(self.role == Role::Zones, "only a zone is asked");
         let events = recording::events(folder, NAME)?;
         let link: Link = (ZONE.into(), 1);
-        self.join(&link).await?;
+        let join = self.join;
+        self.join(join, &link).await?;
         let exchanges = exchanges(&events)?;
         self.say(&link, &dataplanes(&exchanges)).await?;
         let headers = self.headers_of_join();
@@ -134,7 +135,7 @@ impl Exchange {
 }
 
 /// Calls with the messages that follow them.
-fn exchanges(events: &[Value]) -> Result<Vec<Exchange>> {
+pub(super) fn exchanges(events: &[Value]) -> Result<Vec<Exchange>> {
     let mut exchanges: Vec<Exchange> = Vec::new();
     for (index, event) in events.iter().enumerate() {
         match event["event"].as_str() {

@@ -213,6 +213,15 @@ fn details(status: &Value, now: Timestamp) -> String {
         let line = format!("  {} {} until {}: {}\n", at("address"), at("instance"), at("last"), at("reason"));
         part("Refused, because it has the same name:", line);
     }
+    let usage = &status["usage"];
+    if usage.is_object() {
+        let of = |used: &str, max: &str| match usage[max].as_u64().unwrap_or(0) {
+            0 => number(&usage[used]),
+            max => format!("{} of {max}", number(&usage[used])),
+        };
+        let (resources, bytes) = (of("resources", "resourcesMax"), of("bytes", "bytesMax"));
+        part("Stored at global:", format!("  {resources} resources, {bytes} bytes\n"));
+    }
     let mut kinds = Table::new(&["DIRECTION", "KIND", "IN SYNC", "PENDING", "QUARANTINED", "HELD BACK"]);
     for kind in status["kinds"].as_array().into_iter().flatten() {
         let counts =
@@ -259,6 +268,7 @@ mod tests {
             "protection": {"state": "holding", "advice": "decide", "heldBack": 1, "heldBackByPeer": 0, "resources": [
                 {"kind": "MeshService", "mesh": "default", "name": "s", "direction": "received", "reason": "gone",
                     "since": "2026-01-01T00:00:00Z"}]},
+            "usage": {"resources": 7, "resourcesMax": 10, "bytes": 900, "bytesMax": 0},
             "globalRevision": {"at": "2026-01-01T00:09:00Z", "current": 30, "acknowledged": 28, "lag": 2},
             "conflict": {"address": "192.0.2.1", "instance": "east-b", "reason": "east-1 has the name",
                 "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
@@ -283,6 +293,9 @@ mod tests {
 
             Refused, because it has the same name:
               192.0.2.1 east-b until 2026-01-01T00:01:00Z: east-1 has the name
+
+            Stored at global:
+              7 of 10 resources, 900 bytes
 
             Kinds:
             DIRECTION   KIND          IN SYNC   PENDING   QUARANTINED   HELD BACK

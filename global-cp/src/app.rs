@@ -194,6 +194,7 @@ async fn serve_zones(
             trust_exchange: settings.federation.trust_exchange.into(),
             tokenless_zones: tokenless_zones(&settings.compat),
             protection: settings.federation.deletion_protection,
+            zone_limit: settings.federation.zone_limit,
             health_interval: kds.health_interval.to_std(),
             version: version::KUMA_COMPATIBLE.into(),
             ..GlobalOptions::default()

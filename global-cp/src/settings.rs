@@ -9,7 +9,7 @@ use graticule_control_plane::settings::{
     Compat, DELETION_PROTECTION_SETTINGS, Environment, GlobalMode, SITE_SETTINGS, check_deletion_share,
 };
 use graticule_identity::tokens::StaticKey;
-use graticule_kds::core::{DeletionProtection, TrustExchange};
+use graticule_kds::core::{DeletionProtection, TrustExchange, ZoneLimit};
 use graticule_model::GoDuration;
 use graticule_runtime::audit::AuditSettings;
 use graticule_runtime::config::Setting;
@@ -142,6 +142,7 @@ impl Default for Kds {
 pub(crate) struct Federation {
     pub(crate) trust_exchange: TrustExchangeSetting,
     pub(crate) deletion_protection: DeletionProtection,
+    pub(crate) zone_limit: ZoneLimit,
 }
 
 /// `federation.trustExchange`.
@@ -219,6 +220,16 @@ const OWN: &[Setting] = &[
         "federation.trustExchange",
         "FEDERATION_TRUST_EXCHANGE",
         "automatic: MeshTrusts of each zone reach the other zones; manual: they end here, as in Kuma",
+    ),
+    setting(
+        "federation.zoneLimit.resources",
+        "FEDERATION_ZONE_LIMIT_RESOURCES",
+        "most resources that one zone may store here; further ones are refused, and what is there is changed still; 0: any number",
+    ),
+    setting(
+        "federation.zoneLimit.bytes",
+        "FEDERATION_ZONE_LIMIT_BYTES",
+        "most bytes that these resources may take, as they travel; 0: any number",
     ),
 ];
 

@@ -310,6 +310,12 @@ fn zone_status() -> Value {
                     "acknowledged": number("Revision that the zone has all of."),
                     "lag": number("Difference."),
                 }},
+            "usage": {"type": "object", "description": "At global: what the zone stores there.", "properties": {
+                "resources": number("Its resources, of all kinds."),
+                "resourcesMax": number("How many it may have; 0: any number."),
+                "bytes": number("Their bytes, as they travel."),
+                "bytesMax": number("How many they may take; 0: any number."),
+            }},
             "conflict": {"type": "object", "description": "Another control plane with this zone's name, which was refused.",
                 "properties": {
                     "address": text("Its address."),

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::{Arc, OnceLock, Weak};
 
 use graticule_model::kinds::zone::Zone;
@@ -203,6 +204,27 @@ impl Catalog {
     pub fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Arc<str>, &Arc<Offer>)> {
         let shelf = self.offers.get(&kind).into_iter().flatten();
         shelf.filter_map(|(name, offers)| Some((name, offers.first()?)))
+    }
+
+    /// The offers of a kind behind this name, by name.
+    pub fn after(
+        &self,
+        kind: Kind,
+        name: Option<Arc<str>>,
+    ) -> impl Iterator<Item = (&Arc<str>, &Arc<Offer>)> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let shelf = self.offers.get(&kind).into_iter();
+        let behind =
+            shelf.flat_map(move |shelf| shelf.range::<Arc<str>, _>((from.clone(), Bound::Unbounded)));
+        behind.filter_map(|(name, offers)| Some((name, offers.first()?)))
+    }
+
+    /// Makes the encoding of an offer, if it is not kept; how many bytes that were.
+    pub fn encode(&self, offer: &Arc<Offer>) -> usize {
+        if offer.encoded.lock().is_some() {
+            return 0;
+        }
+        self.encoded(offer).map_or(0, |encoded| encoded.len_max())
     }
 
     /// Bytes that it takes to tell the [`version`](Self::version) of an offer; 0 when it is known.

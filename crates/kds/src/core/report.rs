@@ -7,7 +7,7 @@ use graticule_store::Revision;
 use serde::Serialize;
 
 use super::quarantine::{NAMED_MAX, short_name, short_reason};
-use super::{GlobalSeen, KindCounts, Meshes};
+use super::{GlobalSeen, KindCounts, Meshes, Usage};
 use crate::wire;
 
 /// Entries that one list names; the rest is counted.
@@ -121,6 +121,8 @@ pub struct PeerState {
     pub global: GlobalSeen,
     /// The meshes that the zone takes part in.
     pub meshes: Meshes,
+    /// At global: how much the zone stores there.
+    pub usage: Option<Usage>,
 }
 
 /// Resources that do not cross.
@@ -240,6 +242,9 @@ pub struct PeerReport {
     /// In a zone: what global said last about its own store, and how much of it the zone has. A Kuma global does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_revision: Option<Heartbeat>,
+    /// At global: how much the zone stores there, and may store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// At global: another control plane with the name of the zone that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,

@@ -15,6 +15,7 @@ use graticule_proto::graticule::kds::v1 as pb;
 use graticule_store::{Expect, Revision, Write};
 use prost::Message;
 
+use super::limit::{self, Change, Usage, Used, ZoneLimit};
 use super::protection::DeletionProtection;
 use super::quarantine::{Quarantine, short_name, short_reason};
 use super::repair::Repairs;
@@ -93,6 +94,8 @@ pub struct Intake {
     stamp: Option<Stamp>,
     /// A part of a first state, and not the last one.
     more_follows: bool,
+    /// How what the zone takes changes with each write, by wire name.
+    changes: Vec<(String, Change)>,
     /// What such a part of a complete state mentioned.
     mentioned: BTreeSet<Key>,
 }
@@ -126,6 +129,8 @@ struct KindState {
     /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
     presented: HashMap<Arc<str>, (Version, Version)>,
     quarantine: Quarantine,
+    /// What the copies take; only at global.
+    used: Used,
     /// Number of the newest further request for the kind on this stream; 0 = none. What answers an earlier one is not taken.
     again: u64,
     /// The first state of the stream, or a part of it, is due.
@@ -146,6 +151,7 @@ pub struct Sink {
     /// Bytes that the versions of one kind may take in a request.
     presented_len_max: usize,
     protection: DeletionProtection,
+    limit: ZoneLimit,
     /// The peer is not the one that the copies came from: what it does not have is held back.
     estranged: bool,
     global: GlobalSeen,
@@ -173,6 +179,7 @@ impl Sink {
             meshes: Meshes::default(),
             presented_len_max: usize::MAX,
             protection: DeletionProtection::default(),
+            limit: ZoneLimit::NONE,
             estranged: false,
             global: GlobalSeen::Unknown,
             agreed: None,
@@ -196,6 +203,26 @@ impl Sink {
     /// The meshes that a zone takes part in.
     pub fn set_meshes(&mut self, meshes: Meshes) {
         self.meshes = meshes;
+    }
+
+    /// Lets the peer store no more than this here; counted from the next stream on, and only at global.
+    pub fn limit(&mut self, limit: ZoneLimit) {
+        self.limit = limit;
+    }
+
+    /// How much the zone stores here.
+    pub fn usage(&self) -> Usage {
+        let used = self.used();
+        Usage {
+            resources: used.resources,
+            resources_max: self.limit.resources,
+            bytes: used.bytes,
+            bytes_max: self.limit.bytes,
+        }
+    }
+
+    fn used(&self) -> Used {
+        limit::total(self.kinds.iter().map(|(kind, state)| (kind, state.used)))
     }
 
     /// Whether the peer is not the one that the copies came from (a zone with another identity).
@@ -305,6 +332,7 @@ impl Sink {
         let (side, present, meshes) = (&self.side, self.present_versions, &self.meshes);
         let state = self.kinds.get_mut(&kind)?;
         state.quarantine.clear();
+        state.used = Used::default();
         for kept in [&mut state.held_back, &mut state.given_up] {
             kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| meshes.include(&key)));
         }
@@ -313,7 +341,8 @@ impl Sink {
         if present {
             let copies = held.list(kind);
             for copy in copies.iter().filter(|copy| side.owns(copy) && meshes.include(&copy.key())) {
-                let Some(own) = side.own_version(copy) else { continue };
+                let Some((own, len)) = side.own(copy) else { continue };
+                state.used = state.used.changed(Change::of(None, Some(len)));
                 let name = wire::wire_name(&copy.meta);
                 if state.held_back.contains(&name) {
                     // Not presented: a peer that has it again sends it.
@@ -370,6 +399,10 @@ impl Sink {
         known.and_then(|kind| self.kinds.get(&kind)).is_some_and(|state| state.again > again)
     }
 
+    fn is_limited(&self) -> bool {
+        matches!(self.side, Side::Global { .. })
+    }
+
     /// What a response comes to, given what is stored. Changes nothing; call it again when the store moved.
     pub fn on_response(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> Intake {
         let mut intake = Intake {
@@ -396,6 +429,7 @@ impl Sink {
             }
         }
         let mut mentioned = BTreeSet::new();
+        let mut used = self.used();
         let mut writes: BTreeMap<Key, Write> = BTreeMap::new();
         for item in &response.resources {
             if let Some(key) = wire::key_of(kind, &item.name) {
@@ -418,7 +452,27 @@ impl Sink {
                 Ok(None) => {}
                 Ok(Some(Taken { resource, write })) => {
                     let name = wire::wire_name(&resource.meta);
-                    if let Some(own) = self.side.own_version(&resource) {
+                    let own = self.side.own(&resource);
+                    if self.is_limited()
+                        && write.is_some()
+                        && let Some((_, len)) = own
+                    {
+                        let before = held.get(&resource.key()).filter(|stored| self.side.owns(stored));
+                        let before = before.and_then(|stored| Some(self.side.own(&stored)?.1));
+                        let growth = len.saturating_sub(before.unwrap_or_default());
+                        if let Some(reason) = self.limit.refuses(used, before.is_none(), growth) {
+                            intake.rejections.push(Rejection {
+                                name,
+                                reason,
+                                obstacle: Some(Obstacle::Limit),
+                            });
+                            continue;
+                        }
+                        let change = Change::of(before, Some(len));
+                        used = used.changed(change);
+                        intake.changes.push((name.clone(), change));
+                    }
+                    if let Some((own, _)) = own {
                         let is_same = *own == *item.version;
                         let received = if is_same { own.clone() } else { item.version.as_str().into() };
                         intake.taken.push((name.into(), own, received));
@@ -472,7 +526,13 @@ impl Sink {
         }
         for copy in removals {
             let key = copy.key();
-            intake.removed.push(wire::wire_name(&copy.meta));
+            let name = wire::wire_name(&copy.meta);
+            if self.is_limited()
+                && let Some((_, len)) = self.side.own(&copy)
+            {
+                intake.changes.push((name.clone(), Change::of(Some(len), None)));
+            }
+            intake.removed.push(name);
             writes.insert(key.clone(), Write::Delete { key, expect: Expect::Version(copy.meta.version) });
         }
         intake.writes = writes.into_values().collect();
@@ -486,6 +546,12 @@ impl Sink {
         failed: Vec<Rejection>,
         node: &Node,
     ) -> DeltaDiscoveryRequest {
+        let changes = std::mem::take(&mut intake.changes);
+        let failed_names: BTreeSet<&str> = failed.iter().map(|rejection| rejection.name.as_str()).collect();
+        if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
+            let made = changes.iter().filter(|(name, _)| !failed_names.contains(name.as_str()));
+            state.used = made.fold(state.used, |used, (_, change)| used.changed(*change));
+        }
         intake.rejections.extend(failed);
         if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
             if intake.more_follows {
@@ -582,11 +648,16 @@ impl Side {
 
     /// Version of a copy in the form in which the peer sends it.
     fn own_version(&self, copy: &Resource) -> Option<Version> {
+        self.own(copy).map(|(version, _)| version)
+    }
+
+    /// Version and bytes of a copy in that form.
+    fn own(&self, copy: &Resource) -> Option<(Version, usize)> {
         let encoded = match self {
             Side::Global { .. } => Encoded::of(copy),
             Side::Zone => Encoded::of(&Resource { status: Status::empty(copy.kind()), ..copy.clone() }),
         };
-        encoded.ok().map(|encoded| encoded.version)
+        encoded.ok().map(|encoded| (encoded.version.clone(), encoded.len_max()))
     }
 }
 

@@ -34,6 +34,13 @@ const RESPONSE_HEADROOM: usize = 64 * 1024;
 /// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
 /// everybody else waits meanwhile.
 const COMPARED_LEN_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that are encoded while the catalog is held once: whoever writes to it waits for that long, and everybody else with
+/// him.
+const SLICE_LEN_MAX: usize = 256 * 1024;
+/// What looking at one offer counts as, at least, in bytes.
+const SLICE_LEN_EACH: usize = 64;
+/// Bytes of responses that are put together while the catalog is held once, the last of them whole.
+const POLL_LEN_MAX: usize = 1024 * 1024;
 /// Bytes of resources in one response to a peer that takes parts; a larger resource travels alone. Many zones that connect at
 /// once then cost little memory, and whatever else a stream has to say does not wait for long.
 const PART_LEN_MAX: usize = 1024 * 1024;
@@ -133,12 +140,25 @@ struct TypeState {
     again: u64,
     /// Bytes that the peer said last it holds.
     presented_len: usize,
+    /// How far the first state is prepared.
+    prepared: Prepared,
     /// Revision that the peer has once it takes what is in flight.
     sent: Revision,
     /// Revision that the peer has.
     acknowledged: Revision,
     /// Removals that the peer holds back.
     held_back: usize,
+}
+
+/// What is known about a first state before it is put together.
+#[derive(Debug, Default)]
+struct Prepared {
+    /// All names up to this one.
+    to: Option<Arc<str>>,
+    /// Bytes since something was put together.
+    len: usize,
+    /// There are no more names.
+    is_done: bool,
 }
 
 /// How far one kind is on one stream.
@@ -350,6 +370,7 @@ impl Source {
                 held: None,
                 again: 0,
                 presented_len,
+                prepared: Prepared::default(),
                 sent: Revision::default(),
                 acknowledged: Revision::default(),
                 held_back: held_back(&node),
@@ -401,22 +422,58 @@ impl Source {
         Ok(Received::Nacked { kind: state.kind, message })
     }
 
-    /// Everything that may be sent now: at most one response per type.
+    /// Encodes a little of what the next responses need. True: there is more, and others may have the catalog meanwhile.
+    /// Nothing depends on it but the time that [`poll`](Self::poll) takes.
+    pub fn prepare(&mut self, catalog: &Catalog) -> bool {
+        let Some(peer) = self.peer.as_ref().filter(|_| catalog.is_ready()) else { return false };
+        let mut slice_len = 0;
+        for state in self.types.values_mut() {
+            let is_due = state.phase == Phase::First || (state.phase == Phase::Armed && state.is_partial);
+            let Some(kind) = state.kind.filter(|_| is_due && !state.prepared.is_done) else { continue };
+            // One that has to be sent whole needs the encodings, others only the versions.
+            let len_max = if state.takes_parts { COMPARED_LEN_MAX } else { self.response_len_max };
+            let prepared = &mut state.prepared;
+            for (name, offer) in catalog.after(kind, prepared.to.clone()) {
+                if prepared.len > len_max {
+                    break;
+                }
+                if slice_len > SLICE_LEN_MAX {
+                    return true;
+                }
+                slice_len += SLICE_LEN_EACH;
+                if peer.gets(offer, catalog.disabled_zones()) {
+                    let is_new =
+                        if state.takes_parts { catalog.version_cost(offer) } else { catalog.encode(offer) };
+                    slice_len += is_new;
+                    prepared.len += is_new;
+                }
+                prepared.to = Some(name.clone());
+            }
+            prepared.is_done = prepared.len <= len_max;
+        }
+        false
+    }
+
+    /// What may be sent now: at most one response per type. Not everything at once: call it until nothing comes.
     pub fn poll(&mut self, catalog: &Catalog) -> Vec<(Option<Kind>, DeltaDiscoveryResponse)> {
         let Some(peer) = self.peer.clone().filter(|_| catalog.is_ready()) else { return Vec::new() };
         self.catch_up(catalog);
-        let mut out = Vec::new();
+        let (mut out, mut out_len) = (Vec::new(), 0);
         let mut order: Vec<(u8, String)> =
             self.types.iter().map(|(url, state)| (rank(state.kind), url.clone())).collect();
         order.sort_unstable();
         for (_, type_url) in order {
+            if out_len > POLL_LEN_MAX {
+                break;
+            }
             let Some(state) = self.types.get_mut(&type_url) else { continue };
             let draft = match state.phase {
                 Phase::Waiting | Phase::Held => continue,
                 Phase::Armed if state.dirty.is_empty() && !state.all_dirty => continue,
                 Phase::First | Phase::Armed => draft(state, &peer, catalog, self.response_len_max),
             };
-            let Draft { resources, removed, names } = match draft {
+            state.prepared.len = 0;
+            let Draft { resources, removed, names, len } = match draft {
                 Some(draft) => draft,
                 None => {
                     state.phase = Phase::Held;
@@ -439,6 +496,7 @@ impl Source {
             }
             state.is_partial &= !state.dirty.is_empty();
             state.in_flight = names;
+            out_len += len;
             let (kind, stamp) = (state.kind, state.stamp());
             let stamp = stamp.map(|stamp| Stamp { revision: self.delivered(), ..stamp }.to_text());
             out.push((
@@ -500,6 +558,8 @@ struct Draft {
     removed: Vec<String>,
     /// Of the resources.
     names: Vec<Arc<str>>,
+    /// Bytes, about.
+    len: usize,
 }
 
 /// Bytes that a removal takes in a response.
@@ -521,6 +581,7 @@ impl TypeState {
     fn begin_again(&mut self, number: u64, presented: HashMap<String, String>, held_back: usize) {
         self.again = number;
         self.phase = Phase::First;
+        self.prepared = Prepared::default();
         self.resumed = true;
         self.is_partial = true;
         self.presented = presented;
@@ -647,6 +708,7 @@ fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) 
         }
     }
     state.sent(updates);
+    draft.len = len;
     Some(draft)
 }
 

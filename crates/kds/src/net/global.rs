@@ -31,7 +31,7 @@ use super::registry::{Registry, ZoneReport};
 use super::{AUDIT_INTERVAL, MESSAGE_LEN_MAX, STUCK_AFTER, describe};
 use crate::core::{
     Catalog, DeletionProtection, Direction, Held, Instance, PeerReport, Plane, RESERVED_FOR,
-    REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange, kinds_for_global,
+    REVISION_HEADERS, Side, Sink, Source, StreamKind, TrustExchange, ZoneLimit, kinds_for_global,
 };
 
 mod admission;
@@ -121,6 +121,8 @@ pub struct GlobalOptions {
     pub audit_interval: Duration,
     /// When a zone's deletions are held back.
     pub protection: DeletionProtection,
+    /// How much each zone may store here.
+    pub zone_limit: ZoneLimit,
     /// HTTP/2 pings on a connection of a zone, and the time for their answer: a dead connection is noticed within twice
     /// this time.
     pub keep_alive: Duration,
@@ -143,6 +145,7 @@ impl Default for GlobalOptions {
             stuck_after: STUCK_AFTER,
             audit_interval: AUDIT_INTERVAL,
             protection: DeletionProtection::default(),
+            zone_limit: ZoneLimit::default(),
             keep_alive: Duration::from_secs(5),
             name_reserved_for: RESERVED_FOR,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -209,6 +212,7 @@ impl GlobalServer {
                 options.name_reserved_for,
                 options.protection,
                 options.message_len_max,
+                options.zone_limit,
             )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             trust_gate: tokio::sync::Mutex::new(()),
@@ -277,6 +281,7 @@ impl GlobalServer {
             quarantine_total,
             protection: peer.protection(zone),
             global_revision: None,
+            usage: peer.usage,
             conflict,
         })
     }
@@ -604,6 +609,7 @@ impl KdsSyncService for GlobalServer {
         }
         let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
         let ready = sink.start(&node, &shared.deps.stores.held()).into();
+        shared.registry.set_report(&visitor.zone, |report| report.peer.usage = Some(sink.usage()));
         let drain = shared.drain.clone();
         let responses = request.into_inner();
         let audit_at = shared.next_audit();

@@ -83,6 +83,7 @@ mod tests {
             quarantine_total,
             protection: Protection { held_back: 2, ..state.protection(zone) },
             global_revision: None,
+            usage: None,
             conflict: None,
         }
     }

@@ -20,7 +20,7 @@ use super::global::{ZoneAuthenticator, ZoneGrant};
 
 use crate::core::{
     Claimant, Conflict, DeletionProtection, Holding, PeerState, Side, Sink, StreamKind, Tenure, Verdict,
-    ZoneStatus,
+    ZoneLimit, ZoneStatus,
 };
 
 /// What is known about a zone beyond its insight.
@@ -47,6 +47,7 @@ pub(super) struct Registry {
     reserved_for: Duration,
     protection: DeletionProtection,
     message_len_max: usize,
+    limit: ZoneLimit,
 }
 
 struct Entry {
@@ -138,6 +139,7 @@ impl Registry {
         reserved_for: Duration,
         protection: DeletionProtection,
         message_len_max: usize,
+        limit: ZoneLimit,
     ) -> Registry {
         Registry {
             instance_id: instance_id.into(),
@@ -151,6 +153,7 @@ impl Registry {
             reserved_for,
             protection,
             message_len_max,
+            limit,
         }
     }
 
@@ -439,6 +442,7 @@ impl Registry {
             let mut sink = Sink::new(Side::Global { zone: zone.into() }, true);
             sink.protect(self.protection);
             sink.fit_into(self.message_len_max);
+            sink.limit(self.limit);
             sink
         })
     }
@@ -500,8 +504,15 @@ mod tests {
     #[test]
     fn a_decision_is_about_whom_it_was_made_about() {
         let protection = DeletionProtection::default();
-        let registry =
-            Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection, 1 << 20));
+        let registry = Arc::new(Registry::new(
+            "global-1",
+            10,
+            Duration::ZERO,
+            Duration::ZERO,
+            protection,
+            1 << 20,
+            ZoneLimit::default(),
+        ));
         let (stream, first) = open(&registry, "a");
         assert_eq!(registry.accept_deletions("east"), Some(0));
         drop(stream);
@@ -516,7 +527,15 @@ mod tests {
 
     fn mk_registry() -> Arc<Registry> {
         let protection = DeletionProtection::default();
-        Arc::new(Registry::new("global-1", 10, Duration::ZERO, Duration::ZERO, protection, 1 << 20))
+        Arc::new(Registry::new(
+            "global-1",
+            10,
+            Duration::ZERO,
+            Duration::ZERO,
+            protection,
+            1 << 20,
+            ZoneLimit::default(),
+        ))
     }
 
     fn open_as(registry: &Arc<Registry>, zone: &str) -> OpenStream {

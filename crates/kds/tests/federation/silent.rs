@@ -215,6 +215,10 @@ async fn a_lost_acknowledgement_is_noticed() {
         let quick = |options: &mut ZoneOptions| options.stuck_after = Duration::from_secs(1);
         let (kuma, mut zone, _tasks) = joined(fault, mk_stores(), quick).await;
         linked(&mut zone, "synced", |link| link.synced).await;
+        if fault == Fault::Upward {
+            // What is written before is in the first responses, which are answered.
+            linked(&mut zone, "all is answered", |link| link.peer.settled_at.is_some()).await;
+        }
         put(&zone.stores.config, mk_timeout("one")).await;
         put(
             &zone.stores.config,

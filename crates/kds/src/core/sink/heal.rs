@@ -26,6 +26,8 @@ pub enum Obstacle {
     },
     /// The store refused the write.
     Store,
+    /// The peer has as much here as it may.
+    Limit,
 }
 
 impl Obstacle {
@@ -40,7 +42,7 @@ impl Obstacle {
         match self {
             Obstacle::Resource(obstacle) => obstacle == key,
             Obstacle::TrustDomain { .. } => key.kind == Kind::MeshTrust || trust::is_claim(key),
-            Obstacle::Store => false,
+            Obstacle::Store | Obstacle::Limit => false,
         }
     }
 
@@ -51,7 +53,7 @@ impl Obstacle {
                 trust::owner_of(mesh, domain, zone, held).is_none()
             }
             // Nobody knows; it is tried now and then.
-            (Obstacle::TrustDomain { .. }, Side::Zone) | (Obstacle::Store, _) => true,
+            (Obstacle::TrustDomain { .. }, Side::Zone) | (Obstacle::Store | Obstacle::Limit, _) => true,
         }
     }
 }
@@ -109,7 +111,11 @@ impl Sink {
                 };
                 self.judge_again(held, now, touches);
             }
-            Event::Resync(_) => self.judge_again(held, now, |obstacle| *obstacle != Obstacle::Store),
+            Event::Resync(_) => {
+                self.judge_again(held, now, |obstacle| {
+                    !matches!(obstacle, Obstacle::Store | Obstacle::Limit)
+                });
+            }
         }
     }
 

@@ -130,3 +130,106 @@ fn what_a_peer_presents_is_bounded() {
     let long = source.on_request(mk_request(&"X".repeat(1_000)));
     assert_eq!(long, Err(Refused::TypeTooLong));
 }
+
+/// What one hold of the catalog takes is bounded, and everything comes all the same.
+#[test]
+fn first_states_are_put_together_in_steps() {
+    for takes_parts in [false, true] {
+        let mut site = Site::default();
+        for number in 0..60 {
+            let items = "x".repeat(50_000);
+            let kinds = [("Mesh", "skipCreatingInitialPolicies"), ("MeshTimeout", "")];
+            let mesh = format!("{{type: {}, name: m{number:02}, {}: [{items}]}}", kinds[0].0, kinds[0].1);
+            site.put(mk(&mesh));
+            site.put(mk_timeout(&format!("t{number:02}"), &format!("l: {}", "v".repeat(63)), "1s"));
+        }
+        let offers = catalog(to_zones(), &site);
+        let mut source = Source::new("global", Some("east"), 10 << 20, &offers);
+        assert!(!source.prepare(&offers), "nobody asked");
+        for kind in ["Mesh", "MeshTimeout"] {
+            let mut request = mk_request(kind);
+            if takes_parts {
+                let node = request.node.as_mut().unwrap();
+                tell(node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
+            }
+            source.on_request(request).unwrap();
+        }
+        let mut slices = 0;
+        while source.prepare(&offers) {
+            slices += 1;
+        }
+        // 3 MB in slices of 256 KiB, the last offer of each whole.
+        assert!((8..=12).contains(&slices), "{slices}");
+        assert!(!source.prepare(&offers), "once");
+        let (mut polls, mut arrived) = (0, BTreeMap::<String, usize>::new());
+        loop {
+            let responses = source.poll(&offers);
+            if responses.is_empty() {
+                break;
+            }
+            polls += 1;
+            for (_, response) in responses {
+                *arrived.entry(response.type_url.clone()).or_default() += response.resources.len();
+                source.on_request(mk_request(&response.type_url)).unwrap();
+            }
+        }
+        assert_eq!(arrived, BTreeMap::from([("Mesh".into(), 60), ("MeshTimeout".into(), 60)]));
+        assert!(polls >= 2, "a large kind is put together alone");
+    }
+}
+
+/// A zone stores no more than it may; what is there is changed and goes as ever.
+#[test]
+fn a_zone_has_a_limit() {
+    let mut global = Site::default();
+    let mk_sink = |held: &Site| {
+        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+        sink.limit(ZoneLimit { resources: 3, bytes: 10_000 });
+        sink.start(&node("east"), held);
+        sink
+    };
+    let response = |names: &[&str], idle: &str, label: usize| {
+        let wire = |name: &&str| {
+            let labels = format!("l: \"{}\"", "v".repeat(label));
+            crate::wire::Encoded::of(&mk_timeout(name, &labels, idle)).unwrap().to_discovery()
+        };
+        let resources = names.iter().map(wire).collect();
+        DeltaDiscoveryResponse { type_url: "MeshTimeout".into(), resources, ..Default::default() }
+    };
+    let mut sink = mk_sink(&global);
+    let mut send = |sink: &mut Sink, response: DeltaDiscoveryResponse| {
+        let intake = sink.on_response(&response, &global);
+        global.apply(&intake);
+        let refused: Vec<String> = intake.rejections.iter().map(|one| one.name.clone()).collect();
+        sink.settle(intake, Vec::new(), &node("east"));
+        (refused, sink.usage().resources)
+    };
+    let refused = |names: &[&str]| names.iter().map(|name| format!("{name}.default")).collect::<Vec<_>>();
+    assert_eq!(send(&mut sink, response(&["a", "b", "c", "d", "e"], "1s", 1)), (refused(&["d", "e"]), 3));
+    let reasons: Vec<&str> = sink.quarantine().map(|(_, _, reason)| reason).collect();
+    assert!(reasons.iter().all(|reason| reason.contains("federation.zoneLimit.resources")), "{reasons:?}");
+    assert!(sink.has_obstacles(), "they are asked for again");
+    // What is there is changed; the same again changes nothing.
+    assert_eq!(send(&mut sink, response(&["a", "d"], "2s", 1)), (refused(&["d"]), 3));
+    let bytes = sink.usage().bytes;
+    assert_eq!(send(&mut sink, response(&["a"], "2s", 1)), (vec![], 3));
+    assert_eq!(sink.usage().bytes, bytes);
+    // What goes makes room.
+    let removal =
+        DeltaDiscoveryResponse { removed_resources: vec!["b.default".into()], ..response(&[], "1s", 1) };
+    assert_eq!(send(&mut sink, removal), (vec![], 2));
+    assert_eq!(send(&mut sink, response(&["d", "e"], "1s", 1)), (refused(&["e"]), 3));
+    let usage = sink.usage();
+    assert_eq!((usage.resources_max, usage.bytes_max), (3, 10_000));
+    // The next stream counts what is there, and comes to the same.
+    assert_eq!(mk_sink(&global).usage(), usage);
+    // A zone has no limit of what it takes of its global.
+    let mut zone = Sink::new(Side::Zone, true);
+    zone.limit(ZoneLimit { resources: 1, bytes: 1 });
+    let site = Site::default();
+    zone.start(&node("east"), &site);
+    let of_global = |name| mk_timeout(name, "kuma.io/origin: global", "1s");
+    let wire = |name| crate::wire::Encoded::of(&of_global(name)).unwrap().to_discovery();
+    let both = DeltaDiscoveryResponse { resources: vec![wire("a"), wire("b")], ..response(&[], "1s", 1) };
+    assert_eq!(zone.on_response(&both, &site).rejections, []);
+}

@@ -72,6 +72,10 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
     async fn next(&mut self) -> Result<DeltaDiscoveryResponse, Status> {
         loop {
             if self.ready.is_empty() {
+                // Each slice holds the catalog for a short time only.
+                while self.source.prepare(&self.shared.hub.catalog()) {
+                    tokio::task::yield_now().await;
+                }
                 let ready = self.source.poll(&self.shared.hub.catalog());
                 self.ready.extend(ready.into_iter().map(|(_, response)| response));
                 self.tell();
@@ -254,6 +258,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         let now = shared.deps.clock.now();
         shared.registry.set_report(zone, |report| {
             report.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
+            report.peer.usage = Some(sink.usage());
             let reason = "the zone no longer has it; it is kept until somebody decides";
             let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
             if report.peer.held_back.update(held_back, now) && !report.peer.held_back.is_empty() {

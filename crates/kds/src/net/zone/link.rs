@@ -68,6 +68,7 @@ impl FederationLink {
             quarantine_total,
             protection: link.peer.protection(zone),
             global_revision: link.global_revision,
+            usage: None,
             conflict: None,
         }
     }

@@ -234,12 +234,19 @@ impl ZoneClient {
         let asked_until = clock.monotonic() + limit;
         let mut patience = Patience::new(limit);
         loop {
+            while source.prepare(&self.hub.catalog()) {
+                tokio::task::yield_now().await;
+            }
             let ready = source.poll(&self.hub.catalog());
+            let is_all = ready.is_empty();
             self.tell_upward(&source);
             for (_, response) in ready {
                 if responses.send(response).await.is_err() {
                     return Status::unavailable("the connection is closed");
                 }
+            }
+            if !is_all {
+                continue;
             }
             let now = clock.monotonic();
             let never_asked = || source.node().is_none().then_some(asked_until);

@@ -9,6 +9,7 @@ use graticule_model::{Family, Kind, Resource, yaml};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::protobuf::{Struct, Value as ProtoValue};
+use graticule_proto::google::rpc::Status as RpcStatus;
 use graticule_store::{Revision, Snapshot};
 use proptest::prelude::*;
 use prost::Message as _;
@@ -35,10 +36,16 @@ fn generated(target: Target) -> Vec<Vec<u8>> {
         "yaml_proto" => vec![stream(documents(Family::Proto))],
         "yaml_plugin" => documents(Family::Plugin).map(|value| stream([value].into_iter())).collect(),
         "rest_request" => documents(Family::Plugin).map(|value| put(&value)).collect(),
-        "kds_request" | "xds_request" => vec![request()],
+        "xds_request" => vec![request()],
+        "kds_request" => vec![requests(false), requests(true)],
         "backup" => vec![backup_samples(&every_kind()).0],
         "backup_chunk" => backup_samples(&every_kind()).1,
-        "kds_response" => Kind::all().filter_map(response).collect(),
+        "kds_response" => {
+            let each = Kind::all().filter_map(response).map(|one| one.encode_length_delimited_to_vec());
+            let mut all: Vec<Vec<u8>> = each.collect();
+            all.push(all.concat());
+            all
+        }
         _ => Vec::new(),
     }
 }
@@ -84,17 +91,48 @@ fn request() -> Vec<u8> {
     .encode_to_vec()
 }
 
-fn response(kind: Kind) -> Option<Vec<u8>> {
+/// A zone that asks for some kinds, takes what comes, refuses what comes then and asks for a kind again.
+fn requests(takes_parts: bool) -> Vec<u8> {
+    let value = ProtoValue { kind: Some(ValueKind::BoolValue(true)) };
+    let fields = takes_parts.then(|| ("graticule-takes-parts".to_owned(), value));
+    let node = Node {
+        id: "east".into(),
+        metadata: Some(Struct { fields: fields.into_iter().collect() }),
+        ..Node::default()
+    };
+    let of = |kind: Kind, nonce: &str, refusal: Option<&str>| {
+        DeltaDiscoveryRequest {
+            node: Some(node.clone()),
+            type_url: kind.name().into(),
+            response_nonce: nonce.into(),
+            error_detail: refusal
+                .map(|message| RpcStatus { message: message.into(), ..RpcStatus::default() }),
+            initial_resource_versions: [("own-fx8x2bfzd4w56b8v.default".to_owned(), "1".to_owned())].into(),
+            ..DeltaDiscoveryRequest::default()
+        }
+        .encode_length_delimited_to_vec()
+    };
+    [
+        of(Kind::Mesh, "", None),
+        of(Kind::MeshTimeout, "", None),
+        of(Kind::Mesh, "1", None),
+        of(Kind::MeshTimeout, "2", Some("own-fx8x2bfzd4w56b8v.default: no")),
+        of(Kind::Secret, "", None),
+        of(Kind::MeshTimeout, "", None),
+    ]
+    .concat()
+}
+
+fn response(kind: Kind) -> Option<DeltaDiscoveryResponse> {
     let resource = Resource::from_rest(kind, &Generator::new(3).document(kind)).expect("valid");
     let encoded = Encoded::of(&resource).ok()?;
-    let response = DeltaDiscoveryResponse {
+    Some(DeltaDiscoveryResponse {
         type_url: kind.name().into(),
         nonce: "1".into(),
         resources: vec![encoded.to_discovery()],
         removed_resources: vec!["gone.default".into()],
         ..DeltaDiscoveryResponse::default()
-    };
-    Some(response.encode_to_vec())
+    })
 }
 
 fn inputs(target: Target) -> Vec<Vec<u8>> {

@@ -1,7 +1,5 @@
 //! A zone that takes part in some meshes only, with real processes.
 
-#![expect(clippy::print_stdout, reason = "why a test did not run")]
-
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use async_trait::async_trait;
 use graticule_api::{Api, Deps, NoInspector, Options, Rules};
 use graticule_control_plane::cluster::Replicas;
 use graticule_control_plane::command::Started;
 use graticule_control_plane::diagnostics::readiness_of;
-use graticule_control_plane::federation::{self, Replica};
+use graticule_control_plane::federation::{self, Replica, accept_deletions_elsewhere, status_elsewhere};
 use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
     DiagnosticsDeps, certificate, serve_api, serve_diagnostics, tls_versions,
@@ -59,7 +60,7 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     objects.start(&store, &spawner).await;
 
     let zones = serve_zones(&settings, &store, &replicas, &clock, &random, &instance, &supervisor).await?;
-    replicas.answer_with(Arc::new(AskedByReplicas(zones.admin())));
+    replicas.answer_with(Arc::new(AskedByReplicas(zones.clone())));
     let measured = zones.clone();
     metrics.look_up(move || measured.measured());
 
@@ -88,9 +89,9 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
             mesh_setup: mesh_setup(),
             backups: opened.backups(),
             inspector: Arc::new(NoInspector),
-            admin: Arc::new(EnvoysOfZones { broker: zones.admin(), replicas }),
+            admin: Arc::new(EnvoysOfZones { broker: zones.admin(), replicas: replicas.clone() }),
             cluster,
-            federation: Arc::new(Zones(zones)),
+            federation: Arc::new(Zones { here: zones, replicas }),
         },
     );
     let api = measure_requests(api, &metrics, &clock);
@@ -110,16 +111,28 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     outcome.map_err(Into::into)
 }
 
-/// What the API tells about zones.
-struct Zones(GlobalServer);
+/// What the API tells about zones, whatever replica they are connected to.
+struct Zones {
+    here: GlobalServer,
+    replicas: Replicas,
+}
 
+#[async_trait]
 impl graticule_api::Federation for Zones {
-    fn status(&self, zone: &str) -> Option<serde_json::Value> {
-        serde_json::to_value(self.0.peer_report(zone)?).ok()
+    async fn status(&self, zone: &str) -> Option<serde_json::Value> {
+        if !self.here.serves(zone)
+            && let Some(status) = status_elsewhere(&self.replicas, zone).await
+        {
+            return Some(status);
+        }
+        serde_json::to_value(self.here.peer_report(zone)?).ok()
     }
 
-    fn accept_deletions(&self, zone: &str) -> Option<usize> {
-        self.0.accept_deletions(zone)
+    async fn accept_deletions(&self, zone: &str) -> Result<usize, String> {
+        match self.here.accept_deletions(zone).await.map_err(|error| error.to_string())? {
+            Some(given_up) => Ok(given_up),
+            None => accept_deletions_elsewhere(&self.replicas, zone).await,
+        }
     }
 }
 

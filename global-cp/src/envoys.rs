@@ -5,8 +5,9 @@ use bytes::Bytes;
 use graticule_api::EnvoyAdmin;
 use graticule_api::envoy_admin::{AdminFormat, AdminQuery as Asked, Unheard};
 use graticule_control_plane::cluster::{Answers, NoAnswer, Question, Replicas};
+use graticule_control_plane::federation::answer_json;
 use graticule_kds::core::name_in_zone;
-use graticule_kds::net::{AdminBroker, AdminError, AdminQuery, AdminTarget, OutputFormat};
+use graticule_kds::net::{AdminBroker, AdminError, AdminQuery, AdminTarget, GlobalServer, OutputFormat};
 use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind, Resource};
 use graticule_store::status::Group;
@@ -43,15 +44,24 @@ impl EnvoyAdmin for EnvoysOfZones {
 }
 
 /// What other replicas ask about the zones that are connected here. Never asked on.
-pub(crate) struct AskedByReplicas(pub(crate) AdminBroker);
+pub(crate) struct AskedByReplicas(pub(crate) GlobalServer);
 
 #[async_trait]
 impl Answers for AskedByReplicas {
     async fn answer(&self, question: Question) -> Result<Bytes, NoAnswer> {
-        let Question::Envoy { zone, mesh, name, query } = question else {
-            return Err(NoAnswer::Unsupported);
+        let zones = &self.0;
+        let (zone, mesh, name, query) = match question {
+            Question::Envoy { zone, mesh, name, query } => (zone, mesh, name, query),
+            Question::ZoneStatus { zone } => {
+                return answer_json(zones.serves(&zone).then(|| zones.peer_report(&zone)).flatten());
+            }
+            Question::AcceptDeletions { zone } => {
+                let given_up = zones.accept_deletions(&zone).await;
+                return answer_json(given_up.map_err(|error| NoAnswer::Failed(error.to_string()))?);
+            }
+            Question::ProxyConfig { .. } => return Err(NoAnswer::Unsupported),
         };
-        ask(&self.0, &zone, &mesh, &name, query).await.map_err(|error| match unheard(query, error) {
+        ask(&zones.admin(), &zone, &mesh, &name, query).await.map_err(|error| match unheard(query, error) {
             Unheard::Unsupported => NoAnswer::Unsupported,
             Unheard::Refused(text) => NoAnswer::Refused(text),
             Unheard::Busy(text) => NoAnswer::Busy(text),

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
+use bytes::Bytes;
 use graticule_api::{Api, Backups, Cluster, Deps, Federation, LeaveError, Options, Rules};
-use graticule_control_plane::cluster::Replicas;
+use graticule_control_plane::cluster::{NoAnswer, Question, Replicas};
 use graticule_control_plane::command::{self, Started};
 use graticule_control_plane::diagnostics::readiness_of;
-use graticule_control_plane::federation::{self, Replica};
+use graticule_control_plane::federation::{
+    self, Replica, accept_deletions_elsewhere, answer_json, status_elsewhere,
+};
 use graticule_control_plane::leading::{while_following, while_leading};
 use graticule_control_plane::metrics::{measure_requests, measure_store};
 use graticule_control_plane::serve::{
@@ -61,21 +64,53 @@ struct Parts {
 }
 
 /// What the API tells about the connection to global.
-struct Global {
+pub(crate) struct Global {
     zone: String,
     link: FederationLink,
     stores: Stores,
     clock: Clock,
+    replicas: Replicas,
+}
+
+impl Global {
+    /// What this replica is asked by others: only the one that is connected knows.
+    pub(crate) fn answer(&self, question: &Question) -> Result<Bytes, NoAnswer> {
+        let is_here = |zone: &String| *zone == self.zone && self.link.leads();
+        match question {
+            Question::ZoneStatus { zone } if is_here(zone) => {
+                answer_json(Some(self.link.report(zone, &self.stores)))
+            }
+            Question::AcceptDeletions { zone } if is_here(zone) => answer_json(self.link.accept_deletions()),
+            _ => Err(NoAnswer::NotFound),
+        }
+    }
 }
 
 #[async_trait]
 impl Federation for Global {
-    fn status(&self, zone: &str) -> Option<serde_json::Value> {
-        serde_json::to_value((zone == self.zone).then(|| self.link.report(zone, &self.stores))?).ok()
+    async fn status(&self, zone: &str) -> Option<serde_json::Value> {
+        if zone != self.zone {
+            return None;
+        }
+        if !self.link.leads()
+            && let Some(status) = status_elsewhere(&self.replicas, zone).await
+        {
+            return Some(status);
+        }
+        serde_json::to_value(self.link.report(zone, &self.stores)).ok()
     }
 
-    fn accept_deletions(&self, zone: &str) -> Option<usize> {
-        if zone == self.zone { self.link.accept_deletions() } else { None }
+    async fn accept_deletions(&self, zone: &str) -> Result<usize, String> {
+        if zone != self.zone {
+            return Err(format!(
+                "this is zone {:?}: ask the control plane of {zone:?}, or global",
+                self.zone
+            ));
+        }
+        match self.link.accept_deletions() {
+            Some(given_up) => Ok(given_up),
+            None => accept_deletions_elsewhere(&self.replicas, zone).await,
+        }
     }
 
     async fn leave(&self, zone: &str, preview: bool) -> Result<serde_json::Value, LeaveError> {
@@ -114,12 +149,12 @@ struct Alone {
 
 #[async_trait]
 impl Federation for Alone {
-    fn status(&self, _zone: &str) -> Option<serde_json::Value> {
+    async fn status(&self, _zone: &str) -> Option<serde_json::Value> {
         None
     }
 
-    fn accept_deletions(&self, _zone: &str) -> Option<usize> {
-        None
+    async fn accept_deletions(&self, _zone: &str) -> Result<usize, String> {
+        Err("the zone stands alone: it has no global (multizone.zone.globalAddress)".into())
     }
 
     async fn may_join(&self) -> Result<bool, LeaveError> {
@@ -173,7 +208,8 @@ pub(crate) async fn run(started: Started<Settings>) -> Result<()> {
     }
     let (engine, observations, insights) = zone.start_engine()?;
     zone.serve_proxies(&engine, &observations, &insights).await?;
-    zone.replicas.answer_with(Arc::new(AskedByReplicas(engine.clone())));
+    zone.replicas
+        .answer_with(Arc::new(AskedByReplicas { engine: engine.clone(), connection: zone.connection() }));
     let addresses = zone.serve_api(&engine, opened.backups()).await?;
     let deps = DiagnosticsDeps {
         general: &zone.settings.general,
@@ -324,7 +360,18 @@ impl Parts {
         if self.mode == Mode::StandaloneZone {
             return Arc::new(Alone { stores, clock });
         }
-        Arc::new(Global { zone: self.name().into(), link: self.link.clone(), stores, clock })
+        Arc::new(self.connection())
+    }
+
+    /// The connection to global, for those who ask about it.
+    fn connection(&self) -> Global {
+        Global {
+            zone: self.name().into(),
+            link: self.link.clone(),
+            stores: federation::zone_stores(&self.replica()),
+            clock: self.clock.clone(),
+            replicas: self.replicas.clone(),
+        }
     }
 
     fn start_engine(&self) -> Result<(EngineHandle, Observations, InsightsHandle)> {

@@ -11,6 +11,8 @@ use graticule_store::status::{Group, Observer};
 use graticule_zone::EngineHandle;
 use serde_json::Value;
 
+use crate::app::Global;
+
 /// Answers for the proxies of all replicas.
 pub(crate) struct EngineInspector {
     pub(crate) engine: EngineHandle,
@@ -48,16 +50,23 @@ impl EngineInspector {
     }
 }
 
-/// What other replicas ask about the proxies that are connected here. Never asked on.
-pub(crate) struct AskedByReplicas(pub(crate) EngineHandle);
+/// What other replicas ask about the proxies, and the global, that are connected here. Never asked on.
+pub(crate) struct AskedByReplicas {
+    pub(crate) engine: EngineHandle,
+    pub(crate) connection: Global,
+}
 
 #[async_trait]
 impl Answers for AskedByReplicas {
     async fn answer(&self, question: Question) -> Result<Bytes, NoAnswer> {
-        let Question::ProxyConfig { mesh, name } = question else {
-            return Err(NoAnswer::Unsupported);
+        let (mesh, name) = match question {
+            Question::ProxyConfig { mesh, name } => (mesh, name),
+            Question::ZoneStatus { .. } | Question::AcceptDeletions { .. } => {
+                return self.connection.answer(&question);
+            }
+            Question::Envoy { .. } => return Err(NoAnswer::Unsupported),
         };
-        let shown = self.0.inspect(ProxyId::new(mesh, name)).await.ok_or(NoAnswer::NotFound)?;
+        let shown = self.engine.inspect(ProxyId::new(mesh, name)).await.ok_or(NoAnswer::NotFound)?;
         Ok(shown.to_string().into())
     }
 }

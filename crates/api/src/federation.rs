@@ -30,12 +30,15 @@ pub enum LeaveError {
 /// What the connections of federation tell.
 #[async_trait]
 pub trait Federation: Send + Sync {
-    /// The connection between global and this zone, as the schema `ZoneStatus` says; `None`: there is none here.
-    fn status(&self, zone: &str) -> Option<Value>;
+    /// The connection between global and this zone, as the schema `ZoneStatus` says; `None`: there is none.
+    async fn status(&self, zone: &str) -> Option<Value>;
 
     /// An operator gives up the copies that are kept although the other side no longer has them. Tells how many that
-    /// concerns; `None`: another replica is connected to that zone.
-    fn accept_deletions(&self, zone: &str) -> Option<usize>;
+    /// concerns.
+    ///
+    /// # Errors
+    /// No replica that can be reached is connected to that zone; the text says more.
+    async fn accept_deletions(&self, zone: &str) -> Result<usize, String>;
 
     /// What becomes of the copies of this zone when it leaves its global (an array; the schema is in the OpenAPI document);
     /// unless it is a `preview`, it leaves.
@@ -67,13 +70,14 @@ impl NoFederation {
     }
 }
 
+#[async_trait]
 impl Federation for NoFederation {
-    fn status(&self, _zone: &str) -> Option<Value> {
+    async fn status(&self, _zone: &str) -> Option<Value> {
         None
     }
 
-    fn accept_deletions(&self, _zone: &str) -> Option<usize> {
-        None
+    async fn accept_deletions(&self, _zone: &str) -> Result<usize, String> {
+        Err("there is no federation here".into())
     }
 }
 
@@ -85,25 +89,22 @@ fn known(context: &Context, zone: &str) -> Result<(), Error> {
 }
 
 /// How the connection is; for everybody who may read zones.
-pub(crate) fn status(context: &Context, call: &Call, zone: &str) -> Result<Value, Error> {
+pub(crate) async fn status(context: &Context, call: &Call, zone: &str) -> Result<Value, Error> {
     access::resources(&context.options, &call.user, Kind::Zone)?;
     known(context, zone)?;
-    context.federation.status(zone).ok_or_else(|| {
+    context.federation.status(zone).await.ok_or_else(|| {
         let detail = "this zone stands alone: it is connected to no global (multizone.zone.globalAddress)";
         Error::new(StatusCode::NOT_FOUND, title::GET, detail)
     })
 }
 
 /// Gives up what is held back; administrators only.
-pub(crate) fn accept_deletions(context: &Context, call: &Call, zone: &str) -> Result<Response, Error> {
+pub(crate) async fn accept_deletions(context: &Context, call: &Call, zone: &str) -> Result<Response, Error> {
     access::federation(&context.options, &call.user)?;
     known(context, zone)?;
-    match context.federation.accept_deletions(zone) {
-        Some(given_up) => Ok(respond::value(StatusCode::OK, call.format, &json!({"givenUp": given_up}))),
-        None => {
-            let detail = "no connection of this zone is here: ask the replica that has it (see instances of its status)";
-            Err(Error::new(StatusCode::CONFLICT, TITLE, detail))
-        }
+    match context.federation.accept_deletions(zone).await {
+        Ok(given_up) => Ok(respond::value(StatusCode::OK, call.format, &json!({"givenUp": given_up}))),
+        Err(detail) => Err(Error::new(StatusCode::CONFLICT, TITLE, detail)),
     }
 }
 

@@ -339,10 +339,10 @@ async fn perform(
         Target::Schema(file) => openapi::schema(&file).ok_or(PAGE_NOT_FOUND)?,
         Target::Kri(kri) => read::by_kri(context, call, &kri)?,
         Target::Cluster(part) => return cluster::answer(context, call, method, part, body).await,
-        Target::ZoneStatus { zone } => federation::status(context, call, &zone)?,
+        Target::ZoneStatus { zone } => federation::status(context, call, &zone).await?,
         Target::ClusterId => return federation::set_id(context, call, body).await,
         Target::LeaveGlobal { zone } => return federation::leave(context, call, method, &zone).await,
-        Target::AcceptDeletions { zone } => return federation::accept_deletions(context, call, &zone),
+        Target::AcceptDeletions { zone } => return federation::accept_deletions(context, call, &zone).await,
         Target::Tokens(kind) => return tokens::issue(context, call, kind, body).await,
         Target::DryRun { kind, mesh, name } => {
             return write::dry_run(context, call, kind, mesh.as_deref(), &name, body).await;

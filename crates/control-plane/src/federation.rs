@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use graticule_kds::net::{
     FederationLink, GlobalDeps, GlobalOptions, GlobalServer, ProxyAdmin, Stores, ZoneAuthenticator,
     ZoneClient, ZoneDeps, ZoneOptions,
@@ -13,6 +14,7 @@ use graticule_runtime::{Clock, Drain, Random};
 use graticule_store::Store;
 use graticule_store::status::SharedStatus;
 
+use crate::cluster::{NoAnswer, Question, Replicas};
 use crate::leading::while_leading;
 
 /// What one replica brings to federation, on either side.
@@ -46,6 +48,39 @@ pub fn global_side(
         instance_id: instance,
     };
     GlobalServer::new(options, deps)
+}
+
+/// Why nobody can decide about what is held back of a zone: the replicas that could were asked.
+fn nobody_decides(zone: &str, error: NoAnswer) -> String {
+    match error {
+        NoAnswer::NotFound => format!("zone {zone:?} is not connected: decide when it is"),
+        error => format!("the replica that is connected to zone {zone:?} did not answer: {error}"),
+    }
+}
+
+/// The connection between a zone and global, from the replica that has it.
+pub async fn status_elsewhere(replicas: &Replicas, zone: &str) -> Option<serde_json::Value> {
+    let answer = replicas.ask_around(&Question::ZoneStatus { zone: zone.into() }).await;
+    serde_json::from_slice(&answer.ok()?).ok()
+}
+
+/// Gives up what is held back at the replica that is connected. Tells how many copies that concerns.
+///
+/// # Errors
+/// No replica that can be reached is connected.
+pub async fn accept_deletions_elsewhere(replicas: &Replicas, zone: &str) -> Result<usize, String> {
+    let answer = replicas.ask_around(&Question::AcceptDeletions { zone: zone.into() }).await;
+    let answer = answer.map_err(|error| nobody_decides(zone, error))?;
+    serde_json::from_slice(&answer).map_err(|error| format!("another replica answered: {error}"))
+}
+
+/// The answer to another replica; `None`: this one does not have it.
+///
+/// # Errors
+/// There is nothing to tell.
+pub fn answer_json(value: Option<impl serde::Serialize>) -> Result<Bytes, NoAnswer> {
+    let value = value.ok_or(NoAnswer::NotFound)?;
+    serde_json::to_vec(&value).map(Bytes::from).map_err(|error| NoAnswer::Failed(error.to_string()))
 }
 
 /// The stores that a zone's side tells global of: the leader tells of the proxies of all replicas.

@@ -279,6 +279,18 @@ async fn a_zone_finds_another_replica_of_global() -> Result<()> {
     Ok(())
 }
 
+/// How a zone is, and what is decided about it, does not depend on the replica that is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_decides_at_any_replica_of_global() -> Result<()> {
+    let Some(binaries) = binaries() else { return Ok(()) };
+    let dir = dir(&binaries, "decision");
+    zones::decided_elsewhere(&binaries, &dir)
+        .await
+        .with_context(|| format!("logs are in {}", dir.display()))?;
+    std::fs::remove_dir_all(&dir)?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_replicas_of_a_zone() -> Result<()> {
     let Some(binaries) = binaries() else { return Ok(()) };

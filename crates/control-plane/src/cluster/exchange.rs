@@ -73,6 +73,16 @@ pub enum Question {
         /// What is asked.
         query: AdminQuery,
     },
+    /// How the connection between this zone and global is. The answer is JSON.
+    ZoneStatus {
+        /// The zone.
+        zone: String,
+    },
+    /// An operator gives up what is held back between this zone and global. The answer is how many copies that concerns.
+    AcceptDeletions {
+        /// The zone.
+        zone: String,
+    },
 }
 
 /// Why another replica did not answer.
@@ -174,6 +184,23 @@ impl Replicas {
             (status, reason) => Err(serde_json::from_slice(&reason)
                 .unwrap_or_else(|_| NoAnswer::Failed(format!("the replica answered {status}")))),
         }
+    }
+
+    /// Asks the other replicas one after the other, until one answers.
+    ///
+    /// # Errors
+    /// [`NoAnswer::NotFound`] when all of them say so, or there are none; else why the last one did not answer.
+    pub async fn ask_around(&self, question: &Question) -> Result<Bytes, NoAnswer> {
+        let others: Vec<Observer> = self.0.routes.lock().keys().cloned().collect();
+        let mut reason = NoAnswer::NotFound;
+        for other in others {
+            match self.ask(&other, question).await {
+                Ok(answer) => return Ok(answer),
+                Err(NoAnswer::NotFound) => {}
+                Err(error) => reason = error,
+            }
+        }
+        Err(reason)
     }
 
     /// The answer to another replica.

@@ -157,6 +157,8 @@ pub struct Sink {
     global: GlobalSeen,
     /// The id of another federation that an operator agreed to.
     agreed: Option<String>,
+    /// How many removals of each kind an operator agreed to beyond those that this sink holds back.
+    agreed_removals: BTreeMap<Kind, usize>,
     kinds: BTreeMap<Kind, KindState>,
     repairs: Repairs,
     /// The peer of this stream marks its responses: it is one of ours.
@@ -183,6 +185,7 @@ impl Sink {
             estranged: false,
             global: GlobalSeen::Unknown,
             agreed: None,
+            agreed_removals: BTreeMap::new(),
             kinds,
             repairs: Repairs::default(),
             is_ours: false,
@@ -284,6 +287,16 @@ impl Sink {
             state.given_up.append(&mut state.held_back);
         }
         given_up
+    }
+
+    /// The same, of a decision that may have been made at another replica, about so many copies of each kind. Until the next
+    /// stream is brought into step no more than that is removed without another decision.
+    pub fn accept_these(&mut self, mut given_up: BTreeMap<Kind, usize>) {
+        for (kind, given_up) in &mut given_up {
+            *given_up -= self.kinds.get(kind).map_or(0, |state| state.held_back.len()).min(*given_up);
+        }
+        self.accept_deletions();
+        self.agreed_removals = given_up;
     }
 
     /// How many copies of each kind are held of this peer.
@@ -602,6 +615,7 @@ impl Sink {
         }
         if self.is_synced() {
             self.agreed = None;
+            self.agreed_removals.clear();
         }
         let waiting =
             intake.kind.and_then(|kind| self.kinds.get(&kind)).map_or(0, |state| state.held_back.len());

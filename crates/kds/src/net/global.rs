@@ -36,6 +36,7 @@ use crate::core::{
 
 mod admission;
 mod bodies;
+mod decisions;
 mod refusals;
 mod streams;
 mod watchdog;
@@ -235,6 +236,13 @@ impl GlobalServer {
         self.0.registry.report(zone)
     }
 
+    /// Whether resources travel between this zone and this replica.
+    pub fn serves(&self, zone: &str) -> bool {
+        [StreamKind::GlobalToZone, StreamKind::ZoneToGlobal]
+            .into_iter()
+            .any(|kind| self.0.registry.has_stream(zone, kind))
+    }
+
     /// All that is known about the connection of a zone; `None` = there is no such zone.
     pub fn peer_report(&self, zone: &str) -> Option<PeerReport> {
         let stores = self.0.deps.stores.held();
@@ -303,10 +311,13 @@ impl GlobalServer {
         measured(peers)
     }
 
-    /// An operator gives up what is held back of a zone: it goes when the zone has connected again, which it is told to
-    /// do. Tells how many copies that concerns; `None`: the zone is not connected to this replica.
-    pub fn accept_deletions(&self, zone: &str) -> Option<usize> {
-        self.0.registry.accept_deletions(zone)
+    /// An operator gives up what is held back of a zone: it goes when the zone has connected again, to whatever replica,
+    /// which it is told to do. Tells how many copies that concerns; `None`: the zone is not connected to this replica.
+    ///
+    /// # Errors
+    /// The decision cannot be stored.
+    pub async fn accept_deletions(&self, zone: &str) -> Result<Option<usize>, CommitError> {
+        self.0.accept_deletions(zone).await
     }
 
     /// Zones with an open connection to this instance.
@@ -477,6 +488,7 @@ impl Observer for Shared {
     /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one. Tokens are looked at
     /// again when secrets change.
     async fn observe(&self, event: &Event) {
+        self.observe_decisions(event);
         let batch = match event {
             Event::Batch(batch) => batch,
             Event::Resync(_) => {
@@ -603,9 +615,15 @@ impl KdsSyncService for GlobalServer {
         let mut sink = shared.registry.take_sink(&visitor.zone);
         let doubted = shared.is_estranged(&visitor.zone);
         sink.set_estranged(doubted);
-        if shared.registry.take_decision(&visitor.zone, &visitor.claimant) {
-            let given_up = sink.accept_deletions();
-            tracing::info!(zone = visitor.zone, given_up, "an operator gave up what a zone no longer has");
+        let decision = shared.decision(&visitor.zone, &visitor.claimant).await;
+        let decided = decision.is_some();
+        if let Some(given_up) = decision {
+            tracing::info!(
+                zone = visitor.zone,
+                given_up = given_up.values().sum::<usize>(),
+                "an operator gave up what a zone no longer has"
+            );
+            sink.accept_these(given_up);
         }
         let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
         let ready = sink.start(&node, &shared.deps.stores.held()).into();
@@ -619,6 +637,7 @@ impl KdsSyncService for GlobalServer {
             stream,
             identity,
             doubted,
+            decided,
             node,
             sink: Some(sink),
             ready,

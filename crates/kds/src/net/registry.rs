@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use graticule_model::Timestamp;
 use graticule_model::kinds::zone::{KdsStats, ZoneInsight};
+use graticule_model::{Kind, Timestamp};
 use graticule_proto::discovery::Node;
 use graticule_runtime::Clock;
 use parking_lot::Mutex;
@@ -57,17 +57,10 @@ struct Entry {
     /// At rest between streams.
     sink: Option<Sink>,
     report: ZoneReport,
-    /// An operator gave up what is held back.
-    accepted: Option<Accepted>,
     /// What the log says about the zone.
     said: Bucket,
     /// Another entry took its place, or will.
     is_evicted: bool,
-}
-
-/// An operator's decision; about the control plane that had the name then, and no other one.
-struct Accepted {
-    identity: Option<String>,
 }
 
 struct Stream {
@@ -194,7 +187,6 @@ impl Registry {
                 tenure: Tenure::new(self.since, self.reserved_for),
                 sink: None,
                 report: ZoneReport::default(),
-                accepted: None,
                 said: Bucket::of_zone(),
                 is_evicted: false,
             }))
@@ -411,23 +403,26 @@ impl Registry {
         self.with(zone, |entry| change(&mut entry.report));
     }
 
-    /// An operator gives up what is held back of a zone. The zone reconnects, and then it goes. `None`: it is not connected
-    /// here.
-    pub(super) fn accept_deletions(&self, zone: &str) -> Option<usize> {
+    /// What is held back of a zone that sends to this replica, by kind, and whose it is. `None`: it does not send here.
+    pub(super) fn held_back(&self, zone: &str) -> Option<(Option<String>, BTreeMap<Kind, usize>)> {
         self.with(zone, |entry| {
             let stream = entry.streams.get(&StreamKind::ZoneToGlobal)?;
-            let reason = "an operator decided about what is held back: connect again";
-            stream.ending.end(Status::aborted(reason));
-            entry.accepted = Some(Accepted { identity: stream.by.identity.clone() });
-            Some(entry.report.peer.held_back.len())
+            let mut by_kind = BTreeMap::new();
+            for (kind, ..) in entry.report.peer.held_back.iter() {
+                *by_kind.entry(kind).or_default() += 1;
+            }
+            Some((stream.by.identity.clone(), by_kind))
         })?
     }
 
-    /// Whether an operator decided about this control plane since the last call. A decision about another one is void: it
-    /// may have been to another replica meanwhile, and have lost its disk once more.
-    pub(super) fn take_decision(&self, zone: &str, claimant: &Claimant) -> bool {
-        let accepted = self.with(zone, |entry| entry.accepted.take()).flatten();
-        accepted.is_some_and(|accepted| accepted.identity == claimant.identity)
+    /// Something was decided about the zone: it has to open its stream to this replica again, if it has one.
+    pub(super) fn renew(&self, zone: &str) {
+        self.with(zone, |entry| {
+            if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal) {
+                let reason = "an operator decided about what is held back: connect again";
+                stream.ending.end(Status::aborted(reason));
+            }
+        });
     }
 
     /// The insight, as it is now.
@@ -484,46 +479,6 @@ impl Drop for OpenStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn open(registry: &Arc<Registry>, identity: &str) -> (OpenStream, Claimant) {
-        let claimant = Claimant { identity: Some(identity.into()), ..Claimant::default() };
-        let asking = Asking {
-            zone: "east",
-            kind: StreamKind::ZoneToGlobal,
-            claimant: &claimant,
-            grant: None,
-            bound: Some(identity.into()),
-            elsewhere: None,
-            at: Timestamp::UNIX_EPOCH,
-            now: Duration::ZERO,
-        };
-        let clock = Clock::manual(Timestamp::UNIX_EPOCH).0;
-        (registry.open(&asking, &clock).expect("the name is free"), claimant)
-    }
-
-    #[test]
-    fn a_decision_is_about_whom_it_was_made_about() {
-        let protection = DeletionProtection::default();
-        let registry = Arc::new(Registry::new(
-            "global-1",
-            10,
-            Duration::ZERO,
-            Duration::ZERO,
-            protection,
-            1 << 20,
-            ZoneLimit::default(),
-        ));
-        let (stream, first) = open(&registry, "a");
-        assert_eq!(registry.accept_deletions("east"), Some(0));
-        drop(stream);
-        // It went to another replica, lost its disk there, and comes back.
-        let (_stream, second) = open(&registry, "b");
-        assert!(!registry.take_decision("east", &second));
-        assert!(!registry.take_decision("east", &first), "it is void");
-        assert_eq!(registry.accept_deletions("east"), Some(0));
-        assert!(registry.take_decision("east", &second));
-        assert!(!registry.take_decision("east", &second), "once");
-    }
 
     fn mk_registry() -> Arc<Registry> {
         let protection = DeletionProtection::default();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use graticule_kds::net::{GlobalOptions, Stores};
+use graticule_kds::net::{Dial, GlobalOptions, Stores};
 use graticule_model::kinds::config::Config;
-use graticule_model::{Key, Kind, Resource, Timestamp};
+use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
+use graticule_runtime::tls::ClientTrust;
 use graticule_store::history::History;
 use graticule_store::{CommitError, Committed, Event, Feed, MemoryStore, Revision, Snapshot, Store, Txn};
 
@@ -100,5 +101,71 @@ async fn an_old_connection_at_another_replica_decides_nothing() {
     let bound = config.snapshot().get(&key).expect("the zone is known");
     assert!(bound.spec_as::<Config>().expect("a Config").config.ends_with(" unconfirmed"), "{bound:?}");
     until(&config, "the copy", has("a")).await;
+    zone.stop.drain();
+}
+
+/// Copies of a zone at global, or of what is left of them.
+fn policies(config: &Arc<dyn Store>) -> usize {
+    config.snapshot().list(Kind::MeshTimeout, None).count()
+}
+
+fn decision_key() -> Key {
+    Key::new(Kind::Config, "", "graticule-accepted-deletions.east")
+}
+
+/// Two replicas over one store; a zone gave 12 policies and lost its disk.
+async fn with_a_lost_disk() -> (Arc<dyn Store>, Global, Global) {
+    let config: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let options = || GlobalOptions { name_reserved_for: Duration::ZERO, ..GlobalOptions::default() };
+    let stores = || Stores { config: config.clone(), ..mk_stores() };
+    let first = mk_global(stores(), options(), None, 0).await;
+    let second = mk_global(stores(), options(), None, 0).await;
+    let mut zone = mk_zone("east", &first, mk_stores(), "token-east");
+    for n in 0..12 {
+        put(&zone.stores.config, mk_timeout(&format!("t{n}"))).await;
+    }
+    until_true("global has them", || policies(&config) == 12).await;
+    zone.stop.drain();
+    while zone.tasks.join_next().await.is_some() {}
+    (config, first, second)
+}
+
+/// A zone that is told to connect again may come to another replica, which has never heard of what is held back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_decided_counts_at_every_replica() {
+    let (config, first, second) = with_a_lost_disk().await;
+    let (ClientTrust::Pem(one), ClientTrust::Pem(other)) = (&first.trust, &second.trust) else {
+        panic!("each has a certificate of its own")
+    };
+    let trust = ClientTrust::Pem([one.as_slice(), other.as_slice()].concat());
+    let ports = [first.address.port(), second.address.port()];
+    let both = format!("grpcs://localhost:{},grpcs://localhost:{}", ports[0], ports[1]);
+    let zone = mk_zone_with("east", &first, ports[0], mk_stores(), "east-1", |options| {
+        options.dial = Dial::tcp(&both, &trust).unwrap();
+    });
+    let held_back =
+        |at: &Global| at.server.peer_report("east").map_or(0, |report| report.protection.held_back);
+    until_true("one of them keeps what is missing", || held_back(&first) + held_back(&second) == 12).await;
+    let (here, there) = if first.server.serves("east") { (&first, &second) } else { (&second, &first) };
+    assert_eq!(there.server.accept_deletions("east").await.unwrap(), None, "it is not there");
+    assert_eq!(here.server.accept_deletions("east").await.unwrap(), Some(12));
+    until_true("what was given up goes", || policies(&config) == 0).await;
+    assert!(there.server.serves("east") && !here.server.serves("east"), "the zone came to the other replica");
+    until_true("it is carried out once", || !config.snapshot().contains(&decision_key())).await;
+    zone.stop.drain();
+}
+
+/// The zone lost its disk once more, or another control plane took its name: that was not decided about.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_is_about_whom_it_was_made_about() {
+    let (config, first, _second) = with_a_lost_disk().await;
+    let text = r#"{"identity": "another", "givenUp": {"MeshTimeout": 12}}"#;
+    put(&config, Resource::new(Meta::new("", decision_key().name), Config { config: text.into() })).await;
+    let mut zone = mk_zone("east", &first, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    let held_back = || first.server.peer_report("east").unwrap().protection.held_back;
+    until_true("it is kept", || held_back() == 12).await;
+    assert!(!config.snapshot().contains(&decision_key()), "it is void");
+    assert_eq!(policies(&config), 12);
     zone.stop.drain();
 }

@@ -83,6 +83,60 @@ pub(crate) async fn replica_of(globals: &Replicas, zone: &ControlPlane) -> Resul
     Ok(found)
 }
 
+/// A zone loses its disk; the replica of global that it is not connected to is asked, and decides.
+pub(crate) async fn decided_elsewhere(binaries: &Binaries, dir: &Path) -> Result<()> {
+    let globals = Replicas::start(binaries, dir, Site::Global, 2).await?;
+    let zone = start_zone(binaries, &globals, "east", dir).await?;
+    let policy = json!({"type": "MeshTimeout", "mesh": "default", "name": "own", "labels": {"kuma.io/origin": "zone"},
+        "spec": {"to": [{"targetRef": {"kind": "Mesh"}, "default": {"idleTimeout": "9s"}}]}});
+    let (url, rest) = (format!("{}/meshes/default/meshtimeouts/own", zone.api), &globals.rest);
+    wait::until("the zone takes a policy", START_LIMIT, || async {
+        let answer = rest.put(&url, &policy).await.map_err(|error| error.to_string())?;
+        if matches!(answer.status, 200 | 201) { Ok(()) } else { Err(answer.body) }
+    })
+    .await?;
+    let copies = globals.url(0, "/meshes/default/meshtimeouts");
+    let of_east = |list: &Value| {
+        let all = list["items"].as_array().into_iter().flatten();
+        all.filter(|one| one["labels"]["kuma.io/zone"] == "east").count()
+    };
+    until_shown(rest, "global has it", &copies, |list| of_east(list) == 1).await?;
+    let workdir = zone.workdir.clone();
+    drop(zone);
+    std::fs::remove_dir_all(workdir.join("data"))?;
+
+    // Its name is reserved for the one that it was, for half a minute.
+    let _zone = start_zone(binaries, &globals, "east", dir).await?;
+    let is_held = |status: &Value| status["protection"]["heldBack"].as_u64().unwrap_or(0) > 0;
+    for replica in 0..2 {
+        let url = globals.url(replica, "/zones/east/_status");
+        wait::until(&format!("replica {replica} says what is held back"), 3 * START_LIMIT, || async {
+            let answer = rest.get(&url).await.map_err(|error| error.to_string())?;
+            if answer.json().is_ok_and(|status| is_held(&status)) { Ok(()) } else { Err(answer.body) }
+        })
+        .await?;
+    }
+    let status = rest.get(&globals.url(0, "/zones/east/_status")).await?.json()?;
+    let serving = &status["instances"][0]["globalInstance"];
+    let mut other = None;
+    for replica in 0..2 {
+        let index = rest.get(&globals.url(replica, "/")).await?.json()?;
+        ensure!(index["instanceId"].is_string(), "{index}");
+        if index["instanceId"] != *serving {
+            other = Some(replica);
+        }
+    }
+    let other = other.context("both replicas have the same id")?;
+    let answer = rest.post(&globals.url(other, "/zones/east/_accept-deletions"), &json!({})).await?;
+    let given_up = expect(answer, &[200], "a decision at the other replica")?.json()?;
+    ensure!(given_up["givenUp"].as_u64().unwrap_or(0) > 0, "{given_up}");
+    until_shown(rest, "it goes", &copies, |list| of_east(list) == 0).await?;
+    let url = globals.url(other, "/zones/east/_status");
+    until_shown(rest, "nothing is held back", &url, |status| status["protection"]["state"] == "clear")
+        .await?;
+    Ok(())
+}
+
 /// An agent with its Envoy.
 struct Proxy {
     _agent: Process,

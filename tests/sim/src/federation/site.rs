@@ -197,7 +197,7 @@ impl Place {
             let shown =
                 Shown { revision: store.snapshot().revision(), reports: side.reports(&self, &replica) };
             if heals || random.fraction() < 0.02 {
-                self.decide(&side, &shown, &mut decided);
+                self.decide(&side, &shown, &mut decided).await;
             }
             self.oracle.lock().show(self.site, self.place, shown);
             while let Some(ended) = tasks.try_join_next() {
@@ -221,7 +221,7 @@ impl Place {
     }
 
     /// An operator decides about what is held back.
-    fn decide(&self, side: &Side, shown: &Shown, decided: &mut BTreeMap<String, Duration>) {
+    async fn decide(&self, side: &Side, shown: &Shown, decided: &mut BTreeMap<String, Duration>) {
         for (zone, report) in &shown.reports {
             if report.protection.held_back == 0 && report.protection.state != "otherGlobal" {
                 continue;
@@ -240,7 +240,9 @@ impl Place {
                     if *zone == zone_name(0) {
                         self.oracle.lock().accepts(Site::Global, Site::Rival);
                     }
-                    server.accept_deletions(zone);
+                    if let Err(error) = server.accept_deletions(zone).await {
+                        tracing::debug!(%error, zone, "a decision is not stored");
+                    }
                 }
                 Side::Zone(link) => {
                     self.oracle.lock().accepts(self.site, Site::Global);

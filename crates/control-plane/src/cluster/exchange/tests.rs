@@ -37,6 +37,8 @@ fn the_form_of_questions_and_refusals() {
             envoy(AdminQuery::Clusters { format: AdminFormat::Text }),
             asked(json!({"clusters": {"format": "text"}})),
         ),
+        (Question::ZoneStatus { zone: "east".into() }, json!({"zoneStatus": {"zone": "east"}})),
+        (Question::AcceptDeletions { zone: "east".into() }, json!({"acceptDeletions": {"zone": "east"}})),
     ] {
         assert_eq!(serde_json::to_value(&question).expect("JSON"), form);
         assert_eq!(serde_json::from_value::<Question>(form).expect("a question"), question);
@@ -71,6 +73,7 @@ async fn questions_have_a_limit_and_a_reason_when_nobody_answers() {
     let question = || Question::ProxyConfig { mesh: "m".into(), name: "p".into() };
     assert!(matches!(replicas.answer(question()).await, Err(NoAnswer::Unreachable(_))), "still starting");
     let unknown = replicas.ask(&Observer::from("b"), &question()).await.expect_err("nobody is known");
+    assert_eq!(replicas.ask_around(&question()).await, Err(NoAnswer::NotFound), "there are no others");
     assert_eq!(unknown.to_string(), "the replica that could answer is not reached: no connection to b");
     let slow = Arc::new(Slow(Notify::new()));
     replicas.answer_with(slow.clone());

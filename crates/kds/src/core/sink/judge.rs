@@ -99,6 +99,9 @@ impl Sink {
         if removed == 0 || !state.first || !self.protection.concerns(kind) {
             return false;
         }
+        if self.agreed_removals.get(&kind).is_some_and(|agreed| removed <= *agreed) {
+            return false;
+        }
         if self.estranged {
             return true;
         }

@@ -116,3 +116,36 @@ fn a_mesh_that_a_zone_uses_is_kept() {
         assert!(!zone.names(Kind::Mesh).contains(&"other"), "{own}");
     }
 }
+
+/// A replica that held nothing back itself removes as much as the operator was shown, and no more.
+#[test]
+fn a_decision_of_another_replica_has_a_limit() {
+    for (agreed, is_removed) in [(19, false), (20, true), (30, true)] {
+        let mut global = Site::default();
+        for n in 10..30 {
+            let labels = "kuma.io/origin: zone, kuma.io/zone: east, kuma.io/display-name: x";
+            global.put(mk_timeout(&format!("t{n}"), labels, "20s"));
+        }
+        let zone = Site::default();
+        let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
+        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+        sink.set_estranged(true);
+        sink.accept_these([(Kind::MeshTimeout, agreed)].into());
+        let mut wire = Wire::up("east", Some(sink), &offers, &global);
+        wire.settle(&offers, &mut global);
+        let left = if is_removed { 0 } else { 20 };
+        assert_eq!(global.names(Kind::MeshTimeout).len(), left, "{agreed}");
+        assert_eq!(wire.sink.held_back().count(), left, "{agreed}");
+
+        // It was about this loss.
+        let mut later = Site::default();
+        later.resources.clone_from(&global.resources);
+        for n in 40..70 {
+            let labels = "kuma.io/origin: zone, kuma.io/zone: east, kuma.io/display-name: x";
+            later.put(mk_timeout(&format!("t{n}"), labels, "20s"));
+        }
+        let mut again = Wire::up("east", Some(wire.sink), &offers, &later);
+        again.settle(&offers, &mut later);
+        assert_eq!(again.sink.held_back().count(), 30 + left, "{agreed}");
+    }
+}

@@ -184,6 +184,8 @@ pub(super) struct Upward {
     pub(super) identity: Option<String>,
     /// It knows that the copies may be those of an earlier identity, or that something is held back.
     pub(super) doubted: bool,
+    /// It began with the decision of an operator.
+    pub(super) decided: bool,
     pub(super) node: Node,
     /// Present until dropped.
     pub(super) sink: Option<Sink>,
@@ -269,6 +271,10 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 );
             }
         });
+        if self.decided && sink.is_synced() {
+            shared.forget_decision(zone).await;
+            self.decided = false;
+        }
         if sink.held_back().next().is_some() {
             shared.doubt(zone, self.identity.as_deref()).await?;
             self.doubted = true;

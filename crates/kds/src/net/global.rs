@@ -45,6 +45,8 @@ use refusals::Refusals;
 use streams::{Asking, BoxStream, Downward, Upward, driven};
 use watchdog::Watched;
 
+/// Streams on one connection. A zone has five, and health checks; each may hold a message that is not read.
+const STREAMS_MAX: u32 = 128;
 /// Time until what is stored can be sent.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// Pause after the store could not write.
@@ -343,7 +345,11 @@ impl GlobalServer {
             drain.signaled().await;
             shared.drain.cancel();
         };
-        let limits = HttpLimits { keep_alive: shared.options.keep_alive, ..HttpLimits::default() };
+        let limits = HttpLimits {
+            keep_alive: shared.options.keep_alive,
+            max_streams: STREAMS_MAX,
+            ..HttpLimits::default()
+        };
         let serve = serve_http(self.service(), incoming, limits, drain.clone());
         let insights = shared.write_insights(&drain);
         let to_watch = shared.to_watch.lock().take();

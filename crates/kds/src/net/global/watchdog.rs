@@ -1,9 +1,9 @@
 //! What ends a stream when its own state cannot: that is asked for its next message only while the peer reads.
 //!
-//! A zone that answers pings and reads nothing fills the window of its stream. From then on nobody asks the stream's state
-//! for anything, so that it hears neither that it took too long, nor that a newer stream took over, nor that its token is no
-//! longer good. This is watched from outside; a stream that cannot be told anything loses its connection, and with it its
-//! state.
+//! A zone that answers pings and reads nothing fills the window of its stream. Once another message waits for room, nobody
+//! asks the stream's state for anything, so that it hears neither that it took too long, nor that a newer stream took over,
+//! nor that its token is no longer good. This is watched from outside; a stream that cannot be told anything loses its
+//! connection, and with it its state.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -23,6 +23,8 @@ pub struct Claimant {
     pub identity: Option<String>,
     /// The process, where it says so.
     pub instance: String,
+    /// The term in which the process leads its zone, where it says so.
+    pub term: Option<u64>,
     /// Where it calls from, for people.
     pub address: String,
 }
@@ -83,7 +85,14 @@ impl Tenure {
         let is_same = claimant.identity.is_some() && claimant.identity == self.identity;
         let returns = self.was_replaced(&claimant.instance, now);
         let rival = |holding: &Holding<'_>| match (&claimant.identity, &holding.by.identity) {
-            (Some(own), Some(other)) if own == other => returns && holding.by.instance != claimant.instance,
+            (Some(own), Some(other)) if own == other => {
+                holding.by.instance != claimant.instance
+                    && match (claimant.term, holding.by.term) {
+                        // A former leader that does not know yet, however late it comes.
+                        (Some(own), Some(other)) if own != other => own < other,
+                        _ => returns,
+                    }
+            }
             // The name belongs to who asks: whoever took it meanwhile yields.
             _ if is_same => false,
             (None, None) => holding.same_kind,
@@ -152,6 +161,7 @@ mod tests {
         Claimant {
             identity: Some(identity.to_owned()).filter(|identity| !identity.is_empty()),
             instance: instance.into(),
+            term: None,
             address: "192.0.2.1".into(),
         }
     }
@@ -237,6 +247,32 @@ mod tests {
             let open = open.into_iter().map(|(by, same_kind)| Holding { by, same_kind });
             assert_eq!(tenure.judge(asks, open, elsewhere, Duration::from_secs(now)), want, "{what}");
         }
+    }
+
+    /// Leaders of one zone: the newest term has the name, whoever connects last.
+    #[test]
+    fn a_former_leader_does_not_replace_the_leader() {
+        let led = |instance: &str, term| Claimant { term, ..mk("a", instance) };
+        let tenure = Tenure { identity: Some("a".into()), ..Tenure::new(Duration::ZERO, RESERVED_FOR) };
+        let judge = |tenure: &Tenure, asks: &Claimant, holds: &Claimant| {
+            let open = [Holding { by: holds, same_kind: true }].into_iter();
+            tenure.judge(asks, open, None, Duration::from_secs(10)) == Verdict::Admitted
+        };
+        for (asks, holds, is_admitted) in [
+            (led("a-1", Some(1)), led("a-2", Some(2)), false),
+            (led("a-2", Some(2)), led("a-1", Some(1)), true),
+            (led("a-1", Some(2)), led("a-2", Some(2)), true),
+            (led("a-1", Some(1)), led("a-1", Some(2)), true),
+            (led("a-1", None), led("a-2", Some(2)), true),
+            (led("a-1", Some(1)), led("a-2", None), true),
+        ] {
+            assert_eq!(judge(&tenure, &asks, &holds), is_admitted, "{asks:?} {holds:?}");
+        }
+        // Who was replaced and leads again comes back at once.
+        let mut replaced = tenure;
+        replaced.admitted(&led("a-2", Some(2)), [&led("a-1", Some(1))].into_iter(), Duration::from_secs(9));
+        assert!(!judge(&replaced, &led("a-1", None), &led("a-2", None)));
+        assert!(judge(&replaced, &led("a-1", Some(3)), &led("a-2", Some(2))));
     }
 
     /// Two processes with one identity: the newer one stays, the older one does not come back while it does.

@@ -74,6 +74,9 @@ const MESHES_MEMBER: &str = "graticule-meshes";
 /// presents what it holds and wants the rest again. Sent only to who marks its responses ([`stamp`]).
 const AGAIN_MEMBER: &str = "graticule-again";
 
+/// Header of a zone of ours with several replicas: the term in which the process that calls leads them. Kuma peers ignore it.
+pub const TERM_HEADER: &str = "graticule-term";
+
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";
 

@@ -637,11 +637,11 @@ impl KdsSyncService for GlobalServer {
         let drain = shared.drain.clone();
         let responses = request.into_inner();
         let audit_at = shared.next_audit();
-        let identity = visitor.claimant.identity;
+        let claimant = visitor.claimant;
         let state = Upward {
             shared,
             stream,
-            identity,
+            claimant,
             doubted,
             decided,
             node,

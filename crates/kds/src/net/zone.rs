@@ -313,7 +313,8 @@ impl ZoneClient {
         identity: Option<&str>,
         resync_after: Duration,
     ) -> Result<std::convert::Infallible, Ended> {
-        let headers = Headers::new(&self.options, identity, &self.deps.instance_id)
+        let term = self.deps.stores.config.leadership().borrow().own_term();
+        let headers = Headers::new(&self.options, identity, &self.deps.instance_id, term)
             .map_err(|error| error.to_string())?;
         let channel = self.dial().await?;
         let down = Box::pin(self.downward(self.sync_client(&channel, &headers), sink));

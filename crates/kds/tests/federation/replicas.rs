@@ -6,10 +6,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use graticule_kds::net::{Dial, GlobalOptions, Stores};
 use graticule_model::kinds::config::Config;
+use graticule_model::kinds::zone::{KdsSubscription, ZoneInsight};
 use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use graticule_runtime::tls::ClientTrust;
 use graticule_store::history::History;
-use graticule_store::{CommitError, Committed, Event, Feed, MemoryStore, Revision, Snapshot, Store, Txn};
+use graticule_store::{
+    CommitError, Committed, Event, Feed, Leader, Leadership, MemoryStore, Revision, Snapshot, Store, Txn,
+};
+use tokio::sync::watch;
 
 use crate::support::*;
 
@@ -167,5 +171,86 @@ async fn a_decision_is_about_whom_it_was_made_about() {
     until_true("it is kept", || held_back() == 12).await;
     assert!(!config.snapshot().contains(&decision_key()), "it is void");
     assert_eq!(policies(&config), 12);
+    zone.stop.drain();
+}
+
+/// A replica of a zone that believes to lead in this term.
+struct Led {
+    store: Arc<dyn Store>,
+    leadership: watch::Sender<Leadership>,
+}
+
+#[async_trait]
+impl Store for Led {
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        self.store.commit(txn).await
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
+        self.store.watch(from)
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+}
+
+/// Whoever led before and does not know yet may connect after the leader did: what it has may be older.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_of_a_zone_does_not_take_its_place_again() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let mk_replica = |instance: &str, term| {
+        let leadership = watch::Sender::new(Leadership { term, leader: Leader::Myself });
+        let config = Arc::new(Led { store: store.clone(), leadership });
+        let stores = Stores { config, ..mk_stores() };
+        mk_zone_with("east", &global, global.address.port(), stores, instance, |_| {})
+    };
+    let mut leader = mk_replica("east-2", 2);
+    linked(&mut leader, "it leads", |link| link.synced).await;
+    let since = leader.link.borrow().connected_since;
+    let mut former = mk_replica("east-1", 1);
+    linked(&mut former, "it is told who leads", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("control plane east-2"))
+    })
+    .await;
+    assert_eq!(leader.link.borrow().connected_since, since, "nothing ended");
+    // The next one takes over at once, also when it was there before.
+    let mut next = mk_replica("east-1", 3);
+    linked(&mut next, "it leads now", |link| link.synced).await;
+    for zone in [&leader, &former, &next] {
+        zone.stop.drain();
+    }
+}
+
+/// The leader connected to another replica of global; the former one's connection is still open here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_is_not_heard_when_the_leader_is_at_another_replica() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    put(&zone.stores.config, mk_timeout("a")).await;
+    let is = |name: &'static str| {
+        move |all: &[Arc<Resource>]| all.iter().any(|one| one.meta.display_name() == name)
+    };
+    until(&global.stores.config, "the first one", is("a")).await;
+    // What the other replica says.
+    let open = KdsSubscription {
+        global_instance_id: "global-2".into(),
+        zone_instance_id: "east-2".into(),
+        connect_time: Some(Timestamp::now()),
+        ..KdsSubscription::default()
+    };
+    let insight = ZoneInsight { subscriptions: vec![open], ..ZoneInsight::default() };
+    put(&global.stores.status, Resource::new(Meta::new("", "east"), insight)).await;
+    put(&zone.stores.config, mk_timeout("b")).await;
+    linked(&mut zone, "its stream ends", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("east-2 took over"))
+    })
+    .await;
     zone.stop.drain();
 }

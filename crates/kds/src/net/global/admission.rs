@@ -15,7 +15,9 @@ use tonic::{Request, Status};
 use super::streams::and_more;
 use super::watchdog::{Pulse, Watched};
 use super::{Shared, ZoneGrant};
-use crate::core::{Claimant, INSTANCE_HEADER, StreamKind, Verdict, ZONE_IDENTITY_HEADER, short_reason};
+use crate::core::{
+    Claimant, INSTANCE_HEADER, StreamKind, TERM_HEADER, Verdict, ZONE_IDENTITY_HEADER, short_reason,
+};
 use crate::net::registry::{Asking, OpenStream};
 
 /// Longest Zone token that is looked at, in bytes.
@@ -62,6 +64,7 @@ impl Shared {
                 // Without a token nothing proves it: such a zone is treated as a stock one.
                 identity: claim(headers, ZONE_IDENTITY_HEADER)?.filter(|_| token_provided),
                 instance: claim(headers, INSTANCE_HEADER)?.unwrap_or_default(),
+                term: claim(headers, TERM_HEADER)?.and_then(|term| term.parse().ok()),
                 address: address.unwrap_or_default(),
             };
             let connection = request.extensions().get::<ConnectionEnd>().cloned();
@@ -233,6 +236,23 @@ impl Shared {
             subscriptions.iter().filter(|one| one.connect_time.is_some() && one.disconnect_time.is_none());
         let mut replicas = open.map(|one| &one.global_instance_id);
         replicas.find(|replica| **replica != self.deps.instance_id && !replica.is_empty()).cloned()
+    }
+
+    /// Another process of this zone that connected to another replica of global since: the zone's leader now. Stock zones,
+    /// whose streams a balancer may spread, do not say who they are.
+    pub(super) fn replaced_elsewhere(&self, zone: &str, claimant: &Claimant) -> Option<String> {
+        if claimant.identity.is_none() || claimant.instance.is_empty() {
+            return None;
+        }
+        let insight = self.shown_status().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
+        let subscriptions = &insight.spec_as::<ZoneInsight>()?.subscriptions;
+        let mut elsewhere = subscriptions.iter().filter(|one| {
+            one.connect_time.is_some()
+                && one.disconnect_time.is_none()
+                && one.global_instance_id != self.deps.instance_id
+        });
+        let is_other = |instance: &str| !instance.is_empty() && instance != claimant.instance;
+        elsewhere.find(|one| is_other(&one.zone_instance_id)).map(|one| one.zone_instance_id.clone())
     }
 
     /// The identity that the name belonged to last.

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::Shared;
-use crate::core::{Received, Repair, Sink, Source, short_name, short_reason};
+use crate::core::{Claimant, Received, Repair, Sink, Source, short_name, short_reason};
 use crate::net::admin::{AdminStream, Questions};
 use crate::net::healing::{Obstacles, Patience};
 use crate::net::intake;
@@ -181,7 +181,7 @@ pub(super) struct Upward {
     pub(super) shared: Arc<Shared>,
     pub(super) stream: OpenStream,
     /// Whose stream it is.
-    pub(super) identity: Option<String>,
+    pub(super) claimant: Claimant,
     /// It knows that the copies may be those of an earlier identity, or that something is held back.
     pub(super) doubted: bool,
     /// It began with the decision of an operator.
@@ -233,10 +233,15 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         // Never end this stream with OK: a stock zone would not notice (federation.md §1.4).
         let response = response.ok_or_else(|| Status::cancelled("ended by the zone"))?;
         let shared = &self.shared;
-        if !shared.may_be_of(&self.stream.zone, self.identity.as_deref()) {
+        if !shared.may_be_of(&self.stream.zone, self.claimant.identity.as_deref()) {
             return Err(Status::cancelled(
                 "another control plane took the name of this zone, at another replica",
             ));
+        }
+        if let Some(leader) = shared.replaced_elsewhere(&self.stream.zone, &self.claimant) {
+            return Err(Status::cancelled(format!(
+                "control plane {leader} took over for this zone, at another replica"
+            )));
         }
         if !self.doubted && shared.is_estranged(&self.stream.zone) {
             // A backup was restored: this stream knows nothing of what came back, and must not confirm it.
@@ -276,10 +281,10 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             self.decided = false;
         }
         if sink.held_back().next().is_some() {
-            shared.doubt(zone, self.identity.as_deref()).await?;
+            shared.doubt(zone, self.claimant.identity.as_deref()).await?;
             self.doubted = true;
         } else if sink.is_synced() {
-            shared.confirm(zone, self.identity.as_deref()).await?;
+            shared.confirm(zone, self.claimant.identity.as_deref()).await?;
             self.doubted = false;
         }
         Ok(reply)

@@ -4,7 +4,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Status};
 
 use super::ZoneOptions;
-use crate::core::{HEADER_FEATURES, INSTANCE_HEADER, ZONE_IDENTITY_HEADER};
+use crate::core::{HEADER_FEATURES, INSTANCE_HEADER, TERM_HEADER, ZONE_IDENTITY_HEADER};
 
 /// The headers of every call (federation.md §1.3).
 #[derive(Clone)]
@@ -13,6 +13,7 @@ pub(super) struct Headers {
     version: MetadataValue<Ascii>,
     instance: Option<MetadataValue<Ascii>>,
     identity: Option<MetadataValue<Ascii>>,
+    term: Option<MetadataValue<Ascii>>,
     authorization: Option<MetadataValue<Ascii>>,
 }
 
@@ -21,6 +22,7 @@ impl Headers {
         options: &ZoneOptions,
         identity: Option<&str>,
         instance: &str,
+        term: Option<u64>,
     ) -> std::io::Result<Headers> {
         let invalid = |what: &str| std::io::Error::other(format!("{what} cannot be sent as a header"));
         let own = |text: Option<&str>, what: &str| {
@@ -40,6 +42,7 @@ impl Headers {
             version: options.version.parse().map_err(|_| invalid("the version"))?,
             instance: own(Some(instance).filter(|instance| !instance.is_empty()), "the instance id")?,
             identity: own(identity, "the zone's identity")?,
+            term: term.map(MetadataValue::from),
             authorization,
         })
     }
@@ -55,7 +58,12 @@ impl tonic::service::Interceptor for Headers {
         for feature in HEADER_FEATURES {
             metadata.append("features", MetadataValue::from_static(feature));
         }
-        for (key, value) in [(INSTANCE_HEADER, &self.instance), (ZONE_IDENTITY_HEADER, &self.identity)] {
+        let own = [
+            (INSTANCE_HEADER, &self.instance),
+            (ZONE_IDENTITY_HEADER, &self.identity),
+            (TERM_HEADER, &self.term),
+        ];
+        for (key, value) in own {
             if let Some(value) = value {
                 metadata.insert(key, value.clone());
             }

@@ -5,13 +5,13 @@
 //! | 0 | done |
 //! | 1 | an error; standard error says which and what to do |
 //! | 2 | the command line is wrong |
-//! | 3 | `--exit-code` was given and there are differences |
+//! | 3 | `--exit-code` was given and there are differences, or something is wrong (`grat zone status`) |
 
 use std::fmt;
 
 /// Exit code of an error.
 pub(crate) const ERROR: u8 = 1;
-/// Exit code when differences were asked for and found.
+/// Exit code when differences, or what is wrong, were asked for and found.
 pub(crate) const DIFFERENT: u8 = 3;
 
 /// There are differences; they were shown.

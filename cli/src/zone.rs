@@ -1,5 +1,6 @@
 //! `grat zone`: the connections between global and zones.
 
+mod advice;
 mod join;
 mod leave;
 mod rebuild;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::age;
 use crate::client::{Client, list_path, segment};
+use crate::failure::Different;
 use crate::output::{self, Output};
 use crate::session::{Session, counted};
 use crate::table::Table;
@@ -43,6 +45,9 @@ pub(crate) struct Status {
     /// How to show it: table, yaml or json.
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
+    /// Ends with code 3 when something is wrong with one of them.
+    #[arg(long)]
+    exit_code: bool,
 }
 
 /// Asks and shows, or decides.
@@ -57,15 +62,16 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
     match command {
         // Answered above.
         Command::Join(_) | Command::Leave(_) | Command::RebuildGlobal(_) => Ok(()),
-        Command::Status(Status { zone: Some(zone), output }) => {
+        Command::Status(Status { zone: Some(zone), output, exit_code }) => {
             let status = one(&client, &zone).await?;
             session.screen.print(&match output {
                 Output::Yaml | Output::Json => output::document(&status, output)?,
                 Output::Name => format!("{zone}\n"),
                 Output::Table | Output::Wide => details(&status, session.now),
-            })
+            })?;
+            verdict(exit_code, std::slice::from_ref(&status), session.now)
         }
-        Command::Status(Status { zone: None, output }) => {
+        Command::Status(Status { zone: None, output, exit_code }) => {
             let mut all = Vec::new();
             for zone in client.list(&list_path(Kind::Zone, None), &[]).await? {
                 let name = zone["name"].as_str().unwrap_or_default();
@@ -73,17 +79,23 @@ pub(crate) async fn run(session: &Session, command: Command) -> Result<()> {
                 all.extend(client.find(&path_of(name)).await?);
             }
             session.screen.print(&match output {
-                Output::Yaml | Output::Json => output::document(&Value::Array(all), output)?,
+                Output::Yaml | Output::Json => output::document(&Value::Array(all.clone()), output)?,
                 Output::Name => all.iter().map(|status| format!("{}\n", text(&status["zone"]))).collect(),
                 Output::Table | Output::Wide => overview(&all, session.now).render(),
-            })
+            })?;
+            verdict(exit_code, &all, session.now)
         }
         Command::AcceptDeletions { zone, yes } => {
             let status = one(&client, &zone).await?;
             let protection = &status["protection"];
             ensure!(
                 protection["state"] == "otherGlobal" || protection["heldBack"].as_u64().unwrap_or(0) > 0,
-                "nothing is held back here for zone {zone}"
+                "nothing is held back here for zone {zone}; {}",
+                if protection["heldBackByPeer"].as_u64().unwrap_or(0) > 0 {
+                    "the other side holds back: ask it (--address)"
+                } else {
+                    "the other side may (--address): grat zone status there"
+                }
             );
             if !yes {
                 session.screen.print(&held_back(&status).render())?;
@@ -133,6 +145,7 @@ fn overview(all: &[Value], now: Timestamp) -> Table {
         "QUARANTINED",
         "HELD BACK",
         "CONFLICT",
+        "ADVICE",
     ]);
     for status in all {
         let revision = &status["revision"];
@@ -148,14 +161,24 @@ fn overview(all: &[Value], now: Timestamp) -> Table {
                 Some(since) => age::age(Some(since), now),
                 None => "-".into(),
             },
-            number(&revision["current"]),
-            number(&revision["lag"]),
+            if revision.is_object() { number(&revision["current"]) } else { "-".into() },
+            if revision.is_object() { number(&revision["lag"]) } else { "-".into() },
             number(&status["quarantineTotal"]),
             protection,
             if status["conflict"].is_object() { "yes" } else { "-" }.into(),
+            advice::of(status, now).map_or_else(|| "-".into(), |advice| advice.text),
         ]);
     }
     table
+}
+
+/// With `--exit-code`, says whether something is wrong.
+fn verdict(exit_code: bool, all: &[Value], now: Timestamp) -> Result<()> {
+    let is_wrong = |status: &Value| advice::of(status, now).is_some_and(|advice| advice.is_wrong);
+    if exit_code && all.iter().any(is_wrong) {
+        return Err(Different.into());
+    }
+    Ok(())
 }
 
 fn held_back(status: &Value) -> Table {
@@ -273,14 +296,14 @@ mod tests {
             "conflict": {"address": "192.0.2.1", "instance": "east-b", "reason": "east-1 has the name",
                 "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
         expect![[r#"
-            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
-            east   offline      -       9          2     1             1           yes
-            west   online       10m     9          0     0             0           -
+            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT   ADVICE
+            east   offline      -       9          2     1             1           yes        a control plane at 192.0.2.1 has the same name: rename it (multizone.zone.name), or delete Zone east to let it in
+            west   online       10m     9          0     0             0           -          -
         "#]]
         .assert_eq(&overview(&[ill.clone(), healthy], now).render());
         expect![[r#"
-            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT
-            east   offline      -       9          2     1             1           yes
+            ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT   ADVICE
+            east   offline      -       9          2     1             1           yes        a control plane at 192.0.2.1 has the same name: rename it (multizone.zone.name), or delete Zone east to let it in
 
             Meshes:
               default, orders

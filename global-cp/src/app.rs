@@ -204,6 +204,7 @@ async fn serve_zones(
     let server = federation::global_side(
         GlobalOptions {
             message_len_max: kds.max_msg_size,
+            skip_label_prefixes: kds.labels.skip_prefixes.clone(),
             trust_exchange: settings.federation.trust_exchange.into(),
             tokenless_zones: tokenless_zones(&settings.compat),
             protection: settings.federation.deletion_protection,

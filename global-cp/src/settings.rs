@@ -6,7 +6,8 @@ use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
 use graticule_control_plane::settings::{
-    Compat, DELETION_PROTECTION_SETTINGS, Environment, GlobalMode, SITE_SETTINGS, check_deletion_share,
+    Compat, DELETION_PROTECTION_SETTINGS, Environment, GlobalMode, KdsLabels, SITE_SETTINGS,
+    check_deletion_share,
 };
 use graticule_identity::tokens::StaticKey;
 use graticule_kds::core::{DeletionProtection, TrustExchange, ZoneLimit};
@@ -118,6 +119,7 @@ pub(crate) struct Kds {
     pub(crate) tls_min_version: String,
     pub(crate) tls_max_version: String,
     pub(crate) max_msg_size: usize,
+    pub(crate) labels: KdsLabels,
     pub(crate) health_interval: GoDuration,
 }
 
@@ -131,6 +133,7 @@ impl Default for Kds {
             tls_min_version: "TLSv1_2".into(),
             tls_max_version: String::new(),
             max_msg_size: graticule_kds::net::MESSAGE_LEN_MAX,
+            labels: KdsLabels::default(),
             health_interval: GoDuration::from_secs(10),
         }
     }
@@ -190,6 +193,11 @@ const OWN: &[Setting] = &[
         "multizone.global.kds.maxMsgSize",
         "MULTIZONE_GLOBAL_KDS_MAX_MSG_SIZE",
         "largest message, in bytes",
+    ),
+    setting(
+        "multizone.global.kds.labels.skipPrefixes",
+        "MULTIZONE_GLOBAL_KDS_LABELS_SKIP_PREFIXES",
+        "labels that begin like one of these are not sent to zones",
     ),
     setting(
         "multizone.global.kds.healthInterval",
@@ -263,6 +271,8 @@ fn check(settings: &Settings) -> Vec<String> {
     graticule_control_plane::cluster::check(&settings.store.raft, &mut findings);
     let Settings { general, api_server, access, diagnostics, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
+    let labels = &settings.multizone.global.kds.labels;
+    labels.check("multizone.global.kds.labels.skipPrefixes", &mut findings);
     let kds = &settings.multizone.global.kds;
     if kds.tls_enabled {
         let server = ServerFiles {

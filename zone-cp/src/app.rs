@@ -332,6 +332,7 @@ impl Parts {
         Ok(ZoneOptions {
             token,
             message_len_max: zone.kds.max_msg_size,
+            skip_label_prefixes: zone.kds.labels.skip_prefixes.clone(),
             config_json: config.to_string(),
             version: version::KUMA_COMPATIBLE.into(),
             protection: self.settings.federation.deletion_protection,

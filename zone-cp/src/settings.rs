@@ -8,7 +8,8 @@ use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
 use graticule_control_plane::settings::{
-    Compat, DELETION_PROTECTION_SETTINGS, Environment, SITE_SETTINGS, ZoneMode, check_deletion_share,
+    Compat, DELETION_PROTECTION_SETTINGS, Environment, KdsLabels, SITE_SETTINGS, ZoneMode,
+    check_deletion_share,
 };
 use graticule_identity::tokens::StaticKey;
 use graticule_kds::core::DeletionProtection;
@@ -89,6 +90,7 @@ pub(crate) struct Kds {
     pub(crate) tls_skip_verify: bool,
     pub(crate) token_file: String,
     pub(crate) max_msg_size: usize,
+    pub(crate) labels: KdsLabels,
 }
 
 impl Default for Kds {
@@ -98,6 +100,7 @@ impl Default for Kds {
             tls_skip_verify: false,
             token_file: String::new(),
             max_msg_size: graticule_kds::net::MESSAGE_LEN_MAX,
+            labels: KdsLabels::default(),
         }
     }
 }
@@ -246,6 +249,11 @@ const OWN: &[Setting] = &[
     ),
     setting("multizone.zone.kds.maxMsgSize", "MULTIZONE_ZONE_KDS_MAX_MSG_SIZE", "largest message, in bytes"),
     setting(
+        "multizone.zone.kds.labels.skipPrefixes",
+        "MULTIZONE_ZONE_KDS_LABELS_SKIP_PREFIXES",
+        "labels that begin like one of these are not sent to global",
+    ),
+    setting(
         "bootstrapServer.params.adminAddress",
         "BOOTSTRAP_SERVER_PARAMS_ADMIN_ADDRESS",
         "address of Envoy admin",
@@ -350,6 +358,8 @@ fn check(settings: &Settings) -> Vec<String> {
     graticule_control_plane::cluster::check(&settings.store.raft, &mut findings);
     let Settings { general, api_server, access, diagnostics, dp_server, .. } = settings;
     findings.common(general, api_server, access, diagnostics);
+    let labels = &settings.multizone.zone.kds.labels;
+    labels.check("multizone.zone.kds.labels.skipPrefixes", &mut findings);
     let zone = &settings.multizone.zone.name;
     if !name::is_dns1035_label(zone) {
         findings.add(format!(

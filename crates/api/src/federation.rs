@@ -85,7 +85,13 @@ fn known(context: &Context, zone: &str) -> Result<(), Error> {
     if context.store.snapshot().get(&Key::new(Kind::Zone, "", zone)).is_some() {
         return Ok(());
     }
-    Err(Error::new(StatusCode::NOT_FOUND, title::GET, format!("there is no zone {zone:?}")))
+    Err(Error::new(
+        StatusCode::NOT_FOUND,
+        title::GET,
+        format!(
+            "there is no zone {zone:?}: `grat get zones` lists those there are; global knows a zone once it has connected"
+        ),
+    ))
 }
 
 /// How the connection is; for everybody who may read zones.

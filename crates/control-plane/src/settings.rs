@@ -1,8 +1,11 @@
 //! Settings that both control planes have besides those of `runtime` and of the REST API.
 
+use graticule_model::labels;
 use graticule_runtime::config::Setting;
 use graticule_runtime::settings::setting;
 use serde::{Deserialize, Serialize};
+
+use crate::check::Findings;
 
 /// `mode` of `global-cp`: only `global`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,30 @@ pub struct Compat {
     pub zones_without_token: Vec<String>,
 }
 
+/// `multizone.{global,zone}.kds.labels`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct KdsLabels {
+    /// Labels that begin like one of these are not sent to the other side (federation.md §3.4).
+    pub skip_prefixes: Vec<String>,
+}
+
+/// Labels that say what a resource is, and to whom it belongs.
+const LABELS_OF_SYNC: [&str; 4] = [labels::ORIGIN, labels::ZONE, labels::DISPLAY_NAME, labels::NAMESPACE];
+
+impl KdsLabels {
+    /// Finds prefixes that would take away what synchronisation itself needs. `key` is the setting.
+    pub fn check(&self, key: &str, findings: &mut Findings) {
+        for prefix in &self.skip_prefixes {
+            if let Some(label) = LABELS_OF_SYNC.iter().find(|label| label.starts_with(prefix.as_str())) {
+                findings.add(format!(
+                    "{key}: {prefix:?} would take away the label {label}, without which the other side takes nothing"
+                ));
+            }
+        }
+    }
+}
+
 impl Compat {
     /// Table.
     pub const SETTINGS: &[Setting] = &[
@@ -99,4 +126,25 @@ impl Compat {
             "names of single zones that need no token",
         ),
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_that_sync_needs_are_refused() {
+        for (prefix, is_refused) in [
+            ("", true),
+            ("kuma.io/", true),
+            ("kuma.io/zone", true),
+            ("k8s.", true),
+            ("example/", false),
+            ("kuma.io/zones", false),
+        ] {
+            let mut findings = Findings::default();
+            KdsLabels { skip_prefixes: vec![prefix.into()] }.check("key", &mut findings);
+            assert_eq!(findings.into_lines().len(), usize::from(is_refused), "{prefix:?}");
+        }
+    }
 }

@@ -260,16 +260,16 @@ fn zone_status() -> Value {
         |description: &str| json!({"type": "string", "format": "date-time", "description": description});
     let direction = json!({"enum": ["sent", "received"], "description": "Seen from who answers."});
     let quarantined = json!({"type": "object", "properties": {
-        "kind": text("Kind; empty for what is no single resource."),
+        "kind": text("Kind."),
         "mesh": text("Mesh."),
-        "name": text("Name on the wire."),
+        "name": text("Name on the wire; of what cannot be offered to anybody, the one it is stored under; empty: all of the kind."),
         "direction": direction,
         "reason": text("Why it does not cross."),
         "since": time("Since when."),
     }});
     json!({
         "type": "object",
-        "required": ["zone", "reporter", "online", "revision", "kinds", "quarantine", "quarantineTotal", "protection"],
+        "required": ["zone", "reporter", "online", "kinds", "quarantine", "quarantineTotal", "protection"],
         "properties": {
             "zone": text("The zone."),
             "reporter": {"enum": ["global", "zone"], "description": "Who answers."},
@@ -281,11 +281,14 @@ fn zone_status() -> Value {
                 "zoneInstance": text("Process of the zone."),
                 "globalInstance": text("Replica of global that serves it."),
             }}},
-            "revision": {"type": "object", "properties": {
+            "revision": {"type": "object", "description": "Absent: only the replica knows that has the connection (instances).",
+                "properties": {
                 "current": number("Revision of the store of who answers."),
                 "acknowledged": number("Revision that the other side has all of."),
                 "lag": number("Difference."),
+                "behindSince": time("Since when nothing more was acknowledged, although something is to be."),
             }},
+            "globalRevisionTaken": number("In a zone: the newest revision of global that its store is known to have all of."),
             "kinds": {"type": "array", "items": {"type": "object", "properties": {
                 "kind": text("Kind."),
                 "direction": direction,

@@ -77,6 +77,8 @@ pub struct Offer {
     resource: Arc<Resource>,
     /// Known once somebody has asked.
     version: OnceLock<Version>,
+    /// Bytes in a message; known with the version.
+    len: OnceLock<u32>,
     /// While it is kept.
     encoded: Mutex<Option<Arc<Encoded>>>,
 }
@@ -236,6 +238,14 @@ impl Catalog {
         }
     }
 
+    /// Bytes of all offers of each kind, as far as somebody has asked for them.
+    pub fn sizes(&self) -> impl Iterator<Item = (Kind, u64)> {
+        self.offers.iter().map(|(kind, shelf)| {
+            let first = shelf.values().filter_map(|offers| offers.first()?.len.get());
+            (*kind, first.map(|len| u64::from(*len)).sum())
+        })
+    }
+
     /// Version of an offer.
     ///
     /// # Errors
@@ -262,6 +272,7 @@ impl Catalog {
         };
         let encoded = Arc::new(Encoded::of(&rewritten).map_err(|error| error.reason)?);
         offer.version.get_or_init(|| encoded.version.clone());
+        offer.len.get_or_init(|| u32::try_from(encoded.len_max()).unwrap_or(u32::MAX));
         *offer.encoded.lock() = Some(encoded.clone());
         self.encodings.lock().keep(offer, encoded.len_max());
         Ok(encoded)
@@ -394,6 +405,7 @@ impl Catalog {
             name: wire::wire_name(&meta).into(),
             resource: resource.clone(),
             version: OnceLock::new(),
+            len: OnceLock::new(),
             encoded: Mutex::default(),
         }))
     }
@@ -410,6 +422,9 @@ impl Catalog {
             || known.version.get().is_some_and(|version| self.version(new).as_ref() == Ok(version));
         if is_same && let Some(version) = known.version.get() {
             new.version.get_or_init(|| version.clone());
+            if let Some(len) = known.len.get() {
+                new.len.get_or_init(|| *len);
+            }
         }
         is_same
     }

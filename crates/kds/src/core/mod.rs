@@ -35,7 +35,7 @@ pub use report::{
     Conflict, Dated, Flow, Heartbeat, Instance, KindStatus, PeerReport, PeerState, Protection, Revisions,
 };
 pub use sink::{GlobalSeen, Held, Intake, Obstacle, Rejection, Repair, Side, Sink};
-pub use source::{KindCounts, Peer, Received, Refused, Source};
+pub use source::{KindCounts, LargeState, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
 
 use graticule_model::Kind;

@@ -7,7 +7,7 @@ use graticule_store::Revision;
 use serde::Serialize;
 
 use super::quarantine::{NAMED_MAX, short_name, short_reason};
-use super::{GlobalSeen, KindCounts, Meshes, Usage};
+use super::{GlobalSeen, KindCounts, Meshes, Source, Usage};
 use crate::wire;
 
 /// Entries that one list names; the rest is counted.
@@ -117,6 +117,8 @@ pub struct PeerState {
     pub acknowledged: Revision,
     /// The peer has everything up to this position of the catalog.
     pub settled_at: Option<u64>,
+    /// Since when the peer has not acknowledged more, although it lacks something.
+    pub behind_since: Option<Timestamp>,
     /// In a zone: whether it knows this global.
     pub global: GlobalSeen,
     /// The meshes that the zone takes part in.
@@ -172,6 +174,9 @@ pub struct Revisions {
     pub acknowledged: u64,
     /// Difference.
     pub lag: u64,
+    /// Since when nothing more was acknowledged, although something is to be; absent: the peer is in step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind_since: Option<Timestamp>,
 }
 
 /// What global says with each health check.
@@ -226,8 +231,9 @@ pub struct PeerReport {
     /// At global: processes of the zone that are connected, and the replicas of global where they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub instances: Vec<Instance>,
-    /// How far the peer is.
-    pub revision: Revisions,
+    /// How far the peer is; absent: only another replica knows, the one that the peer is connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revisions>,
     /// The meshes that the zone takes part in; absent: all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub meshes: Vec<String>,
@@ -245,6 +251,9 @@ pub struct PeerReport {
     /// At global: how much the zone stores there, and may store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// In a zone: the newest revision of global that its store is known to have all of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_revision_taken: Option<u64>,
     /// At global: another control plane with the name of the zone that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conflict: Option<Conflict>,
@@ -277,12 +286,34 @@ pub struct Conflict {
 }
 
 impl PeerState {
+    /// Takes over what the sending side of a stream tells; true when anything changed.
+    pub fn tell(&mut self, source: &Source, now: Timestamp) -> bool {
+        let mut changed = self.refused_by_peer.update_with(source.rejected(), source.unnamed(), now);
+        changed |= self.unsendable.update(source.faults(), now);
+        let sent: Vec<KindCounts> = source.counts().collect();
+        changed |= self.sent != sent;
+        self.sent = sent;
+        let (acknowledged, settled_at) = (source.acknowledged(), source.settled_at());
+        let has_moved = acknowledged != self.acknowledged;
+        changed |= has_moved || settled_at != self.settled_at;
+        self.acknowledged = acknowledged;
+        self.settled_at = settled_at;
+        self.behind_since = match (self.settled_at, self.behind_since) {
+            (Some(_), _) => None,
+            (None, Some(since)) if !has_moved => Some(since),
+            (None, _) => Some(now),
+        };
+        changed
+    }
+
     /// Revisions, where the store has `current` and its catalog ends at `head`.
     pub fn revisions(&self, current: Revision, head: u64) -> Revisions {
         // Changes that do not concern the peer move the revision, but not its catalog.
         let acknowledged =
             if self.settled_at == Some(head) { current } else { self.acknowledged.min(current) };
-        Revisions { current: current.0, acknowledged: acknowledged.0, lag: current.0 - acknowledged.0 }
+        let lag = current.0 - acknowledged.0;
+        let behind_since = self.behind_since.filter(|_| lag > 0);
+        Revisions { current: current.0, acknowledged: acknowledged.0, lag, behind_since }
     }
 
     /// Both ways; `received` are the copies that are held of each of the peer's kinds.
@@ -399,6 +430,20 @@ mod tests {
         assert_eq!(times, [("a.default", "worse", at(1)), ("b.default", "bad", at(3))]);
         assert!(list.update(std::iter::empty(), at(5)));
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn nothing_acknowledged_has_an_age() {
+        use crate::core::{Catalog, Direction};
+        let at = |seconds| Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let catalog = Catalog::new(Direction::ToGlobal { zone: "east".into() }, Vec::new());
+        let source = Source::new("east", None, 1 << 20, &catalog);
+        let mut state = PeerState::default();
+        for (now, want) in [(1, 1), (5, 1)] {
+            state.tell(&source, at(now));
+            assert_eq!(state.revisions(Revision(3), 0).behind_since, Some(at(want)));
+        }
+        assert_eq!(state.revisions(Revision(0), 0).behind_since, None, "nothing is missing");
     }
 
     #[test]

@@ -269,6 +269,14 @@ impl Sink {
         }
     }
 
+    /// In a zone: the revision of global that is taken as a whole once this response is; `None`: none is.
+    pub fn completes(&self, intake: &Intake) -> Option<Revision> {
+        let stamp = intake.stamp.filter(|stamp| !stamp.more_follows && self.side == Side::Zone)?;
+        let others_are_taken =
+            self.kinds.iter().all(|(kind, state)| !state.first || Some(*kind) == intake.kind);
+        (others_are_taken && stamp.revision > Revision::default()).then_some(stamp.revision)
+    }
+
     /// Copies whose removal waits for a decision, by kind and wire name.
     pub fn held_back(&self) -> impl Iterator<Item = (Kind, &str)> {
         self.kinds.iter().flat_map(|(kind, state)| state.held_back.iter().map(|name| (*kind, name.as_str())))

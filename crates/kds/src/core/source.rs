@@ -29,6 +29,8 @@ const NO_REASON: &str = "refused; the peer tells its reasons for the first ones 
 const SUSPECTED: &str = "perhaps refused: the peer refused more than it lists";
 /// Stands for the reasons of those that are refused beyond what a report names.
 const REASON_NOT_KEPT: &str = "refused; the log of the peer has the reason";
+/// From how many percent of a message on a complete first state is worth a warning.
+const LARGE_PERCENT: usize = 70;
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
 /// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
@@ -142,6 +144,8 @@ struct TypeState {
     presented_len: usize,
     /// How far the first state is prepared.
     prepared: Prepared,
+    /// A complete first state that leaves little room in a message, until somebody has taken note.
+    large: Option<LargeState>,
     /// Revision that the peer has once it takes what is in flight.
     sent: Revision,
     /// Revision that the peer has.
@@ -159,6 +163,21 @@ struct Prepared {
     len: usize,
     /// There are no more names.
     is_done: bool,
+}
+
+/// A first state that a Kuma peer takes in one message only, and that is close to the largest message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LargeState {
+    /// The kind.
+    pub kind: Kind,
+    /// Bytes.
+    pub len: usize,
+    /// Bytes that a message may have.
+    pub len_max: usize,
+    /// Wire name of its largest resource.
+    pub largest: String,
+    /// Bytes of that.
+    pub largest_len: usize,
 }
 
 /// How far one kind is on one stream.
@@ -284,6 +303,11 @@ impl Source {
         self.types.values().any(|state| state.is_partial && state.phase != Phase::First)
     }
 
+    /// Complete first states that leave little room in a message, told once.
+    pub fn take_large(&mut self) -> impl Iterator<Item = LargeState> {
+        self.types.values_mut().filter_map(|state| state.large.take())
+    }
+
     /// What has waited longest for its answer: the kind, and a number that tells it from others.
     pub fn waits_for(&self) -> Option<(&str, u64)> {
         let waiting = self.types.iter().filter(|(_, state)| state.phase == Phase::Waiting);
@@ -371,6 +395,7 @@ impl Source {
                 again: 0,
                 presented_len,
                 prepared: Prepared::default(),
+                large: None,
                 sent: Revision::default(),
                 acknowledged: Revision::default(),
                 held_back: held_back(&node),
@@ -477,8 +502,6 @@ impl Source {
                 Some(draft) => draft,
                 None => {
                     state.phase = Phase::Held;
-                    let limit = self.response_len_max;
-                    state.held = Some(format!("first response of {type_url} exceeds {limit} bytes"));
                     continue;
                 }
             };
@@ -519,7 +542,7 @@ impl Source {
     /// order, so each may say this of itself and those before it.
     fn delivered(&self) -> Revision {
         let of = |state: &TypeState| match state.phase {
-            Phase::Armed if state.dirty.is_empty() && !state.all_dirty => self.revision,
+            Phase::Armed | Phase::Waiting if state.dirty.is_empty() && !state.all_dirty => self.revision,
             _ => state.sent,
         };
         let sent = self.types.values().filter(|state| state.phase != Phase::Held);
@@ -644,6 +667,7 @@ fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) 
             draft.removed.push(name.to_string());
         }
     }
+    let mut largest: Option<(usize, Arc<str>)> = None;
     let part_len_max = if state.takes_parts { PART_LEN_MAX.min(len_max) } else { len_max };
     let mut compared_len = 0;
     while let Some(name) = state.dirty.pop_first() {
@@ -682,11 +706,20 @@ fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) 
                     state.dirty.insert(name);
                     if whole {
                         state.all_dirty = true;
+                        let largest = largest.map(|(len, name)| format!("{name} with {len} bytes"));
+                        let largest = largest.unwrap_or_else(|| "one resource".into());
+                        state.held = Some(format!(
+                            "a Kuma peer takes all of a kind in one message, and this is more than {len_max} bytes (among the \
+                             largest: {largest}): raise kds.maxMsgSize of both sides"
+                        ));
                         return None;
                     }
                     break;
                 }
                 len += offer_len;
+                if largest.as_ref().is_none_or(|(len, _)| *len < offer_len) {
+                    largest = Some((offer_len, offer.name.clone()));
+                }
                 state.faults.remove(&name);
                 draft.resources.push(encoded.to_discovery());
                 draft.names.push(offer.name.clone());
@@ -706,6 +739,12 @@ fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) 
                 }
             }
         }
+    }
+    if whole
+        && len >= len_max / 100 * LARGE_PERCENT
+        && let Some((largest_len, largest)) = largest
+    {
+        state.large = Some(LargeState { kind, len, len_max, largest: largest.to_string(), largest_len });
     }
     state.sent(updates);
     draft.len = len;

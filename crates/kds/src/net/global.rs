@@ -105,12 +105,12 @@ impl TokenlessZones {
 pub struct GlobalOptions {
     /// `multizone.global.kds.maxMsgSize`, bytes.
     pub message_len_max: usize,
-    /// `multizone.global.kds.zoneInsightFlushInterval`: how often counters are written. Connects and
-    /// disconnects are written at once.
+    /// How often counters of zones are written to the soft store. Connects and disconnects are written at once. Not a setting:
+    /// `multizone.global.kds.zoneInsightFlushInterval` has no meaning here.
     pub insight_flush_interval: Duration,
     /// `multizone.global.kds.labels.skipPrefixes`.
     pub skip_label_prefixes: Vec<String>,
-    /// `metrics.zone.subscriptionLimit`.
+    /// How many subscriptions of a zone its insight keeps. Not a setting: `metrics.zone.subscriptionLimit` has no meaning here.
     pub subscriptions_max: usize,
     /// `federation.trustExchange`.
     pub trust_exchange: TrustExchange,
@@ -270,6 +270,7 @@ impl GlobalServer {
         let ZoneReport { mut peer, conflict } = shared.registry.report(zone).unwrap_or_default();
         peer.unoffered = shared.hub.faults();
         let head = shared.hub.catalog().head();
+        let is_here = shared.registry.has_stream(zone, StreamKind::GlobalToZone);
         let (quarantine, quarantine_total) = peer.quarantine();
         Some(PeerReport {
             zone: zone.into(),
@@ -284,7 +285,8 @@ impl GlobalServer {
                     global_instance: one.global_instance_id.clone(),
                 })
                 .collect(),
-            revision: peer.revisions(shared.deps.stores.config.snapshot().revision(), head),
+            revision: (is_here || !insight.is_online())
+                .then(|| peer.revisions(shared.deps.stores.config.snapshot().revision(), head)),
             meshes: peer.meshes.names().map(str::to_owned).collect(),
             kinds: peer.kinds(received),
             quarantine,
@@ -292,6 +294,7 @@ impl GlobalServer {
             protection: peer.protection(zone),
             global_revision: None,
             usage: peer.usage,
+            global_revision_taken: None,
             conflict,
         })
     }
@@ -310,7 +313,19 @@ impl GlobalServer {
                 self.report_with(zone, &stores, received.iter().map(|(kind, count)| (*kind, *count)))?;
             Some((report, shared.registry.has_stream(zone, StreamKind::GlobalToZone)))
         });
-        measured(peers)
+        let mut numbers = measured(peers);
+        let mut bytes = Measured::gauge(
+            "graticule_kds_kind_bytes",
+            "Bytes of all that is offered of a kind, as far as it was encoded; a stock Kuma zone takes it in one message",
+        );
+        for (kind, len) in shared.hub.catalog().sizes() {
+            bytes.add([("kind", kind.name())], len as f64);
+        }
+        let mut limit =
+            Measured::gauge("graticule_kds_message_limit_bytes", "Largest message that zones are sent");
+        limit.add([] as [(&str, &str); 0], shared.options.message_len_max as f64);
+        numbers.extend([bytes, limit]);
+        numbers
     }
 
     /// An operator gives up what is held back of a zone: it goes when the zone has connected again, to whatever replica,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use graticule_model::Key;
+use graticule_model::kinds::config::Config;
+use graticule_model::{Key, Kind, Meta, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_runtime::Clock;
-use graticule_store::{CommitError, Txn, Write};
+use graticule_store::{CommitError, Expect, Revision, Txn, Write};
 use tonic::Status;
 
 use super::hub::Stores;
@@ -32,8 +33,11 @@ pub(super) async fn apply(
         let Some(kind) = intake.kind.filter(|_| !intake.writes.is_empty()) else {
             return Ok(sink.settle(intake, Vec::new(), node));
         };
-        let store = stores.of(Plane::of(kind));
-        let txn = Txn { at: Some(clock.now()), writes: intake.writes.clone() };
+        let plane = Plane::of(kind);
+        let store = stores.of(plane);
+        let record = sink.completes(&intake).filter(|_| plane == Plane::Config).map(record);
+        let writes = intake.writes.iter().cloned().chain(record).collect();
+        let txn = Txn { at: Some(clock.now()), writes };
         let error = match store.commit(txn).await {
             Ok(_) => return Ok(sink.settle(intake, Vec::new(), node)),
             Err(error) => error,
@@ -56,6 +60,22 @@ pub(super) async fn apply(
         }
         return Ok(sink.settle(intake, failed, node));
     }
+}
+
+/// Config of a zone's store: the newest revision of global that the store has all of. It is written with what completes it, so
+/// it is true of every state of the store, whoever reads it.
+const TAKEN_CONFIG: &str = "graticule-global-revision";
+
+fn record(revision: Revision) -> Write {
+    let spec = Config { config: revision.0.to_string() };
+    let resource = Box::new(Resource::new(Meta::new("", TAKEN_CONFIG), spec));
+    Write::Put { resource, expect: Expect::Any, touch: false }
+}
+
+/// The newest revision of global that the store of a zone is known to have all of.
+pub(super) fn recorded(stores: &Stores) -> Option<Revision> {
+    let stored = stores.config.snapshot().get(&Key::new(Kind::Config, "", TAKEN_CONFIG))?;
+    stored.spec_as::<Config>()?.config.parse().ok().map(Revision)
 }
 
 fn fatal(error: &CommitError) -> Result<(), Status> {

@@ -37,8 +37,8 @@ pub fn measured(peers: impl IntoIterator<Item = (PeerReport, bool)>) -> Vec<Meas
         if report.online && !is_here {
             continue;
         }
-        if is_here {
-            lag.add([("zone", zone)], report.revision.lag as f64);
+        if let Some(revision) = report.revision.filter(|_| is_here) {
+            lag.add([("zone", zone)], revision.lag as f64);
         }
         for (direction, flow) in [("sent", Flow::Sent), ("received", Flow::Received)] {
             let of = |count: fn(&crate::core::KindStatus) -> usize| {
@@ -76,7 +76,7 @@ mod tests {
             connected_since: None,
             last_error: None,
             instances: Vec::new(),
-            revision: Revisions { current: 9, acknowledged: 6, lag: 3 },
+            revision: Some(Revisions { current: 9, acknowledged: 6, lag: 3, behind_since: None }),
             meshes: Vec::new(),
             kinds: state.kinds([(Kind::Dataplane, 5)].into_iter()),
             quarantine,
@@ -84,6 +84,7 @@ mod tests {
             protection: Protection { held_back: 2, ..state.protection(zone) },
             global_revision: None,
             usage: None,
+            global_revision_taken: None,
             conflict: None,
         }
     }

@@ -75,3 +75,70 @@ async fn what_cannot_be_offered_is_reported() {
     assert!(one.reason.contains("PEM"), "{}", one.reason);
     zone.stop.drain();
 }
+
+/// The store of a zone says which revision of global it has all of, also when nobody is connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zone_knows_the_revision_that_it_contains() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    linked(&mut zone, "synced", |link| link.synced).await;
+    for name in ["a", "b"] {
+        let mut feed = zone.stores.config.watch(Some(zone.stores.config.snapshot().revision()));
+        let txn = graticule_store::Txn::default().and_put(mk_timeout(name), graticule_store::Expect::Absent);
+        let written = global.stores.config.commit(txn).await.unwrap().revision.0;
+        // What it has of that revision, and that it has it, is one batch.
+        let batch = loop {
+            let event = tokio::time::timeout(DEADLINE, feed.next()).await.unwrap();
+            let Some(Event::Batch(batch)) = event else { panic!("the store is open") };
+            if batch.changes.iter().any(|change| change.key.kind == Kind::MeshTimeout) {
+                break batch;
+            }
+        };
+        let record = Key::new(Kind::Config, "", "graticule-global-revision");
+        let record = batch.changes.iter().find(|change| change.key == record).unwrap().new.clone().unwrap();
+        let text = record.spec_as::<graticule_model::kinds::config::Config>().unwrap().config.clone();
+        assert!(text.parse::<u64>().unwrap() >= written, "{text} {written}");
+        let taken = || zone.federation.report("east", &zone.stores).global_revision_taken;
+        until_true("it says so", || taken() >= Some(written)).await;
+    }
+    let wanted = zone.federation.report("east", &zone.stores).global_revision_taken;
+    zone.stop.drain();
+    while zone.tasks.join_next().await.is_some() {}
+    let later = graticule_kds::net::FederationLink::default().report("east", &zone.stores);
+    assert!(later.global_revision_taken.is_some() && later.global_revision_taken <= wanted);
+    assert_eq!(later.revision, None);
+    let new = graticule_kds::net::FederationLink::default().report("east", &mk_stores());
+    assert_eq!(new.global_revision_taken, None, "it does not claim what it does not know");
+}
+
+/// Labels that are not to leave stay, on both ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_with_prefixes_stay_at_home() {
+    let skip = || vec!["internal.example/".to_owned()];
+    let options = GlobalOptions { skip_label_prefixes: skip(), ..GlobalOptions::default() };
+    let global = mk_global(mk_stores(), options, None, 0).await;
+    let labelled = |name: &str| {
+        let mut policy = mk_timeout(name);
+        for label in ["internal.example/owner", "example/owner"] {
+            policy.meta.labels.insert(label.into(), "a".into());
+        }
+        policy
+    };
+    put(&global.stores.config, labelled("down")).await;
+    let port = global.address.port();
+    let zone = mk_zone_with("east", &global, port, mk_stores(), "east-1", |options| {
+        options.skip_label_prefixes = skip();
+    });
+    put(&zone.stores.config, labelled("up")).await;
+    for (stores, name) in [(&zone.stores, "down"), (&global.stores, "up")] {
+        until(&stores.config, name, |all| {
+            all.iter().any(|r| {
+                r.meta.display_name() == name
+                    && r.meta.label("internal.example/owner").is_none()
+                    && r.meta.label("example/owner") == Some("a")
+            })
+        })
+        .await;
+    }
+    zone.stop.drain();
+}

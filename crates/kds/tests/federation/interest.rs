@@ -62,13 +62,14 @@ async fn a_zone_follows_its_list_of_meshes() {
     until_true("global counts what it sends", || {
         let report = global.server.peer_report("east").unwrap();
         (report.meshes.as_slice(), in_sync(&report, Flow::Sent)) == (&["a".to_owned()][..], 12)
-            && report.revision.lag == 0
+            && report.revision.is_some_and(|revision| revision.lag == 0)
     })
     .await;
     put(&global.stores.config, mk_in("b", "new", "")).await;
     until_true("nobody waits for what is not sent", || {
         let report = global.server.peer_report("east").unwrap();
-        report.revision.lag == 0 && report.revision.current == global.stores.config.snapshot().revision().0
+        let current = global.stores.config.snapshot().revision().0;
+        report.revision.is_some_and(|revision| (revision.lag, revision.current) == (0, current))
     })
     .await;
     put(&global.stores.config, mk_in("a", "new", "")).await;

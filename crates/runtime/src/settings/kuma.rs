@@ -24,7 +24,6 @@ const NO_METRICS: Fate = NotYet("this version has no metrics endpoint");
 const REJECTED: Fate = Replaced("what a peer rejected is sent again when it changes, not after a time");
 const NO_PAYLOADS: Fate = Replaced("messages are never logged; the log level debug shows what is sent");
 const SEND: Fate = Replaced("a peer that takes nothing is found by keep-alives on the connection");
-const LABELS: Fate = NotYet("all labels are passed on between zones and global");
 const NOT_COUNTED: Fate = NotYet("subscriptions in insights are bounded by the program");
 
 /// What comes of settings at or below a path, on one program or on both; the longest path decides, then the
@@ -123,14 +122,12 @@ const RULES: &[(&str, Option<Role>, Fate)] = &[
         Replaced("a zone is gone when its connection is; see multizone.global.kds.healthInterval"),
     ),
     ("multizone.global.kds.tracing", Some(Role::Global), NO_TRACES),
-    ("multizone.global.kds.labels", Some(Role::Global), LABELS),
     ("multizone.zone", Some(Role::Global), Replaced("it is a setting of zone-cp")),
     ("multizone.zone.kds.msgSendTimeout", Some(Role::Zone), SEND),
     ("multizone.zone.kds.nackBackoff", Some(Role::Zone), REJECTED),
     ("multizone.zone.kds.responseBackoff", Some(Role::Zone), Replaced("acknowledgements are sent at once")),
     ("multizone.zone.kds.logPayloads", Some(Role::Zone), NO_PAYLOADS),
     ("multizone.zone.kds.eventBasedWatchdog", Some(Role::Zone), PUSHED),
-    ("multizone.zone.kds.labels", Some(Role::Zone), LABELS),
     ("dnsServer", None, Replaced("host names come from HostnameGenerators")),
     ("diagnostics.debugEndpoints", None, NotYet("this version has no profiling endpoints")),
     ("diagnostics.tlsCipherSuites", None, SUITES),

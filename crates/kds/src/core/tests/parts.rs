@@ -194,3 +194,32 @@ fn what_peers_hold_shares_the_names_of_the_catalog() {
     drop(resumed);
     assert_eq!(count(), alone);
 }
+
+/// A Kuma zone takes all of a kind in one message: that it gets close to the largest one is said before it is too late.
+#[test]
+fn first_states_that_hardly_fit_are_told() {
+    let (_, offers) = large_site();
+    for (len_max, want) in [(10 << 20, None), (3 << 20, Some(true)), (2 << 20, Some(false))] {
+        let mut source = Source::new("global", Some("east"), len_max, &offers);
+        let ask =
+            DeltaDiscoveryRequest { node: Some(node("east")), type_url: "Mesh".into(), ..Default::default() };
+        source.on_request(ask).unwrap();
+        let is_sent = !source.poll(&offers).is_empty();
+        let large: Vec<LargeState> = source.take_large().collect();
+        let faults: Vec<String> = source.faults().map(|(_, _, reason)| reason.to_owned()).collect();
+        match want {
+            None => assert_eq!((is_sent, large.len(), faults.len()), (true, 0, 0)),
+            Some(true) => {
+                assert_eq!((is_sent, large[0].kind, faults.len()), (true, Kind::Mesh, 0));
+                assert!(large[0].largest.starts_with('m') && large[0].largest_len > 60_000, "{large:?}");
+                assert_eq!(source.take_large().count(), 0, "once");
+            }
+            Some(false) => {
+                assert_eq!((is_sent, large.len()), (false, 0));
+                assert!(faults[0].contains("kds.maxMsgSize") && faults[0].contains("m0"), "{faults:?}");
+            }
+        }
+    }
+    let sizes: BTreeMap<Kind, u64> = offers.sizes().collect();
+    assert!((40 * 60_000..41 * 61_000).contains(&sizes[&Kind::Mesh]), "{sizes:?}");
+}

@@ -78,6 +78,18 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
                 }
                 let ready = self.source.poll(&self.shared.hub.catalog());
                 self.ready.extend(ready.into_iter().map(|(_, response)| response));
+                for large in self.source.take_large() {
+                    tracing::warn!(
+                        zone = self.stream.zone,
+                        kind = %large.kind,
+                        bytes = large.len,
+                        limit = large.len_max,
+                        largest = large.largest,
+                        largest_bytes = large.largest_len,
+                        "soon a Kuma zone will not get this kind any more, which it takes in one message only: raise \
+                         multizone.global.kds.maxMsgSize and the zone's multizone.zone.kds.maxMsgSize"
+                    );
+                }
                 self.tell();
             }
             if let Some(response) = self.ready.pop_front() {
@@ -127,13 +139,8 @@ impl Downward {
         self.told = monotonic;
         let (source, now) = (&self.source, self.shared.deps.clock.now());
         self.shared.registry.set_report(&self.stream.zone, |report| {
-            let peer = &mut report.peer;
-            peer.refused_by_peer.update_with(source.rejected(), source.unnamed(), now);
-            peer.unsendable.update(source.faults(), now);
-            peer.sent = source.counts().collect();
-            peer.meshes = source.meshes();
-            peer.acknowledged = source.acknowledged();
-            peer.settled_at = source.settled_at();
+            report.peer.tell(source, now);
+            report.peer.meshes = source.meshes();
         });
     }
 

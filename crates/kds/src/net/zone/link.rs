@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use graticule_model::Timestamp;
+use graticule_store::Revision;
 use tokio::sync::{Notify, watch};
 
 use super::super::hub::{Hub, Stores};
+use super::super::intake::recorded;
 use crate::core::{Heartbeat, PeerReport, PeerState, Side, Sink};
 
 /// State of the connection to global.
@@ -24,6 +26,8 @@ pub struct Link {
     pub peer: PeerState,
     /// What global said last about revisions.
     pub global_revision: Option<Heartbeat>,
+    /// Revision of global that was taken over this connection.
+    pub taken: Option<Revision>,
 }
 
 /// The zone's connection to global, for those who ask about it. Cheap to clone; outlives the terms of leaders.
@@ -61,7 +65,7 @@ impl FederationLink {
             connected_since: link.connected_since,
             last_error: if hub.is_some() { link.last_error } else { Some(elsewhere()) },
             instances: Vec::new(),
-            revision: link.peer.revisions(stores.config.snapshot().revision(), head),
+            revision: hub.is_some().then(|| link.peer.revisions(stores.config.snapshot().revision(), head)),
             meshes: link.peer.meshes.names().map(str::to_owned).collect(),
             kinds: link.peer.kinds(sink.holds(&held)),
             quarantine,
@@ -69,6 +73,7 @@ impl FederationLink {
             protection: link.peer.protection(zone),
             global_revision: link.global_revision,
             usage: None,
+            global_revision_taken: link.taken.or_else(|| recorded(stores)).map(|revision| revision.0),
             conflict: None,
         }
     }

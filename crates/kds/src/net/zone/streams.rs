@@ -178,8 +178,9 @@ impl ZoneClient {
         let now = self.deps.clock.now();
         let reason = "global no longer has it; it is kept until somebody decides";
         self.state().send_if_modified(|link| {
-            let mut changed = link.synced != synced;
+            let mut changed = link.synced != synced || link.taken != sink.taken();
             link.synced = synced;
+            link.taken = sink.taken();
             changed |= link.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
             let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
             let news = link.peer.held_back.update(held_back, now) | (link.peer.global != *sink.global());
@@ -282,18 +283,7 @@ impl ZoneClient {
     /// Puts down how far global is.
     fn tell_upward(&self, source: &Source) {
         let now = self.deps.clock.now();
-        self.state().send_if_modified(|link| {
-            let peer = &mut link.peer;
-            let before = (peer.acknowledged, peer.settled_at);
-            let changed = peer.refused_by_peer.update_with(source.rejected(), source.unnamed(), now);
-            peer.unsendable.update(source.faults(), now);
-            let sent: Vec<_> = source.counts().collect();
-            let moved = peer.sent != sent;
-            peer.sent = sent;
-            peer.acknowledged = source.acknowledged();
-            peer.settled_at = source.settled_at();
-            changed || moved || before != (peer.acknowledged, peer.settled_at)
-        });
+        self.state().send_if_modified(|link| link.peer.tell(source, now));
     }
 
     /// What global says about revisions; the end of a connection over which the zone falls behind for good.

@@ -230,7 +230,7 @@ impl Run<'_> {
                     && report.synced != Some(false)
                     && pending == 0
                     && report.quarantine_total == 0
-                    && report.revision.lag == 0
+                    && report.revision.is_some_and(|revision| revision.lag == 0)
                     && report.protection.state == "clear";
                 if !is_well {
                     return Err(format!(

@@ -395,7 +395,7 @@ impl Oracle {
             ));
         }
         for (zone, report) in &shown.reports {
-            if report.revision.acknowledged > report.revision.current {
+            if report.revision.is_some_and(|revision| revision.acknowledged > revision.current) {
                 self.violated(format!("{site:?} replica {place}: {zone} acknowledged what does not exist"));
             }
         }

@@ -42,8 +42,12 @@ pub(crate) async fn one(
     mesh: Option<&str>,
     name: &str,
 ) -> Result<Value, Error> {
-    require_mesh(context, mesh)?;
-    let resource = find(context, call, &Key::new(kind, mesh.unwrap_or_default(), name)).await?;
+    let key = Key::new(kind, mesh.unwrap_or_default(), name);
+    // A Dataplane outlives its mesh.
+    if kind != Kind::Dataplane || !context.store.snapshot().contains(&key) {
+        require_mesh(context, mesh)?;
+    }
+    let resource = find(context, call, &key).await?;
     formatted(call, &resource, title::GET)
 }
 

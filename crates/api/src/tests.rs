@@ -384,6 +384,24 @@ async fn a_zone_refuses_proxies_of_meshes_that_it_takes_no_part_in() {
     zone.check("PUT", "/meshes/other/dataplanes/web-1", body("other"), expect!["200 {}"]).await;
 }
 
+/// What people registered is not lost with a mesh that was deleted against all warnings, and can be taken away.
+#[tokio::test]
+async fn a_dataplane_outlives_its_mesh() {
+    let server = mk_server(Mode::FederatedZone, |_| ());
+    let path = "/meshes/default/dataplanes/web-1";
+    let dataplane = json!({
+        "type": "Dataplane", "mesh": "default", "name": "web-1",
+        "networking": {"address": "10.0.0.5", "inbound": [{"port": 80}]},
+    });
+    server.check("PUT", path, dataplane.clone(), expect!["201 {}"]).await;
+    server.store.commit_now(Txn::delete(Key::new(Kind::Mesh, "", "default"))).unwrap();
+    assert_eq!(server.admin("GET", path, Value::Null).await.status, 200);
+    let refused = expect!["404 Failed to retrieve Mesh: Not found"];
+    server.check("PUT", "/meshes/default/dataplanes/web-2", dataplane, refused).await;
+    server.check("DELETE", path, Value::Null, expect!["200 {}"]).await;
+    assert_eq!(server.admin("GET", path, Value::Null).await.status, 404);
+}
+
 #[tokio::test]
 async fn zones() {
     let server = mk_server(Mode::Global, |_| {});

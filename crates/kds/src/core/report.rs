@@ -90,6 +90,11 @@ impl Dated {
         self.0.get(&kind).map_or(0, |list| list.named.len() + list.unnamed)
     }
 
+    /// How many there are of each kind.
+    pub fn counts(&self) -> impl Iterator<Item = (Kind, usize)> {
+        self.0.keys().map(|kind| (*kind, self.of(*kind)))
+    }
+
     /// Kind, wire name, reason, since, of those that have a name.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &str, &str, Timestamp)> {
         self.0.iter().flat_map(|(kind, list)| {

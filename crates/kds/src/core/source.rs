@@ -553,6 +553,10 @@ impl Source {
         let mut by_kind: BTreeMap<Kind, &mut TypeState> = BTreeMap::new();
         for state in self.types.values_mut() {
             if let Some(kind) = state.kind {
+                // Nothing was missing until now: what changes next takes nothing of that back.
+                if state.phase == Phase::Armed && state.dirty.is_empty() && !state.all_dirty {
+                    (state.sent, state.acknowledged) = (self.revision, self.revision);
+                }
                 by_kind.insert(kind, state);
             }
         }

@@ -637,8 +637,8 @@ impl KdsSyncService for GlobalServer {
         let doubted = shared.is_estranged(&visitor.zone);
         sink.set_estranged(doubted);
         let decision = shared.decision(&visitor.zone, &visitor.claimant).await;
-        let decided = decision.is_some();
-        if let Some(given_up) = decision {
+        let decided = decision.as_ref().map(|decision| decision.version);
+        if let Some(decisions::Decided { given_up, .. }) = decision {
             tracing::info!(
                 zone = visitor.zone,
                 given_up = given_up.values().sum::<usize>(),

@@ -407,11 +407,8 @@ impl Registry {
     pub(super) fn held_back(&self, zone: &str) -> Option<(Option<String>, BTreeMap<Kind, usize>)> {
         self.with(zone, |entry| {
             let stream = entry.streams.get(&StreamKind::ZoneToGlobal)?;
-            let mut by_kind = BTreeMap::new();
-            for (kind, ..) in entry.report.peer.held_back.iter() {
-                *by_kind.entry(kind).or_default() += 1;
-            }
-            Some((stream.by.identity.clone(), by_kind))
+            let by_kind = entry.report.peer.held_back.counts().filter(|(_, count)| *count > 0);
+            Some((stream.by.identity.clone(), by_kind.collect()))
         })?
     }
 

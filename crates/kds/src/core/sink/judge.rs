@@ -86,7 +86,8 @@ impl Sink {
             self.side.owns(stored)
                 && !stored.meta.is_local_to_zone()
                 && !self.meshes.include(&stored.key())
-                && (stored.kind() != Kind::Mesh || !has_own(&stored.meta.name, held))
+                && (stored.kind() != Kind::Mesh
+                    || !(has_own(&stored.meta.name, held) || has_own_secrets(&stored.meta.name, held)))
         };
         let of = |kind: &Kind| held.list(*kind).into_iter().filter(is_unwanted).map(|stored| stored.key());
         let (meshes, others): (Vec<Key>, Vec<Key>) =
@@ -209,6 +210,15 @@ fn has_own(mesh: &str, held: &dyn Held) -> bool {
                 && own.meta.label(labels::MANAGED_BY).is_none()
         })
     })
+}
+
+/// Whether somebody wrote Secrets of the mesh in the zone. Those of its authorities are made anew.
+fn has_own_secrets(mesh: &str, held: &dyn Held) -> bool {
+    let is_of_an_authority =
+        |own: &Resource| own.meta.owner.as_ref().is_some_and(|owner| owner.kind == Kind::MeshIdentity);
+    held.list(Kind::Secret)
+        .iter()
+        .any(|own| own.meta.mesh == mesh && own.meta.is_local_to_zone() && !is_of_an_authority(own))
 }
 
 fn id_of(resource: &Resource) -> Option<String> {

@@ -233,3 +233,14 @@ fn a_zone_has_a_limit() {
     let both = DeltaDiscoveryResponse { resources: vec![wire("a"), wire("b")], ..response(&[], "1s", 1) };
     assert_eq!(zone.on_response(&both, &site).rejections, []);
 }
+
+#[test]
+fn what_has_no_name_is_counted_with_its_kind() {
+    let names: Vec<String> = (0..NAMED_MAX + 300).map(|number| format!("n{number}.default")).collect();
+    let held =
+        names.iter().map(|name| (Kind::MeshTimeout, name.as_str(), "")).chain([(Kind::Mesh, "m.", "")]);
+    let mut dated = Dated::default();
+    dated.update(held, graticule_model::Timestamp::UNIX_EPOCH);
+    let want = [(Kind::Mesh, 1), (Kind::MeshTimeout, NAMED_MAX + 300)];
+    assert_eq!(dated.counts().collect::<BTreeMap<_, _>>(), BTreeMap::from(want));
+}

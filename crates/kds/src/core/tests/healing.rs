@@ -328,6 +328,12 @@ fn responses_bear_the_revision_that_they_complete() {
     assert_eq!(wire.sink.taken(), None);
     wire.settle(&offers, &mut zone);
     assert_eq!(wire.sink.taken(), Some(Revision(2)));
+    // One kind changes for a while. The others miss nothing meanwhile, and what changes then takes nothing back.
+    for name in ["d", "e", "f"] {
+        offers.apply(Plane::Config, &global.put(mk(&format!("{{type: Mesh, name: {name}}}"))));
+        wire.settle(&offers, &mut zone);
+    }
+    assert_eq!((wire.sink.taken(), wire.source.acknowledged()), (Some(Revision(5)), Revision(5)));
     // Two kinds change: only the second response completes the revision.
     offers.apply(Plane::Config, &global.put(mk_timeout("t", "", "1s")));
     offers.apply(Plane::Config, &global.put(mk("{type: Mesh, name: c}")));
@@ -337,6 +343,7 @@ fn responses_bear_the_revision_that_they_complete() {
         zone.apply(&intake);
         wire.source.on_request(wire.sink.settle(intake, Vec::new(), &wire.node)).unwrap();
         seen.push(wire.sink.taken());
+        assert!(wire.source.acknowledged() >= Revision(5));
     }
-    assert_eq!(seen, [Some(Revision(2)), Some(Revision(4))]);
+    assert_eq!(seen, [Some(Revision(5)), Some(Revision(7))]);
 }

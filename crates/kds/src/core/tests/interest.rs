@@ -154,6 +154,24 @@ fn a_mesh_with_the_zones_own_resources_stays() {
     assert_eq!(sorted_holds(&zone), sorted(&OF_A));
 }
 
+/// A Secret does not go up, so it would be lost; what an authority of the zone keeps is made anew.
+#[test]
+fn a_mesh_with_secrets_of_the_zone_stays() {
+    let (global, mut zone) = (two_meshes(), Site::default());
+    let offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    let mut secret = mk("{type: Secret, mesh: b, name: own, data: c2VjcmV0}");
+    secret.meta.owner = Some(Key::new(Kind::MeshIdentity, "b", "everyone"));
+    let mut sink = wire.sink;
+    sink.set_meshes(Meshes::of(["a".to_owned()]));
+    zone.put(secret.clone());
+    assert!(sink.unwanted(&zone).contains(&Key::new(Kind::Mesh, "", "b")));
+    secret.meta.owner = Some(Key::new(Kind::Mesh, "", "b"));
+    zone.put(secret);
+    assert!(!sink.unwanted(&zone).contains(&Key::new(Kind::Mesh, "", "b")));
+}
+
 fn zone_name(site: &Site) -> &str {
     site.names(Kind::MeshTimeout)[0]
 }

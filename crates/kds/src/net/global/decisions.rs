@@ -2,6 +2,7 @@
 //! it: the zone may open that stream at another replica of global, or after a restart.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use graticule_model::kinds::config::Config;
 use graticule_model::{Key, Kind, Meta, Resource};
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::core::Claimant;
+
+/// Time after which a decision that nobody carried out is void: what would be lost then is not what the operator was shown.
+const LIFE: Duration = Duration::from_secs(24 * 3600);
 
 /// Beginning of the names of the Configs that keep decisions.
 const DECISION_PREFIX: &str = "graticule-accepted-deletions.";
@@ -22,6 +26,14 @@ struct Decision {
     identity: Option<String>,
     /// How many copies of each kind were given up: more than the operator was shown is not.
     given_up: BTreeMap<String, usize>,
+}
+
+/// A decision that counts.
+pub(super) struct Decided {
+    /// Of its Config.
+    pub(super) version: u64,
+    /// How many copies of each kind were given up.
+    pub(super) given_up: BTreeMap<Kind, usize>,
 }
 
 fn key_of(zone: &str) -> Key {
@@ -48,30 +60,33 @@ impl Shared {
     }
 
     /// What an operator decided about this control plane; a decision about another one is void.
-    pub(super) async fn decision(&self, zone: &str, claimant: &Claimant) -> Option<BTreeMap<Kind, usize>> {
+    pub(super) async fn decision(&self, zone: &str, claimant: &Claimant) -> Option<Decided> {
         let stored = self.deps.stores.config.snapshot().get(&key_of(zone))?;
         let config = stored.spec_as::<Config>()?;
+        let version = stored.meta.version;
+        let age = self.deps.clock.now().duration_since(stored.meta.modification_time);
+        let is_fresh = Duration::try_from(age).unwrap_or_default() < LIFE;
         match serde_json::from_str::<Decision>(&config.config) {
-            Ok(decision) if decision.identity == claimant.identity => {
+            Ok(decision) if is_fresh && decision.identity == claimant.identity => {
                 let known = |(kind, count): (String, usize)| Some((Kind::from_name(&kind).ok()?, count));
-                Some(decision.given_up.into_iter().filter_map(known).collect())
+                Some(Decided { version, given_up: decision.given_up.into_iter().filter_map(known).collect() })
             }
             _ => {
-                self.forget_decision(zone).await;
+                self.forget_decision(zone, version).await;
                 None
             }
         }
     }
 
-    /// It was carried out, or it is void.
-    pub(super) async fn forget_decision(&self, zone: &str) {
-        let key = key_of(zone);
-        if !self.deps.stores.config.snapshot().contains(&key) {
+    /// The decision of this version was carried out, or it is void; a later one stays.
+    pub(super) async fn forget_decision(&self, zone: &str, version: u64) {
+        let writes = vec![Write::Delete { key: key_of(zone), expect: Expect::Version(version) }];
+        let txn = Txn { at: Some(self.deps.clock.now()), writes };
+        let outcome = self.deps.stores.config.commit(txn).await;
+        if matches!(outcome, Err(CommitError::Conflict { .. } | CommitError::NotFound(_))) {
             return;
         }
-        let writes = vec![Write::Delete { key, expect: Expect::Any }];
-        let txn = Txn { at: Some(self.deps.clock.now()), writes };
-        if let Err(error) = self.deps.stores.config.commit(txn).await {
+        if let Err(error) = outcome {
             // It concerns what is gone already.
             tracing::warn!(%error, zone, "what an operator decided cannot be forgotten yet");
         }

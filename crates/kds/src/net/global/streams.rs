@@ -191,8 +191,8 @@ pub(super) struct Upward {
     pub(super) claimant: Claimant,
     /// It knows that the copies may be those of an earlier identity, or that something is held back.
     pub(super) doubted: bool,
-    /// It began with the decision of an operator.
-    pub(super) decided: bool,
+    /// It began with the decision of an operator: the version of that.
+    pub(super) decided: Option<u64>,
     pub(super) node: Node,
     /// Present until dropped.
     pub(super) sink: Option<Sink>,
@@ -283,9 +283,8 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 );
             }
         });
-        if self.decided && sink.is_synced() {
-            shared.forget_decision(zone).await;
-            self.decided = false;
+        if let Some(version) = self.decided.take_if(|_| sink.is_synced()) {
+            shared.forget_decision(zone, version).await;
         }
         if sink.held_back().next().is_some() {
             shared.doubt(zone, self.claimant.identity.as_deref()).await?;

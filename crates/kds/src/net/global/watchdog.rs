@@ -62,15 +62,21 @@ impl Pulse {
     }
 }
 
+/// Bytes that are handed to the connection at once: over a slow network the peer makes room for that much well within the
+/// time after which it counts as one that reads nothing, however long a message is.
+const FRAME_LEN_MAX: usize = 64 * 1024;
+
 /// A body that tells whether it is read: it is asked for more when there is room for it.
 pub(super) struct Read {
     body: Body,
     pulse: Pulse,
+    /// What is left of a long frame.
+    rest: Bytes,
 }
 
 impl Read {
     pub(super) fn new(body: Body, pulse: Pulse) -> Read {
-        Read { body, pulse }
+        Read { body, pulse, rest: Bytes::new() }
     }
 }
 
@@ -83,7 +89,18 @@ impl hyper::body::Body for Read {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         *self.pulse.unread_since.lock() = None;
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = if self.rest.is_empty() {
+            Pin::new(&mut self.body).poll_frame(cx).map_ok(|frame| match frame.into_data() {
+                Ok(mut data) => {
+                    self.rest = data.split_off(data.len().min(FRAME_LEN_MAX));
+                    Frame::data(data)
+                }
+                Err(frame) => frame,
+            })
+        } else {
+            let len = self.rest.len().min(FRAME_LEN_MAX);
+            Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(len)))))
+        };
         if matches!(&polled, Poll::Ready(Some(Ok(frame))) if frame.is_data()) {
             *self.pulse.unread_since.lock() = Some(self.pulse.clock.monotonic());
         }
@@ -91,11 +108,14 @@ impl hyper::body::Body for Read {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        hint.set_lower(hint.lower() + rest);
+        hint
     }
 }
 
@@ -170,5 +190,40 @@ pub(super) async fn run(
             Some(()) = watched.next(), if !watched.is_empty() => {}
             Some(stream) = opened.recv() => watched.push(stream.watch(clock.clone(), stuck_after)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use http::HeaderMap;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn long_messages_are_handed_over_bit_by_bit() {
+        let long: Vec<u8> = (0..200_000_u32).map(|number| number as u8).collect();
+        let frames = [
+            Frame::data(Bytes::from(long.clone())),
+            Frame::data(Bytes::from_static(b"short")),
+            Frame::trailers(HeaderMap::new()),
+        ];
+        let body = Body::new(StreamBody::new(stream::iter(frames.map(Ok::<_, Status>))));
+        let pulse = Pulse::new(&Clock::system());
+        let mut read = Read::new(body, pulse.clone());
+        let (mut arrived, mut frames, mut has_trailers) = (Vec::new(), 0, false);
+        while let Some(frame) = read.frame().await {
+            let Ok(data) = frame.expect("no failure").into_data() else {
+                has_trailers = true;
+                continue;
+            };
+            assert!(data.len() <= FRAME_LEN_MAX && pulse.unread_since().is_some());
+            arrived.extend_from_slice(&data);
+            frames += 1;
+        }
+        assert_eq!((frames, has_trailers), (5, true));
+        assert_eq!(arrived, [long, b"short".to_vec()].concat());
+        assert!(pulse.unread_since().is_none(), "all was read");
     }
 }

@@ -69,6 +69,11 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// What takes it back.
+    pub(super) fn undone(self) -> Change {
+        Change { resources: -self.resources, bytes: self.bytes.saturating_neg() }
+    }
+
     /// A resource of `before` bytes has `after` bytes; absent: there is none.
     pub(super) fn of(before: Option<usize>, after: Option<usize>) -> Change {
         let signed = |len: Option<usize>| isize::try_from(len.unwrap_or_default()).unwrap_or(isize::MAX);

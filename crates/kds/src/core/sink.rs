@@ -95,7 +95,7 @@ pub struct Intake {
     /// A part of a first state, and not the last one.
     more_follows: bool,
     /// How what the zone takes changes with each write, by wire name.
-    changes: Vec<(String, Change)>,
+    changes: BTreeMap<String, Change>,
     /// What such a part of a complete state mentioned.
     mentioned: BTreeSet<Key>,
 }
@@ -475,23 +475,26 @@ impl Sink {
                     let name = wire::wire_name(&resource.meta);
                     let own = self.side.own(&resource);
                     if self.is_limited()
-                        && write.is_some()
                         && let Some((_, len)) = own
                     {
-                        let before = held.get(&resource.key()).filter(|stored| self.side.owns(stored));
-                        let before = before.and_then(|stored| Some(self.side.own(&stored)?.1));
-                        let growth = len.saturating_sub(before.unwrap_or_default());
-                        if let Some(reason) = self.limit.refuses(used, before.is_none(), growth) {
-                            intake.rejections.push(Rejection {
-                                name,
-                                reason,
-                                obstacle: Some(Obstacle::Limit),
-                            });
-                            continue;
-                        }
-                        let change = Change::of(before, Some(len));
-                        used = used.changed(change);
-                        intake.changes.push((name.clone(), change));
+                        // Of two with one name the last one counts.
+                        let earlier = intake.changes.get(&name);
+                        let without = earlier.map_or(used, |earlier| used.changed(earlier.undone()));
+                        let change = if write.is_some() {
+                            let before = held.get(&resource.key()).filter(|stored| self.side.owns(stored));
+                            let before = before.and_then(|stored| Some(self.side.own(&stored)?.1));
+                            let growth = len.saturating_sub(before.unwrap_or_default());
+                            if let Some(reason) = self.limit.refuses(without, before.is_none(), growth) {
+                                let obstacle = Some(Obstacle::Limit);
+                                intake.rejections.push(Rejection { name, reason, obstacle });
+                                continue;
+                            }
+                            Change::of(before, Some(len))
+                        } else {
+                            Change::default()
+                        };
+                        used = without.changed(change);
+                        intake.changes.insert(name.clone(), change);
                     }
                     if let Some((own, _)) = own {
                         let is_same = *own == *item.version;
@@ -551,7 +554,7 @@ impl Sink {
             if self.is_limited()
                 && let Some((_, len)) = self.side.own(&copy)
             {
-                intake.changes.push((name.clone(), Change::of(Some(len), None)));
+                intake.changes.insert(name.clone(), Change::of(Some(len), None));
             }
             intake.removed.push(name);
             writes.insert(key.clone(), Write::Delete { key, expect: Expect::Version(copy.meta.version) });

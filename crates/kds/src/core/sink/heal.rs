@@ -46,14 +46,21 @@ impl Obstacle {
         }
     }
 
-    fn is_gone(&self, side: &Side, held: &dyn Held) -> bool {
+    /// There is no place for the resource: a peer that sends again with a new stream only is not thrown off for that.
+    fn is_capacity(&self) -> bool {
+        matches!(self, Obstacle::Store | Obstacle::Limit)
+    }
+
+    /// `has_room`: there is room for the resource.
+    fn is_gone(&self, side: &Side, held: &dyn Held, has_room: impl Fn() -> bool) -> bool {
         match (self, side) {
+            (Obstacle::Limit, _) => has_room(),
             (Obstacle::Resource(key), _) => held.get(key).is_none_or(|stored| side.owns(&stored)),
             (Obstacle::TrustDomain { mesh, domain }, Side::Global { zone }) => {
                 trust::owner_of(mesh, domain, zone, held).is_none()
             }
             // Nobody knows; it is tried now and then.
-            (Obstacle::TrustDomain { .. }, Side::Zone) | (Obstacle::Store | Obstacle::Limit, _) => true,
+            (Obstacle::TrustDomain { .. }, Side::Zone) | (Obstacle::Store, _) => true,
         }
     }
 }
@@ -112,9 +119,7 @@ impl Sink {
                 self.judge_again(held, now, touches);
             }
             Event::Resync(_) => {
-                self.judge_again(held, now, |obstacle| {
-                    !matches!(obstacle, Obstacle::Store | Obstacle::Limit)
-                });
+                self.judge_again(held, now, |obstacle| !obstacle.is_capacity());
             }
         }
     }
@@ -126,9 +131,18 @@ impl Sink {
     }
 
     fn judge_again(&mut self, held: &dyn Held, now: Duration, concerns: impl Fn(&Obstacle) -> bool) {
+        let used = self.used();
+        let has_room = |kind: Kind, name: &str| {
+            let stored = wire::key_of(kind, name).and_then(|key| held.get(&key));
+            let is_new = stored.is_none_or(|stored| !self.side.owns(&stored));
+            self.limit.refuses(used, is_new, 1).is_none()
+        };
         let freed: Vec<(Kind, String)> = self
             .obstacles()
-            .filter(|(.., obstacle)| concerns(obstacle) && obstacle.is_gone(&self.side, held))
+            .filter(|(.., obstacle)| self.is_ours || !obstacle.is_capacity())
+            .filter(|(kind, name, obstacle)| {
+                concerns(obstacle) && obstacle.is_gone(&self.side, held, || has_room(*kind, name))
+            })
             .map(|(kind, name, _)| (kind, name.to_owned()))
             .collect();
         for (kind, name) in freed {
@@ -138,18 +152,19 @@ impl Sink {
 
     /// When [`repair`](Self::repair) has something to do; monotonic.
     pub fn repair_at(&self) -> Option<Duration> {
-        self.repairs.next()
+        if self.is_ours { self.repairs.next() } else { self.repairs.next_reconnect() }
     }
 
     /// What to do about what is missing now. `now` is monotonic.
     pub fn repair(&mut self, node: &Node, held: &dyn Held, now: Duration) -> Repair {
-        let due = self.repairs.take_due(now);
-        if due.is_empty() {
+        if self.repair_at().is_none_or(|at| at > now) {
             return Repair::None;
         }
         if !self.is_ours {
+            self.repairs.reconnect(now);
             return Repair::Reconnect;
         }
+        let due = self.repairs.take_due(now);
         for kind in &due {
             if let Some(state) = self.kinds.get_mut(kind) {
                 state.again += 1;

@@ -197,28 +197,38 @@ fn a_zone_has_a_limit() {
         DeltaDiscoveryResponse { type_url: "MeshTimeout".into(), resources, ..Default::default() }
     };
     let mut sink = mk_sink(&global);
-    let mut send = |sink: &mut Sink, response: DeltaDiscoveryResponse| {
-        let intake = sink.on_response(&response, &global);
+    let send = |global: &mut Site, sink: &mut Sink, response: DeltaDiscoveryResponse| {
+        let intake = sink.on_response(&response, global);
         global.apply(&intake);
         let refused: Vec<String> = intake.rejections.iter().map(|one| one.name.clone()).collect();
         sink.settle(intake, Vec::new(), &node("east"));
         (refused, sink.usage().resources)
     };
     let refused = |names: &[&str]| names.iter().map(|name| format!("{name}.default")).collect::<Vec<_>>();
-    assert_eq!(send(&mut sink, response(&["a", "b", "c", "d", "e"], "1s", 1)), (refused(&["d", "e"]), 3));
+    let first = response(&["a", "a", "b", "b", "c", "d", "e"], "1s", 1);
+    assert_eq!(send(&mut global, &mut sink, first), (refused(&["d", "e"]), 3));
     let reasons: Vec<&str> = sink.quarantine().map(|(_, _, reason)| reason).collect();
     assert!(reasons.iter().all(|reason| reason.contains("federation.zoneLimit.resources")), "{reasons:?}");
     assert!(sink.has_obstacles(), "they are asked for again");
     // What is there is changed; the same again changes nothing.
-    assert_eq!(send(&mut sink, response(&["a", "d"], "2s", 1)), (refused(&["d"]), 3));
+    assert_eq!(send(&mut global, &mut sink, response(&["a", "d"], "2s", 1)), (refused(&["d"]), 3));
     let bytes = sink.usage().bytes;
-    assert_eq!(send(&mut sink, response(&["a"], "2s", 1)), (vec![], 3));
+    assert_eq!(send(&mut global, &mut sink, response(&["a"], "2s", 1)), (vec![], 3));
     assert_eq!(sink.usage().bytes, bytes);
+    // One that is named twice counts once, as what was said last.
+    let mut twice = response(&["a", "a", "b"], "3s", 60);
+    twice.resources[1] = response(&["a"], "3s", 3).resources.remove(0);
+    assert_eq!(send(&mut global, &mut sink, twice), (vec![], 3));
+    assert_eq!(mk_sink(&global).usage(), sink.usage());
+    let mut undone = response(&["a", "a"], "4s", 60);
+    undone.resources[1] = response(&["a"], "3s", 3).resources.remove(0);
+    assert_eq!(send(&mut global, &mut sink, undone), (vec![], 3));
+    assert_eq!(mk_sink(&global).usage(), sink.usage());
     // What goes makes room.
     let removal =
         DeltaDiscoveryResponse { removed_resources: vec!["b.default".into()], ..response(&[], "1s", 1) };
-    assert_eq!(send(&mut sink, removal), (vec![], 2));
-    assert_eq!(send(&mut sink, response(&["d", "e"], "1s", 1)), (refused(&["e"]), 3));
+    assert_eq!(send(&mut global, &mut sink, removal), (vec![], 2));
+    assert_eq!(send(&mut global, &mut sink, response(&["d", "e"], "1s", 1)), (refused(&["e"]), 3));
     let usage = sink.usage();
     assert_eq!((usage.resources_max, usage.bytes_max), (3, 10_000));
     // The next stream counts what is there, and comes to the same.

@@ -127,6 +127,76 @@ fn kuma_peers_are_connected_to_anew() {
     assert_eq!(source.poll(&offers)[0].1.system_version_info, "");
 }
 
+/// Each stream that a Kuma peer has to begin anew sends everything again: it happens less and less often, whatever is wrong.
+#[test]
+fn kuma_peers_are_connected_to_anew_less_and_less_often() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    for number in 0..60 {
+        global.put(mk(&format!("{{type: Mesh, name: m{number:02}}}")));
+    }
+    let offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    for (_, response) in wire.source.poll(&offers) {
+        let response = DeltaDiscoveryResponse { system_version_info: String::new(), ..response };
+        let intake = wire.sink.on_response(&response, &zone);
+        zone.apply(&intake);
+        wire.sink.settle(intake, Vec::new(), &wire.node);
+    }
+    let mut reconnected = Vec::new();
+    for minute in 0..180 {
+        if minute % 3 == 0 {
+            // Each time another one.
+            zone.delete(&Key::new(Kind::Mesh, "", format!("m{:02}", minute / 3)));
+            wire.sink.audit(&zone, at(60 * minute));
+        }
+        if wire.sink.repair_at().is_some_and(|due| due <= at(60 * minute))
+            && wire.sink.repair(&wire.node, &zone, at(60 * minute)) == Repair::Reconnect
+        {
+            reconnected.push(minute);
+        }
+    }
+    assert_eq!(reconnected, [0, 10, 30, 70, 150]);
+}
+
+/// What a limit or the store keeps out is no reason to throw a Kuma zone off; one of ours is asked once there is room.
+#[test]
+fn a_zone_at_its_limit_is_left_alone() {
+    for is_ours in [false, true] {
+        let (mut global, mut east) = (Site::default(), Site::default());
+        for name in ["a", "b", "c", "d"] {
+            east.put(mk_timeout(name, "kuma.io/origin: zone", "1s"));
+        }
+        let mut offers = catalog(Direction::ToGlobal { zone: "east".into() }, &east);
+        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+        sink.limit(ZoneLimit { resources: 2, bytes: 0 });
+        let mut wire = Wire::up("east", Some(sink), &offers, &global);
+        let take = |wire: &mut Wire, offers: &Catalog, global: &mut Site| {
+            for (_, mut response) in wire.source.poll(offers) {
+                if !is_ours {
+                    response.system_version_info.clear();
+                }
+                let intake = wire.sink.on_response(&response, global);
+                global.apply(&intake);
+                wire.source.on_request(wire.sink.settle(intake, Vec::new(), &wire.node)).unwrap();
+            }
+        };
+        take(&mut wire, &offers, &mut global);
+        assert_eq!((global.names(Kind::MeshTimeout).len(), wire.sink.quarantine().count()), (2, 2));
+        let audit = |wire: &mut Wire, global: &Site, hour: u64| {
+            assert_eq!(wire.sink.audit(global, at(3600 * hour)), []);
+            wire.sink.repair(&wire.node, global, at(3600 * hour))
+        };
+        assert_eq!(audit(&mut wire, &global, 1), Repair::None, "there is no room: {is_ours}");
+        // What is there goes, and there is room.
+        offers.apply(Plane::Config, &east.delete(&Key::new(Kind::MeshTimeout, "default", "a")));
+        take(&mut wire, &offers, &mut global);
+        assert_eq!(wire.sink.usage().resources, 1);
+        let repair = audit(&mut wire, &global, 2);
+        assert_eq!(matches!(repair, Repair::Ask(_)), is_ours, "{repair:?}");
+        assert_ne!(repair, Repair::Reconnect);
+    }
+}
+
 #[test]
 fn what_a_local_namesake_kept_out_comes_when_that_goes() {
     let (mut global, mut zone) = (Site::default(), Site::default());

@@ -19,6 +19,7 @@ use super::limit::{self, Change, Usage, Used, ZoneLimit};
 use super::protection::DeletionProtection;
 use super::quarantine::{Quarantine, short_name, short_reason};
 use super::repair::Repairs;
+use super::source::{PRESENTED_LEN_MAX, PRESENTED_OVERHEAD};
 use super::stamp::Stamp;
 use super::{
     AGAIN_MEMBER, HELD_BACK_MEMBER, Meshes, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave,
@@ -31,9 +32,6 @@ mod judge;
 
 pub use heal::{Obstacle, Repair};
 use judge::Taken;
-
-/// Bytes of a presented version besides the name and the version.
-const PRESENTED_OVERHEAD: usize = 16;
 
 /// Rejections that one acknowledgement explains; of the others it says the names.
 const REJECTIONS_EXPLAINED_MAX: usize = 64;
@@ -128,6 +126,8 @@ struct KindState {
     received: HashMap<Arc<str>, (Version, Version)>,
     /// What was presented when the stream began and the peer has not contradicted: own version, and the presented one.
     presented: HashMap<Arc<str>, (Version, Version)>,
+    /// Bytes of what was presented, as the peer counts them.
+    presented_len: usize,
     quarantine: Quarantine,
     /// What the copies take; only at global.
     used: Used,
@@ -150,6 +150,8 @@ pub struct Sink {
     meshes: Meshes,
     /// Bytes that the versions of one kind may take in a request.
     presented_len_max: usize,
+    /// Bytes that those of all kinds may take on one stream.
+    presented_total_max: usize,
     protection: DeletionProtection,
     limit: ZoneLimit,
     /// The peer is not the one that the copies came from: what it does not have is held back.
@@ -180,6 +182,7 @@ impl Sink {
             present_versions,
             meshes: Meshes::default(),
             presented_len_max: usize::MAX,
+            presented_total_max: PRESENTED_LEN_MAX,
             protection: DeletionProtection::default(),
             limit: ZoneLimit::NONE,
             estranged: false,
@@ -195,7 +198,14 @@ impl Sink {
 
     /// Makes requests that fit into messages of this many bytes.
     pub fn fit_into(&mut self, message_len_max: usize) {
-        self.presented_len_max = message_len_max / 2;
+        // More is counted than travels, and the rest of the request is small.
+        self.presented_len_max = message_len_max - message_len_max / 4;
+    }
+
+    /// Presents no more than this on one stream.
+    #[cfg(test)]
+    pub(super) fn present_at_most(&mut self, total: usize) {
+        self.presented_total_max = total;
     }
 
     /// Protects copies against mass deletion in this way.
@@ -339,6 +349,7 @@ impl Sink {
         let kinds: Vec<Kind> = self.kinds.keys().copied().collect();
         for state in self.kinds.values_mut() {
             state.again = 0;
+            state.presented_len = 0;
             state.first = true;
         }
         let mut requests: Vec<DeltaDiscoveryRequest> =
@@ -350,6 +361,8 @@ impl Sink {
 
     /// Asks for everything of a kind that is not held.
     fn begin(&mut self, kind: Kind, node: &Node, held: &dyn Held) -> Option<DeltaDiscoveryRequest> {
+        let others = self.kinds.iter().filter(|(other, _)| **other != kind);
+        let others: usize = others.map(|(_, state)| state.presented_len).sum();
         let (side, present, meshes) = (&self.side, self.present_versions, &self.meshes);
         let state = self.kinds.get_mut(&kind)?;
         state.quarantine.clear();
@@ -381,8 +394,10 @@ impl Sink {
                 presented.insert(name, (own, version));
             }
         }
-        // More than a message holds: then nothing, and the peer says everything.
-        let fits = presented_len <= self.presented_len_max;
+        // More than a message holds, or than the peer takes: then nothing, and the peer says everything.
+        let fits =
+            presented_len <= self.presented_len_max && others + presented_len <= self.presented_total_max;
+        state.presented_len = if fits { presented_len } else { 0 };
         if !fits {
             versions.clear();
             presented.clear();

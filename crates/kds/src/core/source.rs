@@ -20,9 +20,9 @@ const TYPES_MAX: usize = 256;
 /// Bytes of the name of a type; no kind has a longer one.
 const TYPE_LEN_MAX: usize = 256;
 /// Bytes of names and versions that a peer may say it holds, on one stream: those of about a million resources.
-const PRESENTED_LEN_MAX: usize = 128 << 20;
-/// Bytes of a presented version besides the name and the version.
-const PRESENTED_OVERHEAD: usize = 64;
+pub(super) const PRESENTED_LEN_MAX: usize = 128 << 20;
+/// Bytes of a presented version besides the name and the version; both sides count so.
+pub(super) const PRESENTED_OVERHEAD: usize = 64;
 /// What is said of a name that the peer lists without a reason.
 const NO_REASON: &str = "refused; the peer tells its reasons for the first ones only";
 /// What is said of a name that the peer may have refused.
@@ -312,6 +312,12 @@ impl Source {
     pub fn waits_for(&self) -> Option<(&str, u64)> {
         let waiting = self.types.iter().filter(|(_, state)| state.phase == Phase::Waiting);
         waiting.map(|(type_url, state)| (type_url.as_str(), state.nonce)).min_by_key(|(_, nonce)| *nonce)
+    }
+
+    /// How many resources and removals wait for their answer.
+    pub fn in_flight(&self) -> usize {
+        let waiting = self.types.values().filter(|state| state.phase == Phase::Waiting);
+        waiting.map(|state| state.in_flight.len()).sum()
     }
 
     /// What cannot be sent on this stream, by kind and wire name (empty: nothing of the kind), with the reason.

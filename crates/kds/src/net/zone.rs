@@ -96,7 +96,7 @@ pub struct ZoneOptions {
     /// A global that does not acknowledge something for this time, or never asks, is connected to anew.
     pub stuck_after: Duration,
     /// A global that says nothing about revisions (a Kuma global) may fall silent without a sign: the zone connects again, and
-    /// says what it has, this time after it joined.
+    /// says what it has, this time after it joined and everything was exchanged.
     pub resync_after_join: Duration,
     /// As [`resync_after_join`](Self::resync_after_join), from then on; a quarter more or less.
     pub resync_interval: Duration,
@@ -317,7 +317,8 @@ impl ZoneClient {
         let headers = Headers::new(&self.options, identity, &self.deps.instance_id, term)
             .map_err(|error| error.to_string())?;
         let channel = self.dial().await?;
-        let down = Box::pin(self.downward(self.sync_client(&channel, &headers), sink));
+        let taken = watch::Sender::new(false);
+        let down = Box::pin(self.downward(self.sync_client(&channel, &headers), sink, &taken));
         let up = Box::pin(self.upward(self.sync_client(&channel, &headers)));
         let calls = || {
             limited_admin(
@@ -326,7 +327,10 @@ impl ZoneClient {
             )
         };
         let (mut c1, mut c2, mut c3) = (calls(), calls(), calls());
-        self.state().send_modify(|link| link.global_revision = None);
+        self.state().send_modify(|link| {
+            link.global_revision = None;
+            link.peer.settled_at = None;
+        });
         let configs =
             self.answer::<ConfigDumps, _, _>(move |s| async move { c1.stream_xds_configs(s).await });
         let stats = self.answer::<Stats, _, _>(move |s| async move { c2.stream_stats(s).await });
@@ -338,7 +342,7 @@ impl ZoneClient {
             status = configs => ("StreamXDSConfigs", status),
             status = stats => ("StreamStats", status),
             status = clusters => ("StreamClusters", status),
-            () = self.resync_is_due(resync_after) => {
+            () = self.resync_is_due(resync_after, taken.subscribe()) => {
                 let error = "global does not say how far the zone is: connecting again, as a precaution".to_owned();
                 return Err(Ended { as_precaution: true, ..error.into() });
             }
@@ -347,9 +351,21 @@ impl ZoneClient {
         Err(Ended { error, code: status.code(), as_precaution: false })
     }
 
-    /// Waits until a connection has lived so long over which global says nothing about revisions.
-    async fn resync_is_due(&self, after: Duration) {
-        self.deps.clock.sleep(after).await;
+    /// Waits until a connection has lived so long over which global says nothing about revisions. `taken`: the first state of
+    /// every kind was taken; changes with each response. A slow global is not a silent one.
+    async fn resync_is_due(&self, after: Duration, mut taken: watch::Receiver<bool>) {
+        // What global does not answer for has its own time.
+        let mut link = self.link();
+        if link.wait_for(|link| link.peer.settled_at.is_some()).await.is_err() {
+            return std::future::pending().await;
+        }
+        loop {
+            let is_synced = *taken.borrow_and_update();
+            tokio::select! {
+                Ok(()) = taken.changed(), if !is_synced => {}
+                () = self.deps.clock.sleep(after) => break,
+            }
+        }
         // Whoever says how far the zone is is not silent.
         if self.state().borrow().global_revision.is_some() {
             std::future::pending().await

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use pb::global_kds_service_server::{GlobalKdsService, GlobalKdsServiceServer};
 use pb::kds_sync_service_server::{KdsSyncService, KdsSyncServiceServer};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -36,7 +36,11 @@ enum Fault {
     NeverAsks,
     /// It does not say which federation it is (on every connection).
     NoFederation,
+    /// It acknowledges nothing before so many health checks were made.
+    Slow,
 }
+
+const SLOW_CHECKS: usize = 10;
 
 struct Kuma {
     fault: Fault,
@@ -45,6 +49,11 @@ struct Kuma {
     taken: Mutex<BTreeSet<String>>,
     /// Kinds that the zone has answered for.
     answered: AtomicUsize,
+    /// Streams to the zone that it has seen.
+    seen: watch::Sender<usize>,
+    checks: watch::Sender<usize>,
+    /// Streams of the zone when the first one was acknowledged at last.
+    joins_when_slow: AtomicUsize,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -71,6 +80,7 @@ impl KdsSyncService for Server {
     ) -> Result<Response<Self::GlobalToZoneSyncStream>, Status> {
         let kuma = self.0.clone();
         let is_first = kuma.joins[0].fetch_add(1, Ordering::SeqCst) == 0;
+        kuma.seen.send_modify(|seen| *seen += 1);
         let mut requests = request.into_inner();
         let (out, queue) = mpsc::channel(64);
         self.0.tasks.lock().spawn(async move {
@@ -126,6 +136,8 @@ impl KdsSyncService for Server {
                 response_nonce: nonce.into(),
                 ..Default::default()
             };
+            // Else a connection that ends soon could be seen in one direction only, and the next one have the fault.
+            let _ = kuma.seen.subscribe().wait_for(|seen| *seen > 0).await;
             if !(is_first && kuma.fault == Fault::NeverAsks) {
                 for kind in kinds_for_global() {
                     let _ = out.send(Ok(ask(kind.name(), ""))).await;
@@ -133,6 +145,12 @@ impl KdsSyncService for Server {
             }
             let mut seen = BTreeSet::new();
             while let Ok(Some(response)) = responses.message().await {
+                if is_first && kuma.fault == Fault::Slow {
+                    let _ = kuma.checks.subscribe().wait_for(|made| *made >= SLOW_CHECKS).await;
+                    let joins = kuma.joins[1].load(Ordering::SeqCst);
+                    let _ =
+                        kuma.joins_when_slow.compare_exchange(0, joins, Ordering::SeqCst, Ordering::SeqCst);
+                }
                 let is_news = !seen.insert(response.type_url.clone());
                 kuma.answered.fetch_max(seen.len(), Ordering::SeqCst);
                 if is_first && is_news && kuma.fault == Fault::Upward {
@@ -157,7 +175,12 @@ impl GlobalKdsService for Server {
         &self,
         _request: Request<pb::ZoneHealthCheckRequest>,
     ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
-        Ok(Response::new(pb::ZoneHealthCheckResponse::default()))
+        self.0.checks.send_modify(|made| *made += 1);
+        let mut answer = pb::ZoneHealthCheckResponse::default();
+        if self.0.fault == Fault::Slow {
+            answer.interval.get_or_insert_default().nanos = 100_000_000;
+        }
+        Ok(Response::new(answer))
     }
 
     async fn stream_xds_configs(
@@ -194,6 +217,9 @@ async fn joined(
         policy: Notify::new(),
         taken: Mutex::default(),
         answered: AtomicUsize::new(0),
+        seen: watch::Sender::new(0),
+        checks: watch::Sender::new(0),
+        joins_when_slow: AtomicUsize::new(0),
         tasks: Mutex::default(),
     });
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -259,6 +285,20 @@ async fn a_global_that_fell_silent_is_asked_again() {
         assert_eq!(zone.link.borrow().last_error, None, "nothing was wrong, as far as it knows");
         zone.stop.drain();
     }
+}
+
+/// One that needs long to store what the zone sends is not silent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_global_is_waited_for() {
+    let quick = |options: &mut ZoneOptions| {
+        options.resync_after_join = Duration::from_millis(300);
+        options.resync_interval = Duration::from_secs(100);
+    };
+    let (kuma, zone, _tasks) = joined(Fault::Slow, mk_stores(), quick).await;
+    let joins = || kuma.joins_when_slow.load(Ordering::SeqCst);
+    until_true("it acknowledges at last", || joins() > 0).await;
+    assert_eq!(joins(), 1, "the zone did not connect again meanwhile");
+    zone.stop.drain();
 }
 
 /// A zone that has copies takes nothing of a global that does not say which federation it is, however long it waits.

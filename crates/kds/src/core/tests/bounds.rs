@@ -131,6 +131,34 @@ fn what_a_peer_presents_is_bounded() {
     assert_eq!(long, Err(Refused::TypeTooLong));
 }
 
+/// Both sides count alike what is presented, and no more of it is said than the peer takes.
+#[test]
+fn no_more_is_presented_than_the_peer_takes() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    for number in 0..10 {
+        global.put(mk(&format!("{{type: Mesh, name: m{number}}}")));
+        global.put(mk_timeout(&format!("t{number}"), "", "1s"));
+    }
+    let offers = catalog(to_zones(), &global);
+    let mut first = Wire::down("east", None, &offers, &zone);
+    first.settle(&offers, &mut zone);
+    let all = Wire::down("east", Some(first.sink), &offers, &zone);
+    let len = all.source.presented_len();
+    for (room, kinds) in [(len, 2), (len - 1, 1), (0, 0)] {
+        let mut sink = Sink::new(Side::Zone, true);
+        sink.present_at_most(room);
+        let requests = sink.start(&node("east"), &zone);
+        let presenting = requests.iter().filter(|request| !request.initial_resource_versions.is_empty());
+        assert_eq!(presenting.count(), kinds, "{room} of {len}");
+        // Asked again, a kind counts once.
+        let mut wire = Wire::down("east", Some(sink), &offers, &zone);
+        assert!(wire.source.presented_len() <= room);
+        wire.settle(&offers, &mut zone);
+        assert_eq!((zone.names(Kind::Mesh).len(), zone.names(Kind::MeshTimeout).len()), (10, 10));
+        assert_eq!(wire.sink.damaged(&zone), []);
+    }
+}
+
 /// What one hold of the catalog takes is bounded, and everything comes all the same.
 #[test]
 fn first_states_are_put_together_in_steps() {

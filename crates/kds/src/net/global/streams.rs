@@ -118,7 +118,7 @@ impl Steps<DeltaDiscoveryResponse> for Downward {
 impl Downward {
     /// The zone's lag does not shrink: a new connection brings it into step.
     fn stuck(&self) -> Status {
-        let after = self.shared.options.stuck_after;
+        let after = self.patience.lasts();
         let kind = self.source.waits_for().map_or("", |(kind, _)| kind);
         tracing::warn!(
             zone = self.stream.zone,

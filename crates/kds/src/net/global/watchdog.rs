@@ -25,6 +25,8 @@ use crate::net::registry::Ending;
 
 /// Time in which a stream that was told to end has to be gone, before its connection is closed.
 const END_GRACE: Duration = Duration::from_secs(2);
+/// Time that the commit of a response may take: until then a stream whose peer has read everything is waited for.
+const COMMIT_GRACE: Duration = Duration::from_secs(120);
 /// The time of day may jump: an expiry is looked at again after this time at the latest.
 const EXPIRY_LOOK: Duration = Duration::from_secs(30);
 /// Streams that were opened and are not watched yet; who opens another one waits.
@@ -153,12 +155,26 @@ impl Watched {
         tokio::select! {
             biased;
             () = self.closed.cancelled() => {}
-            () = clock.sleep(END_GRACE) => {
-                if let Some(connection) = &self.connection {
-                    tracing::warn!(zone = self.zone, "a zone does not read the end of its stream; its connection is closed");
-                    connection.close();
-                }
+            () = self.end_is_unread(&clock) => {
+                self.close("a zone does not read the end of its stream; its connection is closed");
             }
+            () = clock.sleep(COMMIT_GRACE) => {
+                self.close("what a zone sent cannot be stored for long; its connection is closed");
+            }
+        }
+    }
+
+    /// Returns when the peer had the time to read the end, and does not read. A stream that is busy with a commit does not
+    /// hear that it has to end either, but then nothing is unread.
+    async fn end_is_unread(&self, clock: &Clock) {
+        clock.sleep(END_GRACE).await;
+        self.pulse.unread_for(END_GRACE).await;
+    }
+
+    fn close(&self, reason: &str) {
+        if let Some(connection) = &self.connection {
+            tracing::warn!(zone = self.zone, "{reason}");
+            connection.close();
         }
     }
 }
@@ -195,11 +211,40 @@ pub(super) async fn run(
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use futures::{FutureExt as _, stream};
     use http::HeaderMap;
     use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;
+
+    /// What a stream waits for, and when its connection is closed.
+    #[tokio::test]
+    async fn a_stream_that_stores_is_waited_for() {
+        let is_over = |watching: Pin<&mut dyn Future<Output = ()>>| watching.now_or_never().is_some();
+        for (is_read, ends, waits) in
+            [(false, false, END_GRACE), (true, false, COMMIT_GRACE), (true, true, 2 * END_GRACE)]
+        {
+            let (clock, hand) = Clock::manual(Timestamp::UNIX_EPOCH);
+            let pulse = Pulse::new(&clock);
+            if !is_read {
+                *pulse.unread_since.lock() = Some(clock.monotonic());
+            }
+            let (ending, closed) = (Arc::<Ending>::default(), CancellationToken::new());
+            ending.end(Status::cancelled("a newer stream took over"));
+            let (zone, closes) = ("east".to_owned(), closed.clone());
+            let watched = Watched { zone, ending, closed, pulse, expires: None, connection: None };
+            let mut watching = std::pin::pin!(watched.watch(clock.clone(), Duration::from_secs(600)));
+            assert!(!is_over(watching.as_mut()));
+            hand.advance(waits - Duration::from_millis(1));
+            assert!(!is_over(watching.as_mut()), "{is_read}");
+            if ends {
+                closes.cancel();
+            } else {
+                hand.advance(Duration::from_millis(1));
+            }
+            assert!(is_over(watching.as_mut()), "{is_read}");
+        }
+    }
 
     #[tokio::test]
     async fn long_messages_are_handed_over_bit_by_bit() {

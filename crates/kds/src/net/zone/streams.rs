@@ -12,7 +12,7 @@ use graticule_proto::kuma::mesh::v1alpha1 as pb;
 use graticule_store::{Expect, Txn, Write};
 use pb::global_kds_service_client::GlobalKdsServiceClient;
 use pb::kds_sync_service_client::KdsSyncServiceClient;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -40,7 +40,12 @@ pub(super) fn held_back_key() -> Key {
 }
 
 impl ZoneClient {
-    pub(super) async fn downward(&self, mut client: KdsSyncServiceClient<Authed>, sink: &mut Sink) -> Status {
+    pub(super) async fn downward(
+        &self,
+        mut client: KdsSyncServiceClient<Authed>,
+        sink: &mut Sink,
+        taken: &watch::Sender<bool>,
+    ) -> Status {
         let options = &self.options;
         let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
         let stores = &self.deps.stores;
@@ -165,6 +170,7 @@ impl ZoneClient {
                 // What was declined meanwhile is asked for again.
                 return Status::aborted("this is the zone's global after all: connecting again");
             }
+            taken.send_replace(sink.is_synced());
             self.tell_downward(sink, sink.is_synced());
             self.remember_held_back(sink).await;
             if replies.send(reply).await.is_err() {
@@ -272,7 +278,7 @@ impl ZoneClient {
                 Ok(()) = changes.changed() => {}
                 () = clock.sleep(gives_up_at.unwrap_or_default().saturating_sub(now)), if gives_up_at.is_some() => {
                     return Status::aborted(match source.waits_for() {
-                        Some((kind, _)) => format!("global did not acknowledge {kind} for {limit:?}: connecting again"),
+                        Some((kind, _)) => format!("global did not acknowledge {kind} for {:?}: connecting again", patience.lasts()),
                         None => format!("global asked for nothing for {limit:?}: connecting again"),
                     });
                 }

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::support::*;
 
-/// Its window is full, and another message waits for room: from then on its stream's state is asked for nothing.
+/// Its window is full, and the rest of a message waits for room: from then on its stream's state is asked for nothing.
 async fn full_window(global: &Global) -> impl Sized {
     for name in ["a", "b", "c", "d"] {
         let items = "x".repeat(100_000);
@@ -17,14 +17,12 @@ async fn full_window(global: &Global) -> impl Sized {
         put(&global.stores.config, mk(&mesh)).await;
     }
     let mut client = KdsSyncServiceClient::new(raw_channel(global).await);
-    let (requests, queue) = tokio::sync::mpsc::channel(2);
-    for kind in [Kind::Mesh, Kind::MeshTimeout] {
-        requests.send(first_request("deaf", kind)).await.unwrap();
-    }
+    let (requests, queue) = tokio::sync::mpsc::channel(1);
+    requests.send(first_request("deaf", Kind::Mesh)).await.unwrap();
     let down = of_zone(ReceiverStream::new(queue), "deaf", Some("token-deaf"));
     let down = client.global_to_zone_sync(down).await.unwrap().into_inner();
-    let sent = || global.server.report("deaf").is_some_and(|report| report.peer.sent.len() == 2);
-    until_true("its first states were sent", sent).await;
+    let sent = || global.server.report("deaf").is_some_and(|report| !report.peer.sent.is_empty());
+    until_true("its first state was sent", sent).await;
     (client, requests, down)
 }
 

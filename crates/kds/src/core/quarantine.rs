@@ -77,6 +77,11 @@ impl Quarantine {
         }
     }
 
+    /// Whether this is refused.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.named.contains_key(&*short_name(name)) || self.others.contains(&self.hasher.hash_one(name))
+    }
+
     /// Nothing is refused.
     pub(super) fn clear(&mut self) {
         self.named.clear();

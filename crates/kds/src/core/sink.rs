@@ -90,6 +90,8 @@ pub struct Intake {
     global: Option<GlobalSeen>,
     /// What a peer of ours says besides.
     stamp: Option<Stamp>,
+    /// An operator agreed to another global.
+    agreement_void: bool,
     /// A part of a first state, and not the last one.
     more_follows: bool,
     /// How what the zone takes changes with each write, by wire name.
@@ -460,6 +462,7 @@ impl Sink {
             let global = self.judge_global(response, held);
             let is_other = matches!(global, GlobalSeen::Other { .. });
             intake.global = Some(global);
+            intake.agreement_void = self.is_void(response, held);
             if is_other {
                 return intake;
             }
@@ -638,6 +641,9 @@ impl Sink {
         }
         if let Some(global) = intake.global {
             self.global = global;
+        }
+        if intake.agreement_void {
+            self.agreed = None;
         }
         if self.is_synced() {
             self.agreed = None;

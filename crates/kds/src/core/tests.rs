@@ -582,6 +582,28 @@ fn damage_is_found_wherever_the_copy_came_from() {
     assert_eq!(again.sink.damaged(&zone), vec![]);
 }
 
+/// Another replica may write what an older stream had in hand when the newer one has begun.
+#[test]
+fn a_copy_that_arrives_too_late_is_found() {
+    let mut global = Site::default();
+    global.put(mk_timeout("a", "", "1s"));
+    let mut zone = Site::default();
+    let mut offers = catalog(to_zones(), &global);
+    Wire::down("east", None, &offers, &zone).settle(&offers, &mut zone);
+    let late = zone.list(Kind::MeshTimeout)[0].as_ref().clone();
+    let key = late.key();
+    zone.delete(&key);
+    offers.apply(Plane::Config, &global.delete(&Key::new(Kind::MeshTimeout, "default", "a")));
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!(wire.sink.damaged(&zone), []);
+    zone.put(late);
+    assert_eq!(wire.sink.damaged(&zone), [key]);
+    let mut again = Wire::down("east", Some(wire.sink), &offers, &zone);
+    again.settle(&offers, &mut zone);
+    assert_eq!((zone.names(Kind::MeshTimeout).len(), again.sink.damaged(&zone)), (0, vec![]));
+}
+
 #[test]
 fn an_unsynced_source_is_silent() {
     let mut site = Site::default();
@@ -619,6 +641,7 @@ fn secrets_of_global() {
     assert_eq!(faults, ["zone-token-signing-key-1"], "no PEM, so nothing leaves, and it is reported");
 }
 
+mod agreement;
 mod bounds;
 mod healing;
 mod held_back;

@@ -1,6 +1,7 @@
 //! What is asked for again: copies that are not as they were taken, and what was refused because of something that is not
 //! in its way any more (DESIGN decision 17).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::mesh_trust::MeshTrust;
@@ -77,10 +78,26 @@ pub enum Repair {
 }
 
 impl Sink {
-    /// Copies that are not as they were taken: something else than this sink wrote, or lost, them.
+    /// Copies that are not as they were taken: something else than this sink wrote, or lost, them. Also those that the peer
+    /// has not: what an older stream had in hand may be written, by another replica, when this one has begun.
     pub fn damaged(&self, held: &dyn Held) -> Vec<Key> {
         let mut damaged = Vec::new();
         for (kind, state) in &self.kinds {
+            if !state.first {
+                let is_known = |name: &str| {
+                    state.received.contains_key(name)
+                        || state.held_back.contains(name)
+                        || state.quarantine.contains(name)
+                };
+                let is_surplus = |copy: &Arc<Resource>| {
+                    // What has no form on the wire cannot be presented.
+                    self.is_copy(copy)
+                        && !is_known(&wire::wire_name(&copy.meta))
+                        && self.side.own_version(copy).is_some()
+                };
+                damaged
+                    .extend(held.list(*kind).iter().filter(|copy| is_surplus(copy)).map(|copy| copy.key()));
+            }
             for (name, (own, _)) in &state.received {
                 let Some(key) = wire::key_of(*kind, name) else { continue };
                 let stored = held.get(&key).filter(|stored| self.side.owns(stored));

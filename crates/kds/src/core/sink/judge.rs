@@ -30,29 +30,33 @@ impl Sink {
     /// Whether this is the global whose copies the zone holds. The federation's id says so: global keeps it, and every
     /// backup and every zone has it.
     pub(super) fn judge_global(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> GlobalSeen {
-        let key = Key::new(Kind::Config, "", CLUSTER_ID);
         let Some(own) = self.own_federation(held) else { return GlobalSeen::Known };
-        let offered = response
-            .resources
-            .iter()
-            .filter_map(|item| wire::decode(Kind::Config, item).ok())
-            .filter(|config| config.meta.name == CLUSTER_ID)
-            .find_map(|config| id_of(&config));
-        let is_removed = response
-            .removed_resources
-            .iter()
-            .any(|name| wire::key_of(Kind::Config, name).as_ref() == Some(&key));
-        // Nobody mentions what was presented and is still right; whoever presented nothing hears everything.
-        let unsaid = !is_removed && self.present_versions;
-        match offered {
-            Some(offered) if offered != own && self.agreed.as_ref() != Some(&offered) => {
-                GlobalSeen::Other { own, offered }
-            }
-            None if !unsaid && self.agreed.as_deref() != Some("") => {
-                GlobalSeen::Other { own, offered: String::new() }
-            }
-            _ => GlobalSeen::Known,
+        let offered = self.claimed_id(response, &own);
+        if offered == own || self.agreed.as_ref() == Some(&offered) {
+            GlobalSeen::Known
+        } else {
+            GlobalSeen::Other { own, offered }
         }
+    }
+
+    /// The id that a global says or confirms; empty: it has none.
+    fn claimed_id(&self, response: &DeltaDiscoveryResponse, own: &str) -> String {
+        let configs = response.resources.iter().filter_map(|item| wire::decode(Kind::Config, item).ok());
+        let mut ids = configs.filter(|config| config.meta.name == CLUSTER_ID);
+        if let Some(offered) = ids.find_map(|config| id_of(&config)) {
+            return offered;
+        }
+        let key = Key::new(Kind::Config, "", CLUSTER_ID);
+        let mut removed = response.removed_resources.iter();
+        let is_removed = removed.any(|name| wire::key_of(Kind::Config, name).as_ref() == Some(&key));
+        // Nobody mentions what was presented and is still right; whoever presented nothing hears everything.
+        if is_removed || !self.present_versions { String::new() } else { own.to_owned() }
+    }
+
+    /// Whether an operator agreed to another global than this one: what this one does not have is another question.
+    pub(super) fn is_void(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> bool {
+        let own = self.own_federation(held).unwrap_or_default();
+        self.agreed.as_ref().is_some_and(|agreed| *agreed != self.claimed_id(response, &own))
     }
 
     /// A zone that stood alone made it, and now it belongs to global: global never had it, so that its absence there is no

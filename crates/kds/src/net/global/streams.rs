@@ -25,6 +25,10 @@ fn unavailable() -> Status {
     Status::unavailable("stream unavailable")
 }
 
+fn in_doubt() -> Status {
+    Status::aborted("the copies are in doubt again: connect again")
+}
+
 pub(super) type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// One stream's state: what comes next, or why it ends.
@@ -252,7 +256,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         }
         if !self.doubted && shared.is_estranged(&self.stream.zone) {
             // A backup was restored: this stream knows nothing of what came back, and must not confirm it.
-            return Err(Status::aborted("the copies are in doubt again: connect again"));
+            return Err(in_doubt());
         }
         let sink = self.sink.as_mut().ok_or_else(unavailable)?;
         let _gate = if response.type_url == Kind::MeshTrust.name() {
@@ -289,7 +293,13 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         if sink.held_back().next().is_some() {
             shared.doubt(zone, self.claimant.identity.as_deref()).await?;
             self.doubted = true;
-        } else if sink.is_synced() {
+        } else if !self.doubted && shared.is_estranged(zone) {
+            return Err(in_doubt());
+        } else if self.doubted && sink.is_synced() {
+            // A backup may be restored at any moment, also while a response is taken.
+            if !sink.damaged(&shared.deps.stores.held()).is_empty() {
+                return Err(in_doubt());
+            }
             shared.confirm(zone, self.claimant.identity.as_deref()).await?;
             self.doubted = false;
         }

@@ -30,11 +30,15 @@ const TICK: Duration = Duration::from_millis(10);
 /// Simulated time with faults.
 const FAULTS: Duration = Duration::from_secs(20);
 /// Simulated time that beginning and healing may take, each.
-const HEALING: Duration = Duration::from_secs(120);
+const HEALING: Duration = Duration::from_secs(60);
+/// How often everything is compared.
+const COMPARISON: Duration = Duration::from_millis(200);
 /// Writes that are acknowledged after the faults.
 const WRITES_AFTER: u64 = 20;
 /// What has arrived stays as it is for this time.
 const REST: Duration = Duration::from_secs(1);
+/// In every so many runs somebody else wants the name of the first zone.
+const RIVAL_EVERY: u64 = 4;
 
 /// What a run saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,7 +108,8 @@ impl Report {
 /// # Errors
 /// A rule was broken, or the federation did not come into step.
 pub fn simulate(seed: u64) -> Result<Report> {
-    simulate_shape(seed, Shape { globals: 3, zones: 5, replicas: 2 })
+    let has_rival = seed % RIVAL_EVERY == RIVAL_EVERY - 1;
+    simulate_shape(seed, Shape { globals: 3, zones: 5, replicas: 2, has_rival })
 }
 
 fn simulate_shape(seed: u64, shape: Shape) -> Result<Report> {
@@ -113,6 +118,9 @@ fn simulate_shape(seed: u64, shape: Shape) -> Result<Report> {
     let all = |site| Place::all(site, shape, seed, &board, &oracle);
     let mut places = all(Site::Global);
     places.extend((0..shape.zones).flat_map(|zone| all(Site::Zone(zone))));
+    if shape.has_rival {
+        places.extend(all(Site::Rival));
+    }
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .simulation_duration(Duration::from_secs(3600))
@@ -125,10 +133,13 @@ fn simulate_shape(seed: u64, shape: Shape) -> Result<Report> {
         let place = place.clone();
         sim.host(place.host(), move || place.clone().run());
     }
-    let mut run = Run { sim, oracle, places, zones: shape.zones };
+    let mut run = Run { sim, oracle, places, shape };
+    for rival in run.places.iter().filter(|place| place.site == Site::Rival) {
+        run.sim.crash(rival.host());
+    }
     run.until("the federation begins", |run| run.is_online())?;
     let random = Random::seeded(seed.wrapping_mul(0x9e37_79b9) ^ 7);
-    let mut schedule = Schedule::new(random, board, run.oracle.clone());
+    let mut schedule = Schedule::new(random, &run.places, board, run.oracle.clone());
     let end = run.sim.elapsed() + FAULTS;
     let mut next = run.sim.elapsed();
     while run.sim.elapsed() < end {
@@ -150,7 +161,9 @@ fn simulate_shape(seed: u64, shape: Shape) -> Result<Report> {
     }
     run.is_settled().map_err(|why| anyhow!("what had arrived did not stay: {why}"))?;
     let oracle = run.oracle.lock();
-    oracle.finish().map_err(|why| anyhow!(why))?;
+    for place in &run.places {
+        oracle.finish(place.site, &place.world.snapshot()).map_err(|why| anyhow!(why))?;
+    }
     let healed_after = u64::try_from(healed_after.as_millis()).unwrap_or(u64::MAX);
     Ok(Report { faults: schedule.faults(), healed_after, ..oracle.report() })
 }
@@ -159,7 +172,7 @@ struct Run<'a> {
     sim: turmoil::Sim<'a>,
     oracle: Arc<Mutex<Oracle>>,
     places: Vec<Place>,
-    zones: usize,
+    shape: Shape,
 }
 
 impl Run<'_> {
@@ -173,12 +186,18 @@ impl Run<'_> {
 
     fn until(&mut self, what: &str, done: impl Fn(&Run<'_>) -> bool) -> Result<()> {
         let end = self.sim.elapsed() + HEALING;
-        while !done(self) {
+        let mut next = self.sim.elapsed();
+        loop {
+            if self.sim.elapsed() >= next {
+                if done(self) {
+                    return Ok(());
+                }
+                next = self.sim.elapsed() + COMPARISON;
+            }
             let state = || self.is_settled().err().unwrap_or_default();
             ensure!(self.sim.elapsed() < end, "{what}: not within {HEALING:?}; {}", state());
             self.step()?;
         }
-        Ok(())
     }
 
     fn world(&self, site: Site) -> Option<&world::World> {
@@ -188,7 +207,7 @@ impl Run<'_> {
     /// Whether every zone was brought up to date.
     fn is_online(&self) -> bool {
         let oracle = self.oracle.lock();
-        (0..self.zones).all(|zone| {
+        (0..self.shape.zones).all(|zone| {
             let shown = oracle.shown.iter().filter(|((site, _), _)| *site == Site::Zone(zone));
             shown.flat_map(|(_, shown)| shown.reports.values()).any(|report| report.synced == Some(true))
         })
@@ -197,10 +216,13 @@ impl Run<'_> {
     /// Whether all say that they are in step, and all are; why not.
     fn is_settled(&self) -> Result<(), String> {
         self.say_so()?;
+        if self.shape.has_rival && !self.oracle.lock().has_refused_rival() {
+            return Err("nobody refused the second control plane with the name of zone-0".into());
+        }
         let snapshot = |site| self.world(site).map(world::World::snapshot).unwrap_or_default();
         let global = snapshot(Site::Global);
         let zones: Vec<_> =
-            (0..self.zones).map(|zone| (zone_name(zone), snapshot(Site::Zone(zone)))).collect();
+            (0..self.shape.zones).map(|zone| (zone_name(zone), snapshot(Site::Zone(zone)))).collect();
         let up = expected::at_global(zones.iter().map(|(name, stored)| (name.as_str(), stored)));
         let mut wrong = expected::differences("global", &up, &expected::copies_at_global(&global));
         for (name, stored) in &zones {
@@ -213,7 +235,7 @@ impl Run<'_> {
     /// Whether the leader of every zone, and the replica of global that serves it, say that nothing is left to do.
     fn say_so(&self) -> Result<(), String> {
         let oracle = self.oracle.lock();
-        for zone in 0..self.zones {
+        for zone in 0..self.shape.zones {
             let name = zone_name(zone);
             let leader = self.world(Site::Zone(zone)).and_then(world::World::leader);
             let at_zone = leader.and_then(|place| oracle.shown.get(&(Site::Zone(zone), place)));

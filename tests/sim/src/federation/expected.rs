@@ -71,7 +71,7 @@ fn label<'a>(resource: &'a Resource, key: &str) -> Option<&'a str> {
     resource.meta.labels.get(key).map(String::as_str)
 }
 
-fn form(resource: &Resource) -> ((String, String, String), Value) {
+pub(super) fn form(resource: &Resource) -> ((String, String, String), Value) {
     let key = (resource.kind().name().to_owned(), resource.meta.mesh.clone(), resource.meta.name.clone());
     let value = json!({
         "labels": resource.meta.labels,
@@ -108,7 +108,7 @@ fn is_zones(resource: &Resource) -> bool {
 }
 
 /// What goes from global to the zone, as the zone holds it.
-fn to_zone(resource: &Resource, zone: &str, disabled: &BTreeSet<String>) -> Option<Resource> {
+pub(super) fn to_zone(resource: &Resource, zone: &str, disabled: &BTreeSet<String>) -> Option<Resource> {
     let (kind, down, _, others, is_hashed) = row(resource.kind())?;
     if label(resource, "kuma.io/kds-sync") == Some("disabled") {
         return None;
@@ -145,7 +145,7 @@ fn to_zone(resource: &Resource, zone: &str, disabled: &BTreeSet<String>) -> Opti
 }
 
 /// What goes from the zone to global, as global holds it.
-fn to_global(resource: &Resource, zone: &str) -> Option<Resource> {
+pub(super) fn to_global(resource: &Resource, zone: &str) -> Option<Resource> {
     let (_, _, up, ..) = row(resource.kind())?;
     if !*up || !is_zones(resource) || label(resource, "kuma.io/kds-sync") == Some("disabled") {
         return None;

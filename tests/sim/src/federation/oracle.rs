@@ -5,6 +5,7 @@
 //! what the sync makes of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use graticule_kds::core::PeerReport;
 use graticule_model::kinds::zone::Zone;
@@ -12,6 +13,9 @@ use graticule_model::{Key, Kind, Resource, labels};
 use graticule_store::{ChangeBatch, Revision, Snapshot};
 
 use super::Report;
+use super::site::zone_name;
+
+mod judge;
 
 /// Label with the number of the write.
 pub(super) const OP: &str = "op";
@@ -37,6 +41,8 @@ pub(super) enum Actor {
     User,
     /// Federation.
     Sync,
+    /// Something that breaks copies.
+    Damage,
 }
 
 /// What a store held under a key from then on.
@@ -66,18 +72,31 @@ pub(super) struct Shown {
     pub(super) revision: Revision,
     /// Of a zone, by itself; at global of each zone that is connected to this replica.
     pub(super) reports: BTreeMap<String, PeerReport>,
+    /// At global: the rival was refused here.
+    pub(super) refused_rival: bool,
 }
+
+/// What somebody wrote.
+struct Written {
+    site: Site,
+    resource: Arc<Resource>,
+}
+
+/// What people last made of a key of their own site: when, and the write (`None`: it was deleted).
+type Last = BTreeMap<(Site, Key), (Revision, Option<Op>)>;
 
 #[derive(Default)]
 pub(super) struct Oracle {
     history: BTreeMap<(Site, Key), Vec<Entry>>,
     /// Where each write was stored, by site.
     places: BTreeMap<(Site, Op), Key>,
-    /// The site of each write, and what it wrote.
-    written: BTreeMap<Op, (Site, serde_json::Value)>,
-    acknowledged: BTreeMap<Op, Revision>,
-    /// Writes that were stored where they were made.
-    stored: BTreeSet<Op>,
+    written: BTreeMap<Op, Written>,
+    /// The newest of the acknowledged writes, by key.
+    acknowledged: Last,
+    /// The newest of the stored ones.
+    stored: Last,
+    /// Revision of the newest restore while replicas ran: what was acknowledged before may be gone.
+    restored_at: BTreeMap<Site, Revision>,
     clock: u64,
     next_op: Op,
     /// When an operator last gave up what a site held back of a peer.
@@ -87,6 +106,9 @@ pub(super) struct Oracle {
     /// When a disk last lost something.
     lost: BTreeMap<Site, u64>,
     pub(super) shown: BTreeMap<(Site, usize), Shown>,
+    /// The newest revision that each replica showed, also in an earlier run.
+    reached: BTreeMap<(Site, usize), Revision>,
+    refused_rival: bool,
     counts: Report,
     violation: Option<String>,
     is_stopped: bool,
@@ -131,13 +153,19 @@ impl Oracle {
 
     /// What it writes.
     pub(super) fn writes(&mut self, site: Site, op: Op, resource: &Resource) {
-        self.written.insert(op, (site, resource.spec.to_json()));
+        self.written.insert(op, Written { site, resource: Arc::new(resource.clone()) });
     }
 
-    /// It was acknowledged.
-    pub(super) fn acknowledge(&mut self, op: Op, revision: Revision) {
+    /// A write, or a deletion, was acknowledged.
+    pub(super) fn acknowledge(&mut self, site: Site, key: &Key, op: Option<Op>, revision: Revision) {
         self.counts.acknowledged += 1;
-        self.acknowledged.insert(op, revision);
+        if self.restored_at.get(&site).is_some_and(|restored| *restored >= revision) {
+            return;
+        }
+        let newest = self.acknowledged.entry((site, key.clone())).or_insert((revision, op));
+        if newest.0 < revision {
+            *newest = (revision, op);
+        }
     }
 
     pub(super) fn acknowledged(&self) -> u64 {
@@ -189,10 +217,8 @@ impl Oracle {
             if actor == Actor::User {
                 tracing::debug!(?site, revision = %batch.revision, key = %change.key, is = ?new.and_then(op_of), "written");
             }
-            if actor == Actor::User
-                && let Some(op) = new.and_then(op_of)
-            {
-                self.stored.insert(op);
+            if actor == Actor::User && self.is_own(site, old, new) {
+                self.stored.insert((site, change.key.clone()), (batch.revision, new.and_then(op_of)));
             }
             if actor == Actor::Sync {
                 let (was, is) = (old.and_then(op_of), new.and_then(op_of));
@@ -216,8 +242,22 @@ impl Oracle {
         }
     }
 
+    /// Whether a change is about what people write at this site themselves.
+    fn is_own(&self, site: Site, old: Option<&Resource>, new: Option<&Resource>) -> bool {
+        let op = new.and_then(op_of).or_else(|| old.and_then(op_of));
+        op.and_then(|op| self.written.get(&op)).is_some_and(|written| written.site == site)
+    }
+
+    /// What people wrote at a site before is not expected there any more.
+    fn forget(&mut self, site: Site) {
+        self.acknowledged.retain(|(of, _), _| *of != site);
+        self.stored.retain(|(of, _), _| *of != site);
+    }
+
     /// Everything was replaced by an operator: that is what the site has from then on.
     pub(super) fn replaced(&mut self, site: Site, before: &Snapshot, after: &Snapshot) {
+        self.forget(site);
+        self.restored_at.insert(site, after.revision());
         for resource in before.iter().filter(|resource| !after.contains(&resource.key())) {
             self.note(site, &resource.key(), Was::Absent);
         }
@@ -226,6 +266,9 @@ impl Oracle {
 
     /// A disk lost what it had, or went back.
     pub(super) fn disk_replaced(&mut self, site: Site, before: &Snapshot, after: &Snapshot) {
+        self.forget(site);
+        self.restored_at.remove(&site);
+        self.reached.retain(|(of, _), _| *of != site);
         let was = if after.is_empty() { Was::Lost } else { Was::Older };
         for resource in before.iter().filter(|resource| !after.contains(&resource.key())) {
             self.note(site, &resource.key(), was);
@@ -258,7 +301,7 @@ impl Oracle {
     /// The peer that a copy at `site` comes from.
     fn peer_of(&self, site: Site, op: Op) -> Option<Site> {
         match site {
-            Site::Global => self.written.get(&op).map(|(from, _)| *from),
+            Site::Global => self.written.get(&op).map(|written| written.site),
             Site::Zone(_) | Site::Rival => Some(Site::Global),
         }
     }
@@ -268,138 +311,32 @@ impl Oracle {
         self.history.get(&(site, key.clone())).map(Vec::as_slice)
     }
 
-    /// Whether the sync may do this.
-    fn judge(
-        &self,
-        site: Site,
-        key: &Key,
-        old: Option<&Resource>,
-        new: Option<&Resource>,
-    ) -> Result<(), String> {
-        let (old_op, new_op) = (old.and_then(op_of), new.and_then(op_of));
-        if let Some(op) = old_op
-            && self.written.get(&op).is_some_and(|(from, _)| *from == site)
-        {
-            return Err(format!("the sync touched write {op}, which this site made itself"));
-        }
-        match (old_op, new_op) {
-            (_, Some(op)) => {
-                let new = new.ok_or("no resource")?;
-                self.judge_put(site, op, old_op, new)
-            }
-            (Some(op), None) if new.is_none() => self.judge_delete(site, key, op, old),
-            _ => Ok(()),
-        }
-    }
-
-    fn judge_put(&self, site: Site, op: Op, old: Option<Op>, new: &Resource) -> Result<(), String> {
-        let peer = self.peer_of(site, op).ok_or_else(|| format!("write {op} was never made"))?;
-        let entries = self.entries(peer, op).ok_or_else(|| format!("{peer:?} never had write {op}"))?;
-        let last = entries.iter().rposition(|entry| entry.was == Was::Op(op));
-        let last = last.ok_or_else(|| format!("{peer:?} never had write {op}"))?;
-        if let Some((_, spec)) = self.written.get(&op)
-            && *spec != new.spec.to_json()
-        {
-            return Err(format!("write {op} is not what was written"));
-        }
-        let Some(before) = old else { return Ok(()) };
-        let first = entries.iter().position(|entry| entry.was == Was::Op(before));
-        match first {
-            Some(first) if last < first => Err(format!(
-                "write {op} follows {before}, and {peer:?} had them the other way round: {entries:?}"
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    fn judge_delete(&self, site: Site, key: &Key, op: Op, old: Option<&Resource>) -> Result<(), String> {
-        let peer = self.peer_of(site, op).ok_or_else(|| format!("write {op} was never made"))?;
-        let entries = self.entries(peer, op).ok_or_else(|| format!("{peer:?} never had write {op}"))?;
-        let had = entries.iter().position(|entry| entry.was == Was::Op(op));
-        let had = had.ok_or_else(|| format!("{peer:?} never had write {op}"))?;
-        let later = &entries[had + 1..];
-        if later.iter().any(|entry| entry.was == Was::Absent) {
-            return Ok(());
-        }
-        if let Some(zone) = old.and_then(|old| old.meta.zone())
-            && site != Site::Global
-            && self.disabled.get(zone).is_some_and(|at| *at > entries[had].at)
-        {
-            return Ok(());
-        }
-        let accepted = self.accepted.get(&(site, peer)).copied().unwrap_or_default();
-        // A little less is believed; how much that is, is judged for all of a kind together.
-        if later.iter().any(|entry| entry.was == Was::Older) {
-            return Ok(());
-        }
-        match later.iter().find(|entry| entry.was == Was::Lost) {
-            Some(_) if is_unprotected(key.kind) => Ok(()),
-            Some(lost) if accepted > lost.at => Ok(()),
-            Some(_) => Err(format!(
-                "write {op} was deleted because {peer:?} lost its disk, and nobody agreed to that: {entries:?}"
-            )),
-            // Another control plane had the name, and an operator gave up what that one did not have.
-            None if peer == Site::Zone(0)
-                && self.lost.contains_key(&Site::Rival)
-                && accepted > entries[had].at =>
-            {
-                Ok(())
-            }
-            None => Err(format!(
-                "write {op} was deleted, and {peer:?} never said that it has it no more: {entries:?}"
-            )),
-        }
-    }
-
-    /// Whether so much goes at once, for no other reason than that the peer has an older disk, that it should be held back.
-    fn judge_number(&self, site: Site, batch: &ChangeBatch, before: &Snapshot) -> Result<(), String> {
-        let mut numbers: BTreeMap<Kind, usize> = BTreeMap::new();
-        for change in batch.changes.iter().filter(|change| change.new.is_none()) {
-            let Some(op) = change.old.as_deref().and_then(op_of) else { continue };
-            let Some(peer) = self.peer_of(site, op) else { continue };
-            let Some(entries) = self.entries(peer, op) else { continue };
-            let Some(had) = entries.iter().rposition(|entry| entry.was == Was::Op(op)) else { continue };
-            let zone = change.old.as_deref().and_then(|old| old.meta.zone());
-            if zone.and_then(|zone| self.disabled.get(zone)).is_some_and(|at| *at > entries[had].at) {
-                continue;
-            }
-            let later = entries[had + 1..].iter();
-            let accepted = self.accepted.get(&(site, peer)).copied().unwrap_or_default();
-            let is_wanted = |entry: &Entry| entry.was == Was::Absent || entry.at < accepted;
-            let later: Vec<&Entry> = later.filter(|entry| !matches!(entry.was, Was::Op(_))).collect();
-            if !later.is_empty() && !later.iter().any(|entry| is_wanted(entry)) {
-                *numbers.entry(change.key.kind).or_default() += 1;
-            }
-        }
-        for (kind, number) in numbers {
-            let is_copy = |resource: &&std::sync::Arc<Resource>| {
-                op_of(resource).and_then(|op| self.written.get(&op)).is_some_and(|(from, _)| *from != site)
-            };
-            let copies = before.list(kind, None).filter(is_copy).count();
-            if !is_unprotected(kind) && number >= PROTECTED && 2 * number >= copies {
-                return Err(format!("{number} of {copies} {kind} were deleted because a disk is older now"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a replica shows.
-    pub(super) fn show(&mut self, site: Site, place: usize, shown: Shown) {
-        let before = self.shown.get(&(site, place)).map(|before| before.revision);
-        let lost = self.lost.contains_key(&site);
-        if before.is_some_and(|before| before > shown.revision) && !lost {
-            self.violated(format!(
-                "{site:?} replica {place}: revision {} follows {}",
-                shown.revision,
-                before.unwrap_or_default()
-            ));
+    /// What a replica shows. `stored` is what its control plane stores.
+    pub(super) fn show(&mut self, site: Site, place: usize, shown: Shown, stored: &Snapshot) {
+        let reached = self.reached.entry((site, place)).or_default();
+        let before = std::mem::replace(reached, shown.revision);
+        if before > shown.revision {
+            self.violated(format!("{site:?} replica {place}: revision {} follows {before}", shown.revision));
         }
         for (zone, report) in &shown.reports {
-            if report.revision.is_some_and(|revision| revision.acknowledged > revision.current) {
-                self.violated(format!("{site:?} replica {place}: {zone} acknowledged what does not exist"));
+            if let Err(broken) = self.judge_report(site, zone, report, stored) {
+                self.violated(format!("{site:?} replica {place}: {zone}: {broken}"));
             }
         }
+        self.refused_rival |= shown.refused_rival;
         self.shown.insert((site, place), shown);
+    }
+
+    /// Tells copies that federation brought to this site from everything else.
+    pub(super) fn copies(&self, site: Site) -> impl Fn(&Resource) -> bool + use<> {
+        let theirs = self.written.iter().filter(move |(_, written)| written.site != site);
+        let theirs: BTreeSet<Op> = theirs.map(|(op, _)| *op).collect();
+        move |resource| op_of(resource).is_some_and(|op| theirs.contains(&op))
+    }
+
+    /// Whether the second control plane with a zone's name heard that it is not wanted.
+    pub(super) fn has_refused_rival(&self) -> bool {
+        self.refused_rival
     }
 
     /// A replica is down.
@@ -407,12 +344,26 @@ impl Oracle {
         self.shown.remove(&(site, place));
     }
 
-    /// The last word about acknowledged writes: each is stored, or something came after it.
-    pub(super) fn finish(&self) -> Result<(), String> {
-        for op in self.acknowledged.keys() {
-            let Some((site, _)) = self.written.get(op) else { continue };
-            if !self.stored.contains(op) {
-                return Err(format!("write {op} was acknowledged by {site:?} and never stored"));
+    /// The last word about what people wrote at a site that holds `stored` now: nothing of it is lost, and it is as the
+    /// last one of them left it.
+    pub(super) fn finish(&self, site: Site, stored: &Snapshot) -> Result<(), String> {
+        let of_site = |((of, _), _): &(&(Site, Key), &(Revision, Option<Op>))| *of == site;
+        for (place, (revision, op)) in self.acknowledged.iter().filter(of_site) {
+            let newest = self.stored.get(place).map(|(stored, _)| *stored).unwrap_or_default();
+            if newest < *revision {
+                return Err(format!(
+                    "{site:?}: {}: write {op:?} was acknowledged as {revision}, and never stored",
+                    place.1
+                ));
+            }
+        }
+        for ((_, key), (revision, op)) in self.stored.iter().filter(of_site) {
+            let held = stored.get(key);
+            let is = held.as_deref().and_then(op_of);
+            if is != *op {
+                return Err(format!(
+                    "{site:?}: {key}: somebody wrote {op:?} as {revision}, and now it is {is:?}"
+                ));
             }
         }
         Ok(())

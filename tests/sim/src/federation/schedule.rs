@@ -1,6 +1,7 @@
 //! The faults of a run.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use graticule_runtime::Random;
@@ -26,6 +27,8 @@ const LAGS_MS: [u64; 4] = [0, 20, 300, 1500];
 pub(super) struct Schedule {
     random: Random,
     down: Vec<usize>,
+    /// There is a second control plane with the name of the first zone.
+    has_rival: bool,
     /// An older state of global.
     backup: Option<Snapshot>,
     faults: u64,
@@ -34,8 +37,15 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(random: Random, board: Arc<Mutex<Board>>, oracle: Arc<Mutex<Oracle>>) -> Schedule {
-        Schedule { random, down: Vec::new(), backup: None, faults: 0, board, oracle }
+    /// The rival is down when the faults begin.
+    pub(super) fn new(
+        random: Random,
+        places: &[Place],
+        board: Arc<Mutex<Board>>,
+        oracle: Arc<Mutex<Oracle>>,
+    ) -> Schedule {
+        let down: Vec<usize> = (0..places.len()).filter(|at| places[*at].site == Site::Rival).collect();
+        Schedule { random, has_rival: !down.is_empty(), down, backup: None, faults: 0, board, oracle }
     }
 
     /// How many faults there were.
@@ -58,7 +68,7 @@ impl Schedule {
             .filter(|other| (other.site == Site::Global) != (place.site == Site::Global))
             .collect();
         let other = others[self.pick(others.len())];
-        let fault = self.pick(30);
+        let fault = self.pick(36);
         tracing::info!(at = ?sim.elapsed(), fault, place = place.host(), other = other.host(), "fault");
         match fault {
             0..=1 => sim.partition(place.host(), other.host()),
@@ -94,14 +104,29 @@ impl Schedule {
                 }
             }
             25 => self.backup = Some(places[0].world.snapshot()),
+            26..=27 => place.is_slow.store(true, Ordering::Relaxed),
+            28 => places.iter().for_each(|place| place.is_slow.store(false, Ordering::Relaxed)),
+            29..=31 => self.damage(place),
             _ => self.lose(sim, places, at),
         }
         Duration::from_millis(self.random.u64() % PAUSE_MAX_MS)
     }
 
+    /// Something breaks a copy that federation brought.
+    fn damage(&mut self, place: &Place) {
+        let choice = self.random.u64();
+        let copies = self.oracle.lock().copies(place.site);
+        let _was_there = place.world.damage(choice, |resource| copies(resource));
+    }
+
     /// Something is lost for good; not often.
     fn lose(&mut self, sim: &mut turmoil::Sim<'_>, places: &[Place], at: usize) {
-        match self.pick(8) {
+        let lost = self.pick(8);
+        // Whoever forgets whose a name is gives it to who asks for it; and names stay reserved here.
+        if self.has_rival && lost <= 3 {
+            return;
+        }
+        match lost {
             0..=1 if places[at].site != Site::Global => {
                 self.replace_disk(sim, places, places[at].site, Snapshot::empty())
             }
@@ -164,6 +189,7 @@ impl Schedule {
         sim.set_max_message_latency(usual);
         for place in places {
             place.world.set_way(place.place, |way| *way = Way::default());
+            place.is_slow.store(false, Ordering::Relaxed);
             for other in places.iter().filter(|other| other.host() != place.host()) {
                 sim.set_link_max_message_latency(place.host(), other.host(), usual);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use graticule_control_plane::federation::{self, Replica};
@@ -12,8 +12,8 @@ use graticule_kds::net::{
     Dial, FederationLink, GlobalOptions, GlobalServer, ZoneAuthenticator, ZoneGrant, ZoneOptions, ZoneToken,
 };
 use graticule_runtime::{Backoff, Clock, Drain, Random};
-use graticule_store::Store as _;
 use graticule_store::status::Grouping;
+use graticule_store::{Snapshot, Store as _};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -33,10 +33,19 @@ const DECISION_TAKES: Duration = Duration::from_secs(5);
 const PROTECTION: DeletionProtection = DeletionProtection { share: 0.5, number: PROTECTED };
 
 /// What the operators want.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Board {
     /// Whatever is held back is decided about.
     pub(super) heals: bool,
+    /// What operators look into.
+    worlds: BTreeMap<Site, World>,
+}
+
+impl Board {
+    /// What a control plane stores.
+    fn stored(&self, site: Site) -> Snapshot {
+        self.worlds.get(&site).map(World::snapshot).unwrap_or_default()
+    }
 }
 
 /// Where a replica runs; clones are the same place.
@@ -50,6 +59,9 @@ pub(super) struct Place {
     pub(super) seed: u64,
     pub(super) globals: usize,
     pub(super) zones: usize,
+    pub(super) has_rival: bool,
+    /// It reads slowly what global says.
+    pub(super) is_slow: Arc<AtomicBool>,
     starts: Arc<AtomicU64>,
 }
 
@@ -84,6 +96,8 @@ pub(super) struct Shape {
     pub(super) globals: usize,
     pub(super) zones: usize,
     pub(super) replicas: usize,
+    /// A second control plane calls itself like the first zone.
+    pub(super) has_rival: bool,
 }
 
 impl Place {
@@ -95,8 +109,13 @@ impl Place {
         board: &Arc<Mutex<Board>>,
         oracle: &Arc<Mutex<Oracle>>,
     ) -> Vec<Place> {
-        let replicas = if site == Site::Global { shape.globals } else { shape.replicas };
+        let replicas = match site {
+            Site::Global => shape.globals,
+            Site::Zone(_) => shape.replicas,
+            Site::Rival => 1,
+        };
         let world = World::new(site, replicas, oracle);
+        board.lock().worlds.insert(site, world.clone());
         let place = |place| Place {
             site,
             place,
@@ -106,6 +125,8 @@ impl Place {
             seed,
             globals: shape.globals,
             zones: shape.zones,
+            has_rival: shape.has_rival,
+            is_slow: Arc::default(),
             starts: Arc::default(),
         };
         (0..replicas).map(place).collect()
@@ -167,12 +188,14 @@ impl Place {
                 random: random.clone(),
                 oracle: self.oracle.clone(),
                 zones: self.zones,
+                has_rival: self.has_rival,
             }
             .run(),
         );
         let side = match self.site {
             Site::Global => {
-                let server = federation::global_side(global_options(), replica.clone(), Arc::new(Tokens));
+                let options = global_options(self.has_rival);
+                let server = federation::global_side(options, replica.clone(), Arc::new(Tokens));
                 let (running, incoming) = (server.clone(), crate::net::listen(PORT).await?);
                 tasks.spawn(async move {
                     if let Err(error) = running.run(incoming, Drain::never()).await {
@@ -194,12 +217,16 @@ impl Place {
         };
         loop {
             let heals = self.board.lock().heals;
-            let shown =
-                Shown { revision: store.snapshot().revision(), reports: side.reports(&self, &replica) };
+            let shown = Shown {
+                revision: store.snapshot().revision(),
+                reports: side.reports(&self, &replica),
+                refused_rival: self.has_rival && side.has_conflict(),
+            };
             if heals || random.fraction() < 0.02 {
                 self.decide(&side, &shown, &mut decided).await;
             }
-            self.oracle.lock().show(self.site, self.place, shown);
+            let stored = self.world.snapshot();
+            self.oracle.lock().show(self.site, self.place, shown, &stored);
             while let Some(ended) = tasks.try_join_next() {
                 ended?;
             }
@@ -209,8 +236,11 @@ impl Place {
 
     fn zone_options(&self, random: &Random) -> ZoneOptions {
         let hosts = (0..self.globals).map(|place| format!("global-{place}")).collect();
-        let dial =
-            Dial { connector: net::connector(hosts, random), authority: "global:5685".into(), tls: false };
+        let dial = Dial {
+            connector: net::connector(hosts, random, &self.is_slow),
+            authority: "global:5685".into(),
+            tls: false,
+        };
         ZoneOptions {
             token: ZoneToken::Inline(format!("token-{}", self.zone())),
             backoff: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(2) },
@@ -220,10 +250,22 @@ impl Place {
         }
     }
 
-    /// An operator decides about what is held back.
+    /// An operator decides about what is held back: what the peer has lost is given up, and nothing that it has.
     async fn decide(&self, side: &Side, shown: &Shown, decided: &mut BTreeMap<String, Duration>) {
         for (zone, report) in &shown.reports {
             if report.protection.held_back == 0 && report.protection.state != "otherGlobal" {
+                continue;
+            }
+            let peer = match side {
+                Side::Global(_) => zone_number(zone).map(Site::Zone),
+                Side::Zone(_) => Some(Site::Global),
+            };
+            let Some(peer) = peer else { continue };
+            let (stored, at_peer) = (self.world.snapshot(), self.board.lock().stored(peer));
+            // With another federation nothing is compared, so that what is told to be held back may be there again: whoever
+            // agrees to it loses only what it does not have.
+            let is_other = report.protection.state == "otherGlobal";
+            if !is_other && !self.oracle.lock().is_lost(self.site, report, &stored, &at_peer) {
                 continue;
             }
             // Nobody decides again before the first decision had its time.
@@ -232,20 +274,14 @@ impl Place {
                 continue;
             }
             decided.insert(zone.clone(), elapsed());
+            self.oracle.lock().accepts(self.site, peer);
             match side {
                 Side::Global(server) => {
-                    if let Some(number) = zone_number(zone) {
-                        self.oracle.lock().accepts(Site::Global, Site::Zone(number));
-                    }
-                    if *zone == zone_name(0) {
-                        self.oracle.lock().accepts(Site::Global, Site::Rival);
-                    }
                     if let Err(error) = server.accept_deletions(zone).await {
                         tracing::debug!(%error, zone, "a decision is not stored");
                     }
                 }
                 Side::Zone(link) => {
-                    self.oracle.lock().accepts(self.site, Site::Global);
                     link.accept_deletions();
                 }
             }
@@ -253,7 +289,9 @@ impl Place {
     }
 }
 
-fn global_options() -> GlobalOptions {
+fn global_options(has_rival: bool) -> GlobalOptions {
+    // Nobody is away for so long that the rival gets the name.
+    let name_reserved_for = Duration::from_secs(if has_rival { 3600 } else { 3 });
     GlobalOptions {
         insight_flush_interval: Duration::from_secs(2),
         health_interval: Duration::from_secs(1),
@@ -261,7 +299,7 @@ fn global_options() -> GlobalOptions {
         audit_interval: AUDIT,
         protection: PROTECTION,
         keep_alive: Duration::from_secs(1),
-        name_reserved_for: Duration::from_secs(3),
+        name_reserved_for,
         ..GlobalOptions::default()
     }
 }
@@ -272,6 +310,16 @@ enum Side {
 }
 
 impl Side {
+    /// Whether somebody was refused the first zone's name here.
+    fn has_conflict(&self) -> bool {
+        match self {
+            Side::Global(server) => {
+                server.report(&zone_name(0)).is_some_and(|report| report.conflict.is_some())
+            }
+            Side::Zone(_) => false,
+        }
+    }
+
     /// What is told about connections here.
     fn reports(&self, place: &Place, replica: &Replica) -> BTreeMap<String, PeerReport> {
         match self {

@@ -47,6 +47,20 @@ const AT_GLOBAL: &[Model] = &[
     model(Kind::Secret, "secret", 3),
     model(Kind::GlobalSecret, "global-secret", 2),
     model(Kind::GlobalSecret, "user-token-signing-key", 2),
+    model(Kind::MeshIdentity, "identity", 1),
+    model(Kind::MeshAccessLog, "log", 1),
+    model(Kind::MeshFaultInjection, "fault", 1),
+    model(Kind::MeshHealthCheck, "health", 1),
+    model(Kind::MeshHTTPRoute, "http", 1),
+    model(Kind::MeshLoadBalancingStrategy, "balance", 1),
+    model(Kind::MeshMetric, "metric", 1),
+    model(Kind::MeshPassthrough, "pass", 1),
+    model(Kind::MeshProxyPatch, "patch", 1),
+    model(Kind::MeshRateLimit, "limit", 1),
+    model(Kind::MeshTCPRoute, "tcp", 1),
+    model(Kind::MeshTLS, "tls", 1),
+    model(Kind::MeshTrace, "trace", 1),
+    model(Kind::MeshTrafficPermission, "permission", 1),
 ];
 
 /// What is written in a zone.
@@ -64,6 +78,22 @@ const IN_ZONE: &[Model] = &[
     model(Kind::HostnameGenerator, "names", 1),
     model(Kind::MeshTrust, "trust", 1),
     model(Kind::Secret, "own-secret", 1),
+    model(Kind::MeshIdentity, "identity", 1),
+    model(Kind::MeshOpenTelemetryBackend, "otel", 1),
+    model(Kind::MeshAccessLog, "log", 1),
+    model(Kind::MeshCircuitBreaker, "breaker", 1),
+    model(Kind::MeshFaultInjection, "fault", 1),
+    model(Kind::MeshHealthCheck, "health", 1),
+    model(Kind::MeshHTTPRoute, "producer", 1),
+    model(Kind::MeshLoadBalancingStrategy, "balance", 1),
+    model(Kind::MeshMetric, "metric", 1),
+    model(Kind::MeshPassthrough, "pass", 1),
+    model(Kind::MeshProxyPatch, "patch", 1),
+    model(Kind::MeshRateLimit, "limit", 1),
+    model(Kind::MeshTCPRoute, "tcp", 1),
+    model(Kind::MeshTLS, "tls", 1),
+    model(Kind::MeshTrace, "trace", 1),
+    model(Kind::MeshTrafficPermission, "permission", 1),
 ];
 
 fn number(op: Op, below: u64) -> u64 {
@@ -112,20 +142,74 @@ fn spec(model: Model, op: Op, zone: &str) -> Value {
         }),
         Kind::MeshService => json!({"ports": [{"port": number(op, 60_000), "targetPort": 80}]}),
         Kind::MeshZoneAddress => json!({"address": "192.0.2.1", "port": number(op, 60_000)}),
+        _ => other_spec(model.kind, op),
+    }
+}
+
+/// The documents of policies that are written less often.
+fn other_spec(kind: Kind, op: Op) -> Value {
+    let to = |target: Value, default: Value| json!({"to": [{"targetRef": target, "default": default}]});
+    let mesh = || json!({"kind": "Mesh"});
+    let service = || json!({"kind": "MeshService", "labels": {"kuma.io/display-name": "service-1"}});
+    let rules = |default: Value| json!({"rules": [{"default": default}]});
+    match kind {
+        Kind::MeshIdentity => json!({
+            "selector": {"dataplane": {"matchLabels": {"op": op.to_string()}}},
+            "provider": {"type": "Bundled", "bundled": {"autogenerate": {"enabled": true}}},
+        }),
+        Kind::MeshAccessLog => {
+            to(mesh(), json!({"backends": [{"type": "File", "file": {"path": format!("/var/log/{op}")}}]}))
+        }
+        Kind::MeshFaultInjection => {
+            rules(json!({"http": [{"abort": {"httpStatus": 500, "percentage": 1 + op % 90}}]}))
+        }
+        Kind::MeshHealthCheck => {
+            to(mesh(), json!({"interval": "10s", "unhealthyThreshold": 1 + op % 9, "tcp": {"send": "YQ=="}}))
+        }
+        Kind::MeshHTTPRoute => json!({"to": [{"targetRef": service(), "rules": [{
+            "matches": [{"path": {"type": "PathPrefix", "value": format!("/{op}")}}], "default": {},
+        }]}]}),
+        Kind::MeshTCPRoute => json!({"to": [{"targetRef": service(), "rules": [{
+            "default": {"backendRefs": [{"kind": "MeshService", "labels": {"op": op.to_string()}, "weight": 1}]},
+        }]}]}),
+        Kind::MeshLoadBalancingStrategy => to(
+            mesh(),
+            json!({"loadBalancer": {"type": "RingHash", "ringHash": {"minRingSize": 1 + op % 1000}}}),
+        ),
+        Kind::MeshMetric => json!({"default": {"backends": [
+            {"type": "Prometheus", "prometheus": {"port": number(op, 60_000), "path": "/metrics"}},
+        ]}}),
+        Kind::MeshPassthrough => json!({"default": {
+            "passthroughMode": "Matched",
+            "appendMatch": [{"type": "Domain", "value": format!("a{op}.test"), "port": 443, "protocol": "tls"}],
+        }}),
+        Kind::MeshProxyPatch => json!({"default": {"appendModifications": [
+            {"cluster": {"operation": "Add", "value": format!("name: c-{op}\n")}},
+        ]}}),
+        Kind::MeshRateLimit => {
+            let local = json!({"http": {"requestRate": {"num": 1 + op, "interval": "10s"}}});
+            json!({"targetRef": {"kind": "Dataplane"}, "rules": [{"default": {"local": local}}]})
+        }
+        Kind::MeshTLS => rules(json!({"mode": if op.is_multiple_of(2) { "Strict" } else { "Permissive" }})),
+        Kind::MeshTrace => json!({"default": {"backends": [
+            {"type": "Zipkin", "zipkin": {"url": format!("http://a{op}.test:9411/api/v2/spans")}},
+        ]}}),
+        Kind::MeshTrafficPermission => {
+            rules(json!({"allow": [{"spiffeID": {"type": "Exact", "value": format!("spiffe://a/{op}")}}]}))
+        }
         _ => json!({}),
     }
 }
 
 /// A resource of this write, as the API of the site or one of its generators makes it.
-fn resource(model: Model, op: Op, index: u64, zone: &str, random: &Random) -> Resource {
-    let name = format!("{}-{index}", model.stem);
-    let mesh = if model.kind.descriptor().is_global_scoped() { "" } else { "mesh-1" };
+fn resource(model: Model, op: Op, key: &Key, zone: &str, random: &Random) -> Resource {
+    let (name, mesh) = (key.name.as_str(), key.mesh.as_str());
     let mut labels = serde_json::Map::new();
     let mut label = |key: &str, value: &str| labels.insert(key.into(), value.into());
     label(OP, &op.to_string());
     let is_admitted = random.fraction() < 0.6;
     if is_admitted {
-        label("kuma.io/display-name", &name);
+        label("kuma.io/display-name", name);
         label("kuma.io/origin", if zone.is_empty() { "global" } else { "zone" });
         if !mesh.is_empty() {
             label("kuma.io/mesh", mesh);
@@ -176,6 +260,8 @@ pub(super) struct Writer {
     pub(super) random: Random,
     pub(super) oracle: Arc<Mutex<Oracle>>,
     pub(super) zones: usize,
+    /// Somebody waits for the name of the first zone to be free.
+    pub(super) has_rival: bool,
 }
 
 impl Writer {
@@ -183,10 +269,11 @@ impl Writer {
         self.random.u64() % below
     }
 
-    fn tell(&self, op: Op, outcome: Result<Committed, CommitError>) {
+    fn acknowledged(&self, key: &Key, op: Option<Op>, outcome: Result<Committed, CommitError>) {
         let mut oracle = self.oracle.lock();
         match outcome {
-            Ok(committed) => oracle.acknowledge(op, committed.revision),
+            Ok(committed) if committed.batch.changes.is_empty() => {}
+            Ok(committed) => oracle.acknowledge(self.site, key, op, committed.revision),
             Err(CommitError::Uncertain(_)) => oracle.uncertain(),
             Err(_) => oracle.refused(),
         }
@@ -206,18 +293,19 @@ impl Writer {
             }
             let model = models[usize::try_from(self.pick(models.len() as u64)).unwrap_or_default()];
             let index = self.pick(model.names);
-            let key = Key::new(model.kind, "mesh-1", format!("{}-{index}", model.stem));
+            let mesh = if self.random.fraction() < 0.8 { "mesh-1" } else { "mesh-2" };
+            let key = Key::new(model.kind, mesh, format!("{}-{index}", model.stem));
             let is_stored = self.store.snapshot().contains(&key);
             if is_stored && self.random.fraction() < 0.3 {
-                // The outcome shows in the store.
-                let _outcome = self.store.commit(Txn::delete(key)).await;
+                let outcome = self.store.commit(Txn::delete(key.clone())).await;
+                self.acknowledged(&key, None, outcome);
                 continue;
             }
             let op = self.oracle.lock().begin();
-            let resource = resource(model, op, index, &self.zone, &self.random);
+            let resource = resource(model, op, &key, &self.zone, &self.random);
             self.oracle.lock().writes(self.site, op, &resource);
             let outcome = self.store.commit(Txn::put(resource)).await;
-            self.tell(op, outcome);
+            self.acknowledged(&key, Some(op), outcome);
         }
     }
 
@@ -226,7 +314,8 @@ impl Writer {
         let zone = usize::try_from(self.pick(self.zones as u64)).unwrap_or_default();
         let key = Key::new(Kind::Zone, "", zone_name(zone));
         let Some(stored) = self.store.snapshot().get(&key) else { return };
-        if self.random.fraction() < 0.15 {
+        if self.random.fraction() < 0.15 && !(self.has_rival && zone == 0) {
+            // The outcome shows in the store.
             let _outcome = self.store.commit(Txn::delete(key)).await;
             return;
         }
@@ -247,7 +336,8 @@ mod tests {
         let random = Random::seeded(1);
         for (models, zone) in [(AT_GLOBAL, ""), (IN_ZONE, "zone-1")] {
             for (model, op) in models.iter().zip(1000..) {
-                let resource = resource(*model, op, 0, zone, &random);
+                let key = Key::new(model.kind, "mesh-1", format!("{}-0", model.stem));
+                let resource = resource(*model, op, &key, zone, &random);
                 resource.validate().unwrap_or_else(|error| panic!("{}: {error}", resource.key()));
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use graticule_model::Timestamp;
+use graticule_model::{Resource, Timestamp};
 use graticule_runtime::Random;
 use graticule_store::history::History;
 use graticule_store::{
@@ -125,6 +125,34 @@ impl World {
         inner.lease = None;
         // A new disk knows nothing of terms, either, but no old leader is left.
         self.oracle.lock().disk_replaced(self.site, &before, &snapshot);
+    }
+
+    /// Something breaks a copy: it is gone, or as it once was. Tells whether there was one.
+    pub(super) fn damage(&self, choice: u64, is_copy: impl Fn(&Resource) -> bool) -> bool {
+        let mut inner = self.inner.lock();
+        let copies: Vec<Arc<Resource>> =
+            inner.snapshot.iter().filter(|resource| is_copy(resource)).cloned().collect();
+        let Some(at) = choice.checked_rem(copies.len() as u64).and_then(|at| usize::try_from(at).ok()) else {
+            return false;
+        };
+        let copy = &copies[at];
+        let key = copy.key();
+        let changes = inner.log.iter().flat_map(|batch| &batch.changes).filter(|change| change.key == key);
+        let mut earlier = changes.filter_map(|change| change.new.as_ref());
+        let earlier = earlier.rfind(|earlier| is_copy(earlier) && !earlier.same_content(copy)).cloned();
+        let txn = match earlier {
+            Some(earlier) if choice.is_multiple_of(3) => Txn::put(Resource::clone(&earlier)),
+            _ => Txn::delete(key),
+        };
+        let Ok(applied) = transaction::apply(&inner.snapshot, txn, Timestamp::UNIX_EPOCH) else {
+            return false;
+        };
+        self.oracle.lock().committed(self.site, Actor::Damage, &applied.batch, &inner.snapshot);
+        inner.snapshot = applied.snapshot;
+        inner.log.push(applied.batch);
+        drop(inner);
+        self.head.send_modify(|head| *head += 1);
+        true
     }
 
     /// Everything is replaced while replicas run.

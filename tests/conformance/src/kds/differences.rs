@@ -19,8 +19,6 @@ const AT_ONCE: &str = "what is derived is there at once (deviations: REST)";
 const OTHER_GLOBAL: &str = "a global of another federation takes nothing away (deviations: Federation)";
 const RIVAL: &str = "a second control plane with a zone's name is refused, the first one keeps everything (deviations: Federation)";
 
-const STOPPED: &str = "an instance that has stopped is no endpoint any more (deviations: Proxies)";
-
 const REFUSED_ONLY: &str =
     "a response that cannot be read is refused, the connection stays (deviations: Federation)";
 const NO_NODE: &str = "a request without a node ends its stream (deviations: Federation)";
@@ -55,17 +53,11 @@ pub(super) static ACCEPTED: &[Accepted] = &[
     differs("zone/02-*#63 *", "/body/status/*", Ours::Absent, SERVICES),
     differs("zone/02-*#64 *", "/body/status/*", Ours::Absent, SERVICES),
     differs("zone/02-*#72 *", "/body/detail*", Ours::Like("* belong to global: *"), OWN_WORDS),
-    differs("zone/03-*#114 *", "/MeshService/*/spec/state", Ours::Is("\"Unavailable\""), STOPPED),
-    differs("zone/03-*#114 *", "/MeshService/*/status/dataplaneProxies/healthy", Ours::Absent, STOPPED),
-    differs("zone/03-*#114 *", "/Workload/*/status/dataplaneProxies/healthy", Ours::Is("\"0\""), STOPPED),
-    differs("zone/03-*#128 *", "/MeshService/backend-*/spec/identities", Ours::Absent, AT_ONCE),
-    differs("zone/03-*#128 *", "/MeshService/backend-*/status/dataplaneProxies/total", Ours::Absent, AT_ONCE),
     differs("zone/04-*has MeshService", "/MeshService/w1-*/s*", Ours::Additional, AT_ONCE),
     differs("zone/04-*#417 *", "/body/items/second", Ours::Additional, OTHER_GLOBAL),
     differs("zone/04-*#417 *", "/body/total", Ours::Is("\"2\""), OTHER_GLOBAL),
     differs("zone/04-*#418 *", "/body/items/slow-*", Ours::Additional, OTHER_GLOBAL),
     differs("zone/04-*#418 *", "/body/total", Ours::Is("\"4\""), OTHER_GLOBAL),
-    differs("zone/05c-*has MeshService", "/MeshService/*/status/*", Ours::Additional, AT_ONCE),
     differs("zone/07b-*has MeshService", "/MeshService/w1-*/s*", Ours::Additional, AT_ONCE),
     differs("zone/07b-*has Workload", "/Workload/w1-*/status/dataplaneProxies/*", Ours::Is("\"1\""), AT_ONCE),
     differs(

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use graticule_testkit::Binaries;
 
 use crate::Options;
@@ -35,12 +35,8 @@ const PARTIAL: [&str; 1] = ["08-secrets-and-config"];
 /// Recordings of a global without guards on deleting Meshes and Zones.
 const UNSAFE_DELETE: [&str; 2] = ["05c-zone-deleted-while-connected", "07b-mesh-deletion-unsafe"];
 
-/// Recordings that go on where another one ended, of which the zone needs only a write: the path of that.
-const BEFORE: [(&str, &str, &str); 1] =
-    [("05c-zone-deleted-while-connected", "05-zone-restart", "/meshes/default/meshservices/manual")];
-
 /// Recordings that are played one after the other on the same control plane, and what is played.
-const PLAYS: [(Role, &[&str]); 25] = [
+const PLAYS: [(Role, &[&str]); 23] = [
     (Role::Zones, &[JOIN, "02-policies"]),
     (Role::Zones, &["03-zone-resources"]),
     (Role::Zones, &["04-global-restart", "04b-global-killed"]),
@@ -54,10 +50,8 @@ const PLAYS: [(Role, &[&str]); 25] = [
     (Role::Zones, &["08-secrets-and-config"]),
     (Role::Zones, &[QUESTIONS]),
     (Role::Global, &[JOIN, "02-policies"]),
-    (Role::Global, &["03-zone-resources"]),
     (Role::Global, &["04-global-restart", "04b-global-killed"]),
     (Role::Global, &["05-zone-restart", "05b-zone-disable-delete"]),
-    (Role::Global, &["05c-zone-deleted-while-connected", "05d-zone-name-clash"]),
     (Role::Global, &["05e-zone-token-settings"]),
     (Role::Global, &["06c-nack-played-global"]),
     (Role::Global, &[ends::NAME]),
@@ -136,13 +130,9 @@ async fn play(
     }
     let mut checks = Vec::new();
     for name in names {
-        if let Some((_, other, path)) =
-            BEFORE.iter().find(|(after, ..)| role == Role::Global && after == name)
-        {
-            play.before(Recording::open(folder, other)?.write(path).context("no such write")?.clone());
-        }
         let recording = Recording::open(folder, name)?.with_first_requests(join);
         let recording = if PARTIAL.contains(name) { recording.completed(join) } else { recording };
+        let recording = if role == Role::Global { recording.with_id_first() } else { recording };
         play::ensure_playable(&recording)?;
         let found = play.run(&recording).await?;
         checks.extend(found.into_iter().map(|check| ((*name).to_owned(), check)));

@@ -69,8 +69,6 @@ pub(super) struct Play<'a> {
     outlived: BTreeSet<Link>,
     /// Real proxies of our zone.
     proxies: Vec<Process>,
-    /// Calls that our zone gets once it has joined.
-    before: Vec<Rest>,
     checks: Vec<Check>,
     versions: Versions,
 }
@@ -109,15 +107,9 @@ impl<'a> Play<'a> {
             sources,
             outlived: BTreeSet::new(),
             proxies: Vec::new(),
-            before: Vec::new(),
             checks: Vec::new(),
             versions: Versions::default(),
         })
-    }
-
-    /// What our zone is told before the next recording begins, and after it has joined.
-    pub(super) fn before(&mut self, rest: Rest) {
-        self.before.push(rest);
     }
 
     /// Plays a recording to its end; gives what was checked.
@@ -131,9 +123,6 @@ impl<'a> Play<'a> {
                     self.reopen(&link).await?;
                 }
             }
-        }
-        for rest in std::mem::take(&mut self.before) {
-            self.site.call(&rest).await?;
         }
         for event in &recording.events {
             let outcome = self.event(recording, event).await;

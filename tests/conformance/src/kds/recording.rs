@@ -132,6 +132,28 @@ impl Recording {
 }
 
 impl Recording {
+    /// With the id of the federation before everything else that global sends on a stream: between kinds there is no order,
+    /// and a zone of ours takes nothing before it knows whose global that is.
+    pub(super) fn with_id_first(mut self) -> Recording {
+        let opened = |event: &Event| matches!(event.what, What::Open(Rpc::Down, _));
+        let has_id =
+            |event: &Event| matches!(&event.what, What::Message(message) if message.is_first_state("Config"));
+        for at in 0..self.events.len() {
+            if !opened(&self.events[at]) {
+                continue;
+            }
+            let conn = self.events[at].conn;
+            let later = self.events[at + 1..].iter().position(|event| event.conn == conn && has_id(event));
+            if let Some(later) = later {
+                let event = self.events.remove(at + 1 + later);
+                self.events.insert(at + 1, event);
+            }
+        }
+        self
+    }
+}
+
+impl Recording {
     /// With first requests that were shortened because they repeat those of a complete join.
     pub(super) fn with_first_requests(mut self, join: &Recording) -> Recording {
         let whole: Vec<&Message> = join.messages().filter(|message| message.is_first_request()).collect();
@@ -143,15 +165,6 @@ impl Recording {
             }
         }
         self
-    }
-
-    /// The last write of a path at a zone.
-    pub(super) fn write(&self, path: &str) -> Option<&Rest> {
-        let rests = self.events.iter().filter_map(|event| match &event.what {
-            What::Rest(rest) => Some(rest),
-            _ => None,
-        });
-        rests.rev().find(|rest| rest.method == "PUT" && rest.at != "global" && rest.path == path)
     }
 
     /// The first response of global with resources of a kind.

@@ -65,13 +65,19 @@ pub(crate) enum Failure {
     Refused(String),
     /// It had no effect: it is larger than etcd allows.
     TooLarge(String),
-    /// It had no effect: etcd is out of space.
+    /// etcd is out of space. It is over, but may have had its effect: etcd checks its room before a request is agreed on
+    /// and again when it is carried out, and carries it out even then.
     NoSpace(String),
     /// It may have had its effect, or may still have it.
     Unknown(String),
 }
 
 impl Failure {
+    /// Whether the request may have had its effect.
+    pub(crate) fn may_have_taken_place(&self) -> bool {
+        matches!(self, Failure::NoSpace(_) | Failure::Unknown(_))
+    }
+
     pub(crate) fn reason(&self) -> &str {
         match self {
             Failure::Missed(reason)

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use etcd_client::GetOptions;
 use graticule_store::Health;
 
 use crate::failure::Failure;
@@ -29,9 +28,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 async fn look(shared: &Shared, behind: &mut Option<i64>) -> Health {
     let requests = &shared.requests;
-    let keys_only = Some(GetOptions::new().with_keys_only());
     // Needs a majority, unlike the status of a member.
-    let head = requests.bounded(requests.get(&shared.keys.head(), keys_only)).await;
+    let head = requests.head(&shared.keys.head()).await;
     let mut maintenance = requests.client.maintenance_client();
     let status = requests.bounded(maintenance.status()).await;
     let alarms = status.as_ref().map(|status| status.errors().join(", ")).unwrap_or_default();
@@ -44,8 +42,7 @@ async fn look(shared: &Shared, behind: &mut Option<i64>) -> Health {
         (Ok(_), _) if alarms.contains("CORRUPT") => {
             Health::ReadOnly(format!("etcd reports damage: {alarms}"))
         }
-        (Ok(found), _) => {
-            let there = found.kvs().first().map_or(0, |kv| kv.mod_revision());
+        (Ok(there), _) => {
             if there <= shared.replica.position().head {
                 *behind = None;
                 return Health::Ready;

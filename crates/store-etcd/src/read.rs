@@ -1,6 +1,5 @@
 //! Linearizable reads: asks etcd, which asks a majority, where the head is, and waits until the copy is there.
 
-use etcd_client::GetOptions;
 use graticule_store::CommitError;
 
 use crate::failure::Failure;
@@ -21,16 +20,13 @@ pub(crate) async fn barrier(shared: &Shared) -> Result<(), CommitError> {
 }
 
 async fn attempts(shared: &Shared, reason: &mut String) -> Result<(), CommitError> {
-    let keys_only = || Some(GetOptions::new().with_keys_only());
     let mut failures = 0;
     loop {
         if let Some(stopped) = shared.stopped() {
             return Err(CommitError::Unavailable(stopped.to_string()));
         }
-        let found = shared.requests.bounded(shared.requests.get(&shared.keys.head(), keys_only())).await;
-        match found {
-            Ok(found) => {
-                let head = found.kvs().first().map_or(0, |kv| kv.mod_revision());
+        match shared.requests.head(&shared.keys.head()).await {
+            Ok(head) => {
                 "this replica does not follow etcd".clone_into(reason);
                 let mut moves = shared.replica.moves();
                 // Ends when the replica does; the caller has a limit of time.

@@ -223,17 +223,23 @@ impl Shared {
             let failure = match answer {
                 Ok(answer) if answer.succeeded() => return Ok(revision_of(&answer)),
                 // Somebody was faster, or an answer was lost before.
-                Ok(_) => match self.read_head().await? {
-                    Some((at, head)) if head.generation == generation => return Ok(at),
-                    Some((at, _)) if at != from.head => return Err(Stop::Moved(at)),
-                    _ => return Err(taken_over().into()),
-                },
+                Ok(_) => {
+                    let at = self.switched(generation, from).await?;
+                    return at.ok_or_else(|| taken_over().into());
+                }
                 Err(failure) => failure,
             };
-            is_unknown |= matches!(failure, Failure::Unknown(_));
             if let Failure::NoSpace(_) = &failure {
                 self.note_no_space();
+                // It is over. Did it take place?
+                match self.switched(generation, from).await {
+                    Ok(Some(at)) => return Ok(at),
+                    Ok(None) => {}
+                    Err(Stop::Because(error)) => return Err(CommitError::Uncertain(error.to_string()).into()),
+                    Err(moved) => return Err(moved),
+                }
             }
+            is_unknown |= matches!(failure, Failure::Unknown(_));
             let is_final = !matches!(failure, Failure::Unknown(_) | Failure::Missed(_));
             if is_final || self.requests.clock.monotonic() >= deadline {
                 let reason = Shared::explain(&failure);
@@ -242,6 +248,15 @@ impl Shared {
             }
             failures += 1;
             self.requests.pause(failures, &failure).await;
+        }
+    }
+
+    /// Where the head is if it says that `generation` counts; nothing if it is where it was.
+    async fn switched(&self, generation: &str, from: &Position) -> Result<Option<i64>, Stop> {
+        match self.read_head().await? {
+            Some((at, head)) if head.generation == generation => Ok(Some(at)),
+            Some((at, _)) if at != from.head => Err(Stop::Moved(at)),
+            _ => Ok(None),
         }
     }
 

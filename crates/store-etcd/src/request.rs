@@ -61,6 +61,13 @@ impl Requests {
         client.get(key, options).await
     }
 
+    /// Revision of etcd that last changed the head, 0 = there is none. Asks a majority.
+    pub(crate) async fn head(&self, key: &str) -> Result<i64, Failure> {
+        let keys_only = Some(GetOptions::new().with_keys_only());
+        let found = self.bounded(self.get(key, keys_only)).await?;
+        Ok(found.kvs().first().map_or(0, |kv| kv.mod_revision()))
+    }
+
     /// Does `operations` if no guard fails: the head was last changed at revision `head` of etcd (0 = there is none),
     /// and the leader's key was made at `leader`, if that is given.
     pub(crate) async fn guarded(

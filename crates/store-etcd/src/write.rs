@@ -263,8 +263,9 @@ impl<'a> Group<'a> {
                     failures = 0;
                 }
                 Err(failure) => {
-                    if matches!(failure, Failure::Unknown(_)) && !writes_nothing {
-                        self.sent.get_or_insert((position, computed.outcomes));
+                    let was_known = self.sent.is_none();
+                    if failure.may_have_taken_place() && !writes_nothing {
+                        self.sent.get_or_insert((position.clone(), computed.outcomes));
                     }
                     self.release();
                     let reason = Shared::explain(&failure);
@@ -273,7 +274,14 @@ impl<'a> Group<'a> {
                         Failure::Refused(_) if self.sent.is_none() => return self.fail_with(&reason),
                         Failure::NoSpace(_) => {
                             shared.note_no_space();
-                            return self.fail_with(&reason);
+                            let has_moved = shared.has_moved(&position).await;
+                            // It is over and changed nothing; what was sent before it may still come.
+                            if was_known && matches!(has_moved, Ok(false)) {
+                                self.sent = None;
+                            }
+                            if !matches!(has_moved, Ok(true)) {
+                                return self.fail_with(&reason);
+                            }
                         }
                         // etcd takes less than it is said to.
                         Failure::TooLarge(_) if self.sent.is_none() && self.members.len() > 1 => {
@@ -313,6 +321,20 @@ impl Shared {
         let mut moves = self.replica.moves();
         // Ends when the replica does; the caller has a limit of time.
         let _ = moves.wait_for(|at| *at >= head).await;
+    }
+
+    /// Whether etcd's head is elsewhere than the copy was; if so, the copy is given time to get there.
+    async fn has_moved(&self, position: &Position) -> Result<bool, Failure> {
+        let head = self.requests.head(&self.keys.head()).await?;
+        if head == position.head {
+            return Ok(false);
+        }
+        tokio::select! {
+            biased;
+            () = self.caught_up(head, position) => {}
+            () = self.requests.clock.sleep(self.requests.timeout) => {}
+        }
+        Ok(true)
     }
 
     /// What writes do to the copy, one after the other, and how etcd is told: of as many as go together.

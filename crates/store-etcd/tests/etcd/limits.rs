@@ -94,6 +94,43 @@ async fn a_full_etcd_refuses_writes_and_recovers_without_a_restart() {
     store.commit(Txn::put(mesh("m", 1))).await.expect("written");
 }
 
+/// etcd checks its room twice and carries out what fails the second check only, with the answer that there was none. The
+/// more it has to do between both, the more often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_took_the_last_room_is_not_called_refused() {
+    const OTHERS: usize = 24;
+    for round in 0..3 {
+        let quota = |_: &std::path::Path| vec!["--quota-backend-bytes".into(), (12 << 20).to_string()];
+        let Some(etcd) = Etcd::start_with(quota, "http").await else { return };
+        let store = open(options(etcd.endpoint())).await;
+        let filler = "x".repeat(100 << 10);
+        let mut others = tokio::task::JoinSet::new();
+        for other in 0..OTHERS {
+            let (mut client, filler) = (etcd.client().await, filler.clone());
+            others.spawn(async move {
+                while client.put(format!("other-{other}"), filler.clone(), None).await.is_ok() {}
+            });
+        }
+        let mut acknowledged = 0;
+        let error = loop {
+            let mut resource = mesh("m", acknowledged + 1);
+            resource.meta.labels.insert("filler".into(), filler.clone());
+            match store.commit(Txn::put(resource)).await {
+                Ok(_) => acknowledged += 1,
+                Err(error) => break error,
+            }
+            assert!(acknowledged < 200, "the quota is reached");
+        };
+        assert!(
+            matches!(&error, CommitError::Unavailable(reason) if reason.contains("out of space")),
+            "{error}"
+        );
+        while others.join_next().await.is_some() {}
+        store.read_barrier().await.expect("readable");
+        assert_eq!(number(&store, "m"), (acknowledged > 0).then_some(acknowledged), "round {round}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_newer_version_wrote_is_refused() {
     let Some(etcd) = Etcd::start().await else { return };

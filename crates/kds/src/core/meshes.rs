@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use graticule_model::{Key, Kind};
 use graticule_proto::discovery::Node;
-use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_proto::google::protobuf::{ListValue, Value};
 
-use super::{MESHES_MEMBER, tell};
+use super::member::{self, MESHES_MEMBER};
 
 /// The meshes of a zone (`multizone.zone.meshes`); all unless said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,15 +51,7 @@ impl Meshes {
     /// What the sender of a first request says. Whatever is no list of names stands for all: a peer drops what it does not
     /// want.
     pub(super) fn told_by(node: &Node) -> Meshes {
-        let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(MESHES_MEMBER));
-        let Some(ValueKind::ListValue(list)) = said.and_then(|value| value.kind.as_ref()) else {
-            return Meshes::default();
-        };
-        let name = |value: &Value| match &value.kind {
-            Some(ValueKind::StringValue(name)) => Some(name.clone()),
-            _ => None,
-        };
-        Meshes::of(list.values.iter().filter_map(name))
+        Meshes::of(member::texts(node, MESHES_MEMBER))
     }
 
     /// Says it in a first request.
@@ -69,14 +59,15 @@ impl Meshes {
         if self.is_all() {
             return;
         }
-        let name = |name: &str| Value { kind: Some(ValueKind::StringValue(name.into())) };
-        let values = self.names().map(name).collect();
-        tell(node, MESHES_MEMBER, ValueKind::ListValue(ListValue { values }));
+        member::tell_texts(node, MESHES_MEMBER, self.names());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use graticule_proto::google::protobuf::ListValue;
+    use graticule_proto::google::protobuf::value::Kind as ValueKind;
+
     use super::*;
 
     #[test]
@@ -110,7 +101,7 @@ mod tests {
         }
         for other in [ValueKind::BoolValue(true), ValueKind::ListValue(ListValue::default())] {
             let mut node = Node::default();
-            tell(&mut node, MESHES_MEMBER, other);
+            member::tell(&mut node, MESHES_MEMBER, other);
             assert!(Meshes::told_by(&node).is_all());
         }
     }

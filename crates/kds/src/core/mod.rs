@@ -8,6 +8,7 @@ mod claim;
 mod filter;
 mod leave;
 mod limit;
+mod member;
 mod meshes;
 mod protection;
 mod proxy_name;
@@ -39,9 +40,6 @@ pub use source::{KindCounts, LargeState, Peer, Received, Refused, Source};
 pub use status::{StreamKind, ZoneStatus};
 
 use graticule_model::Kind;
-use graticule_proto::discovery::Node;
-use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_proto::google::protobuf::{Struct, Value};
 
 #[cfg(test)]
 mod tests;
@@ -59,32 +57,11 @@ pub const ZONE_IDENTITY_HEADER: &str = "graticule-zone-identity";
 /// zones ignore them.
 pub(crate) const REVISION_HEADERS: [&str; 2] = ["graticule-revision", "graticule-acknowledged"];
 
-/// Member of the node metadata of requests: how many removals of the kind the sender holds back. Kuma peers ignore it.
-const HELD_BACK_MEMBER: &str = "graticule-held-back";
-
-/// Member of the node metadata of first requests: the sender presents what it holds, so that a first state may come in
-/// parts. Kuma peers ignore it.
-const TAKES_PARTS_MEMBER: &str = "graticule-takes-parts";
-
-/// Member of the node metadata of first requests: the meshes of which the sender wants to have resources. Kuma peers ignore
-/// it.
-const MESHES_MEMBER: &str = "graticule-meshes";
-
-/// Member of the node metadata of a further request for a kind on a living stream, with a number that grows: the sender
-/// presents what it holds and wants the rest again. Sent only to who marks its responses ([`stamp`]).
-const AGAIN_MEMBER: &str = "graticule-again";
-
 /// Header of a zone of ours with several replicas: the term in which the process that calls leads them. Kuma peers ignore it.
 pub const TERM_HEADER: &str = "graticule-term";
 
 /// Header of a zone of ours: the process that calls. Kuma peers ignore it.
 pub const INSTANCE_HEADER: &str = "graticule-instance";
-
-/// Puts a member into the metadata of a node.
-fn tell(node: &mut Node, member: &str, value: ValueKind) {
-    let metadata = node.metadata.get_or_insert_with(Struct::default);
-    metadata.fields.insert(member.into(), Value { kind: Some(value) });
-}
 
 /// The kinds that a zone asks global for.
 pub fn kinds_for_zones() -> impl Iterator<Item = Kind> {

@@ -6,49 +6,30 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use graticule_model::{Key, Kind, Resource, Status};
+use graticule_model::{Key, Kind, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use graticule_proto::google::protobuf::Any;
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_proto::google::rpc;
-use graticule_proto::graticule::kds::v1 as pb;
-use graticule_store::{Expect, Revision, Write};
-use prost::Message;
+use graticule_store::Revision;
 
 use super::limit::{self, Change, Usage, Used, ZoneLimit};
+use super::member::{self, AGAIN_MEMBER, HELD_BACK_MEMBER, TAKES_PARTS_MEMBER};
 use super::protection::DeletionProtection;
-use super::quarantine::{Quarantine, short_name, short_reason};
+use super::quarantine::Quarantine;
 use super::repair::Repairs;
 use super::source::{PRESENTED_LEN_MAX, PRESENTED_OVERHEAD};
 use super::stamp::Stamp;
-use super::{
-    AGAIN_MEMBER, HELD_BACK_MEMBER, Meshes, TAKES_PARTS_MEMBER, kinds_for_global, kinds_for_zones, leave,
-    tell, trust,
-};
-use crate::wire::{self, Encoded, Version};
+use super::{Meshes, kinds_for_global, kinds_for_zones};
+use crate::wire::{self, Version};
 
 mod heal;
+mod intake;
 mod judge;
+mod reply;
+mod side;
 
 pub use heal::{Obstacle, Repair};
-use judge::Taken;
-
-/// Rejections that one acknowledgement explains; of the others it says the names.
-const REJECTIONS_EXPLAINED_MAX: usize = 64;
-/// Bytes of names that it says; then only that there are more.
-const REJECTIONS_LEN_MAX: usize = 1024 * 1024;
-
-/// Who receives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Side {
-    /// A zone, from global.
-    Zone,
-    /// Global, from this zone.
-    Global {
-        /// The authenticated sender.
-        zone: String,
-    },
-}
+pub use intake::{Intake, Rejection};
+pub use side::Side;
 
 /// What is stored here.
 pub trait Held {
@@ -56,48 +37,6 @@ pub trait Held {
     fn get(&self, key: &Key) -> Option<Arc<Resource>>;
     /// All of a kind.
     fn list(&self, kind: Kind) -> Vec<Arc<Resource>>;
-}
-
-/// A resource that was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// `<name>.<mesh>`.
-    pub name: String,
-    /// Why, without secrets.
-    pub reason: String,
-    /// What is in its way here; `None`: the resource itself is at fault.
-    pub obstacle: Option<Obstacle>,
-}
-
-/// What a response comes to.
-#[derive(Debug, Clone, Default)]
-pub struct Intake {
-    /// The kind, if it is one that this peer may provide.
-    pub kind: Option<Kind>,
-    /// What to write; all of one plane.
-    pub writes: Vec<Write>,
-    /// What was left out.
-    pub rejections: Vec<Rejection>,
-    type_url: String,
-    nonce: String,
-    /// Removals of what is not stored.
-    absent: Vec<String>,
-    /// Wire name → own and received version of what was taken.
-    taken: Vec<(Arc<str>, Version, Version)>,
-    removed: Vec<String>,
-    /// Removals that wait for a decision.
-    held_back: Vec<String>,
-    global: Option<GlobalSeen>,
-    /// What a peer of ours says besides.
-    stamp: Option<Stamp>,
-    /// An operator agreed to another global.
-    agreement_void: bool,
-    /// A part of a first state, and not the last one.
-    more_follows: bool,
-    /// How what the zone takes changes with each write, by wire name.
-    changes: BTreeMap<String, Change>,
-    /// What such a part of a complete state mentioned.
-    mentioned: BTreeSet<Key>,
 }
 
 /// Whether the global that a zone is connected to is the one whose copies it holds, by the id of its federation.
@@ -236,6 +175,11 @@ impl Sink {
         }
     }
 
+    /// Only what a zone stores at global is counted.
+    fn is_limited(&self) -> bool {
+        matches!(self.side, Side::Global { .. })
+    }
+
     fn used(&self) -> Used {
         limit::total(self.kinds.iter().map(|(kind, state)| (kind, state.used)))
     }
@@ -266,19 +210,6 @@ impl Sink {
     /// Revision of the peer's store that is taken as a whole; `None`: it does not say, or not all of its first state is here.
     pub fn taken(&self) -> Option<Revision> {
         self.taken.filter(|_| self.is_synced())
-    }
-
-    /// The acknowledgement of a response of which nothing is taken, because this is not the zone's global. A peer of ours
-    /// hears that it is held back.
-    pub fn decline(&self, response: &DeltaDiscoveryResponse, node: &Node) -> DeltaDiscoveryRequest {
-        let mut own = Node { id: node.id.clone(), ..Default::default() };
-        tell_held_back(&mut own, response.resources.len() + response.removed_resources.len());
-        DeltaDiscoveryRequest {
-            node: Some(own),
-            type_url: response.type_url.clone(),
-            response_nonce: response.nonce.clone(),
-            ..Default::default()
-        }
     }
 
     /// In a zone: the revision of global that is taken as a whole once this response is; `None`: none is.
@@ -411,15 +342,12 @@ impl Sink {
         state.complete = !present || !fits;
         state.mentioned.clear();
         let mut node = node.clone();
-        tell_held_back(&mut node, state.held_back.len());
+        member::tell_number(&mut node, HELD_BACK_MEMBER, state.held_back.len() as u64);
         if present {
-            tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
+            member::tell(&mut node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
         }
         meshes.tell(&mut node);
-        if state.again > 0 {
-            #[expect(clippy::cast_precision_loss, reason = "it counts requests of one stream")]
-            tell(&mut node, AGAIN_MEMBER, ValueKind::NumberValue(state.again as f64));
-        }
+        member::tell_number(&mut node, AGAIN_MEMBER, state.again);
         Some(DeltaDiscoveryRequest {
             node: Some(node),
             type_url: kind.name().into(),
@@ -435,307 +363,5 @@ impl Sink {
         let again = Stamp::read(&response.system_version_info).map_or(0, |stamp| stamp.again);
         let known = Kind::from_name(&response.type_url).ok();
         known.and_then(|kind| self.kinds.get(&kind)).is_some_and(|state| state.again > again)
-    }
-
-    fn is_limited(&self) -> bool {
-        matches!(self.side, Side::Global { .. })
-    }
-
-    /// What a response comes to, given what is stored. Changes nothing; call it again when the store moved.
-    pub fn on_response(&self, response: &DeltaDiscoveryResponse, held: &dyn Held) -> Intake {
-        let mut intake = Intake {
-            type_url: response.type_url.clone(),
-            nonce: response.nonce.clone(),
-            stamp: Stamp::read(&response.system_version_info).filter(|_| self.present_versions),
-            more_follows: is_part(response, self.present_versions),
-            ..Intake::default()
-        };
-        let known = Kind::from_name(&response.type_url).ok();
-        let Some((kind, state)) = known.and_then(|kind| Some((kind, self.kinds.get(&kind)?))) else {
-            let type_url = short_name(&response.type_url);
-            let reason = format!("resources of type \"{type_url}\" are not taken from this peer");
-            intake.rejections.push(Rejection { name: type_url.into_owned(), reason, obstacle: None });
-            return intake;
-        };
-        intake.kind = Some(kind);
-        if kind == Kind::Config && self.side == Side::Zone && self.protection.number > 0 {
-            let global = self.judge_global(response, held);
-            let is_other = matches!(global, GlobalSeen::Other { .. });
-            intake.global = Some(global);
-            intake.agreement_void = self.is_void(response, held);
-            if is_other {
-                return intake;
-            }
-        }
-        let mut mentioned = BTreeSet::new();
-        let mut used = self.used();
-        let mut writes: BTreeMap<Key, Write> = BTreeMap::new();
-        for item in &response.resources {
-            if let Some(key) = wire::key_of(kind, &item.name) {
-                if !self.meshes.include(&key) {
-                    // Global is a Kuma global, or did not hear it.
-                    continue;
-                }
-                mentioned.insert(key);
-            }
-            let decoded = wire::decode(kind, item).map_err(|error| Rejection {
-                reason: format!("{}: {}", error.name, error.reason),
-                name: error.name,
-                obstacle: None,
-            });
-            let taken = decoded.and_then(|resource| {
-                mentioned.insert(resource.key());
-                self.take(resource, held)
-            });
-            match taken {
-                Ok(None) => {}
-                Ok(Some(Taken { resource, write })) => {
-                    let name = wire::wire_name(&resource.meta);
-                    let own = self.side.own(&resource);
-                    if self.is_limited()
-                        && let Some((_, len)) = own
-                    {
-                        // Of two with one name the last one counts.
-                        let earlier = intake.changes.get(&name);
-                        let without = earlier.map_or(used, |earlier| used.changed(earlier.undone()));
-                        let change = if write.is_some() {
-                            let before = held.get(&resource.key()).filter(|stored| self.side.owns(stored));
-                            let before = before.and_then(|stored| Some(self.side.own(&stored)?.1));
-                            let growth = len.saturating_sub(before.unwrap_or_default());
-                            if let Some(reason) = self.limit.refuses(without, before.is_none(), growth) {
-                                let obstacle = Some(Obstacle::Limit);
-                                intake.rejections.push(Rejection { name, reason, obstacle });
-                                continue;
-                            }
-                            Change::of(before, Some(len))
-                        } else {
-                            Change::default()
-                        };
-                        used = without.changed(change);
-                        intake.changes.insert(name.clone(), change);
-                    }
-                    if let Some((own, _)) = own {
-                        let is_same = *own == *item.version;
-                        let received = if is_same { own.clone() } else { item.version.as_str().into() };
-                        intake.taken.push((name.into(), own, received));
-                    }
-                    if self.side == Side::Zone
-                        && let Some(former) = leave::former(&resource, held)
-                    {
-                        let (key, expect) = (former.key(), Expect::Version(former.meta.version));
-                        intake.removed.push(wire::wire_name(&former.meta));
-                        writes.insert(key.clone(), Write::Delete { key, expect });
-                    }
-                    if let Side::Global { zone } = &self.side
-                        && let Some(claim) = trust::claim(&resource, zone, held)
-                        && let Write::Put { resource, .. } = &claim
-                    {
-                        writes.insert(resource.key(), claim);
-                    }
-                    match write {
-                        Some(expect) => {
-                            let key = resource.key();
-                            let put = Write::Put { resource: Box::new(resource), expect, touch: false };
-                            writes.insert(key, put);
-                        }
-                        None => {
-                            writes.remove(&resource.key());
-                        }
-                    }
-                }
-                Err(rejection) => intake.rejections.push(rejection),
-            }
-        }
-        let name_of = |copy: &Arc<Resource>| wire::wire_name(&copy.meta);
-        let (mut removals, others): (Vec<_>, Vec<_>) = self
-            .removals(kind, state, response, &mentioned, held)
-            .into_iter()
-            .filter(|copy| !writes.contains_key(&copy.key()))
-            .partition(|copy| state.given_up.contains(&name_of(copy)));
-        let fresh = others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy)));
-        let (own, fresh): (Vec<_>, Vec<_>) = fresh
-            .partition(|stored| self.is_no_copy_yet(stored) || (state.first && self.is_in_use(stored, held)));
-        intake.held_back = own.iter().map(name_of).collect();
-        if self.holds_back(kind, state, fresh.len(), held) {
-            intake.held_back.extend(fresh.iter().map(name_of));
-        } else {
-            removals.extend(fresh);
-        }
-        let is_absent = |name: &&String| wire::key_of(kind, name).is_none_or(|key| held.get(&key).is_none());
-        intake.absent = response.removed_resources.iter().filter(is_absent).cloned().collect();
-        if state.complete && intake.more_follows {
-            intake.mentioned = mentioned;
-        }
-        for copy in removals {
-            let key = copy.key();
-            let name = wire::wire_name(&copy.meta);
-            if self.is_limited()
-                && let Some((_, len)) = self.side.own(&copy)
-            {
-                intake.changes.insert(name.clone(), Change::of(Some(len), None));
-            }
-            intake.removed.push(name);
-            writes.insert(key.clone(), Write::Delete { key, expect: Expect::Version(copy.meta.version) });
-        }
-        intake.writes = writes.into_values().collect();
-        intake
-    }
-
-    /// Ends the work on a response: the acknowledgement. `failed` are writes that the store refused.
-    pub fn settle(
-        &mut self,
-        mut intake: Intake,
-        failed: Vec<Rejection>,
-        node: &Node,
-    ) -> DeltaDiscoveryRequest {
-        let changes = std::mem::take(&mut intake.changes);
-        let failed_names: BTreeSet<&str> = failed.iter().map(|rejection| rejection.name.as_str()).collect();
-        if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
-            let made = changes.iter().filter(|(name, _)| !failed_names.contains(name.as_str()));
-            state.used = made.fold(state.used, |used, (_, change)| used.changed(*change));
-        }
-        intake.rejections.extend(failed);
-        if let Some(state) = intake.kind.and_then(|kind| self.kinds.get_mut(&kind)) {
-            if intake.more_follows {
-                state.mentioned.append(&mut intake.mentioned);
-            } else {
-                state.complete = false;
-                state.mentioned.clear();
-            }
-            let said = intake.removed.iter().chain(&intake.absent).chain(&intake.held_back);
-            let said = said.chain(intake.rejections.iter().map(|rejection| &rejection.name));
-            let said = said.map(String::as_str).chain(intake.taken.iter().map(|(name, ..)| &**name));
-            for name in said {
-                state.presented.remove(name);
-            }
-            if !matches!(intake.global, Some(GlobalSeen::Other { .. })) && !intake.more_follows {
-                state.first = false;
-                // Of what the peer says nothing about, it has what was presented.
-                state.received.extend(std::mem::take(&mut state.presented));
-            }
-            for name in intake.removed.iter().chain(&intake.absent) {
-                state.received.remove(name.as_str());
-                state.quarantine.remove(name);
-                state.given_up.remove(name);
-                state.held_back.remove(name);
-            }
-            for name in intake.held_back {
-                // The peer does not have it: what is there is no longer compared with the peer's.
-                state.received.remove(name.as_str());
-                state.held_back.insert(name);
-            }
-            for (name, own, received) in intake.taken {
-                state.quarantine.remove(&name);
-                state.held_back.remove(&*name);
-                state.given_up.remove(&*name);
-                state.received.insert(name, (own, received));
-            }
-            for Rejection { name, reason, obstacle } in &intake.rejections {
-                state.received.remove(name.as_str());
-                state.quarantine.insert(name, reason, obstacle.as_ref());
-            }
-        }
-        if let Some(stamp) = intake.stamp {
-            self.is_ours = true;
-            self.taken = Some(stamp.revision);
-        }
-        if let Some(global) = intake.global {
-            self.global = global;
-        }
-        if intake.agreement_void {
-            self.agreed = None;
-        }
-        if self.is_synced() {
-            self.agreed = None;
-            self.agreed_removals.clear();
-        }
-        let waiting =
-            intake.kind.and_then(|kind| self.kinds.get(&kind)).map_or(0, |state| state.held_back.len());
-        let mut own = Node { id: node.id.clone(), ..Default::default() };
-        tell_held_back(&mut own, waiting);
-        let mut reply = DeltaDiscoveryRequest {
-            node: Some(own),
-            type_url: intake.type_url,
-            response_nonce: intake.nonce,
-            ..Default::default()
-        };
-        if !intake.rejections.is_empty() {
-            reply.resource_names_subscribe = vec!["*".into()];
-            reply.error_detail = Some(error_detail(&intake.rejections));
-        }
-        reply
-    }
-}
-
-/// Whether other parts of a first state follow. Only who asks for parts gets them.
-fn is_part(response: &DeltaDiscoveryResponse, takes_parts: bool) -> bool {
-    takes_parts && Stamp::read(&response.system_version_info).is_some_and(|stamp| stamp.more_follows)
-}
-
-/// Lets a peer of ours know that removals wait here.
-fn tell_held_back(node: &mut Node, number: usize) {
-    if number == 0 {
-        return;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a number for people")]
-    tell(node, HELD_BACK_MEMBER, ValueKind::NumberValue(number as f64));
-}
-
-impl Side {
-    /// Whether a stored resource is a copy that this peer controls (federation.md §5.1, step 3).
-    fn owns(&self, stored: &Resource) -> bool {
-        match self {
-            Side::Global { zone } => !stored.meta.is_local_to_global() && stored.meta.zone() == Some(zone),
-            Side::Zone => {
-                !stored.kind().descriptor().kds.provided_by_zone() || !stored.meta.is_local_to_zone()
-            }
-        }
-    }
-
-    /// Version of a copy in the form in which the peer sends it.
-    fn own_version(&self, copy: &Resource) -> Option<Version> {
-        self.own(copy).map(|(version, _)| version)
-    }
-
-    /// Version and bytes of a copy in that form.
-    fn own(&self, copy: &Resource) -> Option<(Version, usize)> {
-        let encoded = match self {
-            Side::Global { .. } => Encoded::of(copy),
-            Side::Zone => Encoded::of(&Resource { status: Status::empty(copy.kind()), ..copy.clone() }),
-        };
-        encoded.ok().map(|encoded| (encoded.version.clone(), encoded.len_max()))
-    }
-}
-
-fn error_detail(rejections: &[Rejection]) -> rpc::Status {
-    let explained = &rejections[..rejections.len().min(REJECTIONS_EXPLAINED_MAX)];
-    let mut lines: Vec<String> =
-        explained.iter().map(|rejection| short_reason(&rejection.reason).into_owned()).collect();
-    if rejections.len() > explained.len() {
-        lines.push(format!("and {} more", rejections.len() - explained.len()));
-    }
-    let mut len = 0;
-    let named = rejections.iter().map(|rejection| (short_name(&rejection.name), rejection)).take_while(
-        |(name, _)| {
-            len += name.len();
-            len <= REJECTIONS_LEN_MAX
-        },
-    );
-    let listed: Vec<pb::Rejection> = named
-        .enumerate()
-        .map(|(at, (name, rejection))| {
-            let reason = if at < explained.len() { short_reason(&rejection.reason) } else { "".into() };
-            pb::Rejection { name: name.into_owned(), reason: reason.into_owned() }
-        })
-        .collect();
-    let truncated = listed.len() < rejections.len();
-    let detail = pb::Rejections { rejections: listed, truncated };
-    rpc::Status {
-        code: 0,
-        message: lines.join("\n"),
-        details: vec![Any {
-            type_url: "type.googleapis.com/graticule.kds.v1.Rejections".into(),
-            value: detail.encode_to_vec(),
-        }],
     }
 }

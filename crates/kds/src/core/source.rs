@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use graticule_model::Kind;
 use graticule_proto::discovery::{ControlPlane, DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
-use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_proto::graticule::kds::v1::Rejections;
 use graticule_store::Revision;
-use prost::Message;
 
-use super::quarantine::{NAMED_MAX, short_name, short_reason};
+use super::member::{self, AGAIN_MEMBER, FEATURES_MEMBER, HELD_BACK_MEMBER, TAKES_PARTS_MEMBER};
+use super::quarantine::{NAMED_MAX, short_name};
 use super::stamp::Stamp;
-use super::{AGAIN_MEMBER, Catalog, HELD_BACK_MEMBER, Meshes, Offer, TAKES_PARTS_MEMBER, status};
+use super::{Catalog, Meshes, Offer, status};
 use crate::wire::Version;
+
+mod answers;
+mod draft;
+
+pub use draft::LargeState;
+use draft::{Draft, draft};
 
 /// Types that one stream may ask for; a Kuma 3 zone asks for 29.
 const TYPES_MAX: usize = 256;
@@ -23,14 +27,6 @@ const TYPE_LEN_MAX: usize = 256;
 pub(super) const PRESENTED_LEN_MAX: usize = 128 << 20;
 /// Bytes of a presented version besides the name and the version; both sides count so.
 pub(super) const PRESENTED_OVERHEAD: usize = 64;
-/// What is said of a name that the peer lists without a reason.
-const NO_REASON: &str = "refused; the peer tells its reasons for the first ones only";
-/// What is said of a name that the peer may have refused.
-const SUSPECTED: &str = "perhaps refused: the peer refused more than it lists";
-/// Stands for the reasons of those that are refused beyond what a report names.
-const REASON_NOT_KEPT: &str = "refused; the log of the peer has the reason";
-/// From how many percent of a message on a complete first state is worth a warning.
-const LARGE_PERCENT: usize = 70;
 /// Room that a response keeps for what is not a resource.
 const RESPONSE_HEADROOM: usize = 64 * 1024;
 /// Bytes that are encoded for one response to compare them with what a peer has. After a start nothing is encoded yet, and
@@ -43,10 +39,6 @@ const SLICE_LEN_MAX: usize = 256 * 1024;
 const SLICE_LEN_EACH: usize = 64;
 /// Bytes of responses that are put together while the catalog is held once, the last of them whole.
 const POLL_LEN_MAX: usize = 1024 * 1024;
-/// Bytes of resources in one response to a peer that takes parts; a larger resource travels alone. Many zones that connect at
-/// once then cost little memory, and whatever else a stream has to say does not wait for long.
-const PART_LEN_MAX: usize = 1024 * 1024;
-
 /// Who is at the other end, as far as filters care.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
@@ -163,21 +155,6 @@ struct Prepared {
     len: usize,
     /// There are no more names.
     is_done: bool,
-}
-
-/// A first state that a Kuma peer takes in one message only, and that is close to the largest message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LargeState {
-    /// The kind.
-    pub kind: Kind,
-    /// Bytes.
-    pub len: usize,
-    /// Bytes that a message may have.
-    pub len_max: usize,
-    /// Wire name of its largest resource.
-    pub largest: String,
-    /// Bytes of that.
-    pub largest_len: usize,
 }
 
 /// How far one kind is on one stream.
@@ -342,9 +319,9 @@ impl Source {
         let Some(node) = request.node else {
             return Err(Refused::NoNode(short_name(&request.type_url).into_owned()));
         };
-        let waiting = held_back(&node);
+        let waiting = usize::try_from(member::number(&node, HELD_BACK_MEMBER)).unwrap_or(usize::MAX);
         if self.peer.is_none() {
-            let features = features_of(&node);
+            let features: BTreeSet<String> = member::texts(&node, FEATURES_MEMBER).collect();
             self.peer = Some(Peer {
                 zone: self.zone.clone().unwrap_or_default(),
                 producer_policies: features.contains("producer-policy-flow"),
@@ -355,7 +332,7 @@ impl Source {
             self.node = Some(status::bounded(&node));
         }
         let too_many = self.types.len() >= TYPES_MAX;
-        let number = again(&node);
+        let number = member::number(&node, AGAIN_MEMBER);
         let kind = Kind::from_name(&request.type_url).ok();
         // Of what is never sent, nothing is compared.
         let is_provided = kind.is_some_and(|kind| self.provided.contains(&kind));
@@ -382,7 +359,7 @@ impl Source {
             if request.type_url.len() > TYPE_LEN_MAX {
                 return Err(Refused::TypeTooLong);
             }
-            let takes_parts = takes_parts(&node);
+            let takes_parts = member::is_true(&node, TAKES_PARTS_MEMBER);
             let state = TypeState {
                 kind,
                 phase: Phase::First,
@@ -404,53 +381,13 @@ impl Source {
                 large: None,
                 sent: Revision::default(),
                 acknowledged: Revision::default(),
-                held_back: held_back(&node),
+                held_back: waiting,
             };
             self.types.insert(request.type_url, state);
             return Ok(Received::Subscribed(kind));
         };
         state.held_back = waiting;
-        // Nonces are not compared: with one response in flight, any request answers it.
-        if state.phase == Phase::Waiting {
-            state.phase = Phase::Armed;
-            state.acknowledged = state.sent;
-        }
-        let in_flight = std::mem::take(&mut state.in_flight);
-        let Some(error) = request.error_detail else {
-            for name in &in_flight {
-                state.rejected.remove(name);
-            }
-            return Ok(Received::Acked(state.kind));
-        };
-        let details: Vec<Rejections> = error
-            .details
-            .iter()
-            .filter(|detail| detail.type_url.ends_with("/graticule.kds.v1.Rejections"))
-            .filter_map(|detail| Rejections::decode(detail.value.as_slice()).ok())
-            .collect();
-        let is_truncated = details.iter().any(|detail| detail.truncated);
-        let listed = details.into_iter().flat_map(|detail| detail.rejections);
-        let named: BTreeMap<String, String> =
-            listed.map(|rejection| (rejection.name, rejection.reason)).collect();
-        let message: Arc<str> = short_reason(&error.message).into();
-        let [no_reason, suspected, not_kept] = [NO_REASON, SUSPECTED, REASON_NOT_KEPT].map(Arc::<str>::from);
-        for name in in_flight {
-            let reason = match named.get(&*name).map(String::as_str) {
-                Some("") => no_reason.clone(),
-                Some(_) if state.rejected.len() >= NAMED_MAX => not_kept.clone(),
-                Some(reason) => short_reason(reason).into(),
-                // A peer that names nothing leaves all of the response under suspicion.
-                None if named.is_empty() => message.clone(),
-                None if is_truncated => suspected.clone(),
-                None => {
-                    state.rejected.remove(&name);
-                    continue;
-                }
-            };
-            state.rejected.insert(name, reason);
-        }
-        let message = message.to_string();
-        Ok(Received::Nacked { kind: state.kind, message })
+        Ok(state.answered(request.error_detail))
     }
 
     /// Encodes a little of what the next responses need. True: there is more, and others may have the catalog meanwhile.
@@ -584,32 +521,7 @@ impl Source {
     }
 }
 
-/// What goes into a response.
-#[derive(Default)]
-struct Draft {
-    resources: Vec<graticule_proto::discovery::Resource>,
-    removed: Vec<String>,
-    /// Of the resources.
-    names: Vec<Arc<str>>,
-    /// Bytes, about.
-    len: usize,
-}
-
-/// Bytes that a removal takes in a response.
-fn removal_len(name: &str) -> usize {
-    name.len() + 8
-}
-
 impl TypeState {
-    /// Takes over what the peer said that it holds.
-    fn take_presented(&mut self, kind: Kind, catalog: &Catalog) {
-        let presented = std::mem::take(&mut self.presented);
-        self.known.extend(presented.into_iter().map(|(name, version)| match catalog.get(kind, &name) {
-            Some(offer) => (offer.name.clone(), offer.shared_version(&version)),
-            None => (name.into(), version.into()),
-        }));
-    }
-
     /// The peer wants everything that it does not present, as with its first request.
     fn begin_again(&mut self, number: u64, presented: HashMap<String, String>, held_back: usize) {
         self.again = number;
@@ -634,131 +546,6 @@ impl TypeState {
             ..Stamp::default()
         })
     }
-
-    /// Delivered on send: what the peer refuses is not sent again until it changes.
-    fn sent(&mut self, updates: Vec<(Arc<str>, Version)>) {
-        if updates.len() > self.known.len() / 4 {
-            // Built anew, without gaps.
-            self.known.append(&mut updates.into_iter().collect());
-        } else {
-            self.known.extend(updates);
-        }
-    }
-}
-
-/// The next response of a type; `None` = it must be complete and is too large.
-fn draft(state: &mut TypeState, peer: &Peer, catalog: &Catalog, len_max: usize) -> Option<Draft> {
-    let Some(kind) = state.kind.filter(|kind| catalog.provides(*kind)) else {
-        state.all_dirty = false;
-        state.dirty.clear();
-        return Some(Draft::default());
-    };
-    let visible =
-        |name: &str| catalog.get(kind, name).filter(|offer| peer.gets(offer, catalog.disabled_zones()));
-    let whole = state.phase == Phase::First && !state.resumed;
-    state.take_presented(kind, catalog);
-    if std::mem::take(&mut state.all_dirty) {
-        let offered = catalog.of_kind(kind).map(|(name, _)| name);
-        state.dirty = state.known.keys().chain(state.faults.keys()).chain(offered).cloned().collect();
-    }
-    let (mut draft, mut len) = (Draft::default(), 0);
-    let mut updates = Vec::new();
-    if state.phase == Phase::First {
-        // All that the peer has too much is said at once, so that it can judge how much that is.
-        let surplus: Vec<Arc<str>> =
-            state.known.keys().filter(|name| visible(name).is_none()).cloned().collect();
-        for name in surplus {
-            if len + removal_len(&name) > len_max {
-                break;
-            }
-            len += removal_len(&name);
-            state.known.remove(&name);
-            state.dirty.remove(&name);
-            draft.removed.push(name.to_string());
-        }
-    }
-    let mut largest: Option<(usize, Arc<str>)> = None;
-    let part_len_max = if state.takes_parts { PART_LEN_MAX.min(len_max) } else { len_max };
-    let mut compared_len = 0;
-    while let Some(name) = state.dirty.pop_first() {
-        if state.is_partial && compared_len > COMPARED_LEN_MAX {
-            state.dirty.insert(name);
-            break;
-        }
-        match visible(&name) {
-            Some(offer) => {
-                compared_len += catalog.version_cost(offer);
-                let encoded = match catalog.version(offer) {
-                    Ok(version) => match state.known.get_mut(&name) {
-                        Some(known) if *known == version => {
-                            *known = version;
-                            state.faults.remove(&name);
-                            continue;
-                        }
-                        _ => catalog.encoded(offer),
-                    },
-                    Err(reason) => Err(reason),
-                };
-                let encoded = match encoded {
-                    Ok(encoded) => encoded,
-                    Err(reason) => {
-                        state.faults.insert(name, reason);
-                        continue;
-                    }
-                };
-                let offer_len = encoded.len_max();
-                if offer_len > len_max {
-                    let reason = format!("resource of {offer_len} bytes exceeds the message limit");
-                    state.faults.insert(name, reason);
-                    continue;
-                }
-                if len > 0 && len + offer_len > part_len_max {
-                    state.dirty.insert(name);
-                    if whole {
-                        state.all_dirty = true;
-                        let largest = largest.map(|(len, name)| format!("{name} with {len} bytes"));
-                        let largest = largest.unwrap_or_else(|| "one resource".into());
-                        state.held = Some(format!(
-                            "a Kuma peer takes all of a kind in one message, and this is more than {len_max} bytes (among the \
-                             largest: {largest}): raise kds.maxMsgSize of both sides"
-                        ));
-                        return None;
-                    }
-                    break;
-                }
-                len += offer_len;
-                if largest.as_ref().is_none_or(|(len, _)| *len < offer_len) {
-                    largest = Some((offer_len, offer.name.clone()));
-                }
-                state.faults.remove(&name);
-                draft.resources.push(encoded.to_discovery());
-                draft.names.push(offer.name.clone());
-                updates.push((offer.name.clone(), encoded.version.clone()));
-            }
-            None => {
-                state.faults.remove(&name);
-                if state.known.contains_key(&name) {
-                    if len + removal_len(&name) > len_max {
-                        state.dirty.insert(name);
-                        break;
-                    }
-                    state.known.remove(&name);
-                    len += removal_len(&name);
-                    state.rejected.remove(&name);
-                    draft.removed.push(name.to_string());
-                }
-            }
-        }
-    }
-    if whole
-        && len >= len_max / 100 * LARGE_PERCENT
-        && let Some((largest_len, largest)) = largest
-    {
-        state.large = Some(LargeState { kind, len, len_max, largest: largest.to_string(), largest_len });
-    }
-    state.sent(updates);
-    draft.len = len;
-    Some(draft)
 }
 
 /// A helpful order; peers cope with any.
@@ -779,50 +566,4 @@ fn rank(kind: Option<Kind>) -> u8 {
 /// Bytes of what a peer says it holds.
 fn presented_len(versions: &HashMap<String, String>) -> usize {
     versions.iter().map(|(name, version)| name.len() + version.len() + PRESENTED_OVERHEAD).sum()
-}
-
-/// Removals that the peer says it holds back.
-fn held_back(node: &Node) -> usize {
-    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(HELD_BACK_MEMBER));
-    match said.and_then(|value| value.kind.as_ref()) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked; a number for people"
-        )]
-        Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e9 => *number as usize,
-        _ => 0,
-    }
-}
-
-/// The number of a further request for a kind; 0 = it is none.
-fn again(node: &Node) -> u64 {
-    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(AGAIN_MEMBER));
-    match said.and_then(|value| value.kind.as_ref()) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked; whole numbers of this size are exact"
-        )]
-        Some(ValueKind::NumberValue(number)) if *number >= 1.0 && *number < 1e15 => *number as u64,
-        _ => 0,
-    }
-}
-
-/// Whether the peer says that a first state may come in parts.
-fn takes_parts(node: &Node) -> bool {
-    let said = node.metadata.as_ref().and_then(|metadata| metadata.fields.get(TAKES_PARTS_MEMBER));
-    matches!(said.and_then(|value| value.kind.as_ref()), Some(ValueKind::BoolValue(true)))
-}
-
-fn features_of(node: &Node) -> BTreeSet<String> {
-    let list = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("features"));
-    let Some(ValueKind::ListValue(list)) = list.and_then(|value| value.kind.as_ref()) else {
-        return BTreeSet::new();
-    };
-    let texts = list.values.iter().filter_map(|value| match &value.kind {
-        Some(ValueKind::StringValue(text)) => Some(text.clone()),
-        _ => None,
-    });
-    texts.collect()
 }

@@ -10,7 +10,7 @@ use graticule_store::Expect;
 
 use super::super::filter::is_hashed;
 use super::super::{leave, rewrite, trust};
-use super::{GlobalSeen, Held, KindState, Obstacle, Rejection, Side, Sink, is_part};
+use super::{GlobalSeen, Held, KindState, Obstacle, Rejection, Side, Sink};
 use crate::wire;
 
 /// A resource that is taken.
@@ -131,7 +131,7 @@ impl Sink {
         held: &dyn Held,
     ) -> Vec<Arc<Resource>> {
         let mut gone: BTreeMap<Key, Arc<Resource>> = BTreeMap::new();
-        if state.complete && !is_part(response, self.present_versions) {
+        if state.complete && !self.is_part(response) {
             gone.extend(held.list(kind).into_iter().map(|copy| (copy.key(), copy)));
             gone.retain(|key, _| !state.mentioned.contains(key));
         }

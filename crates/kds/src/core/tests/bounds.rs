@@ -3,6 +3,7 @@
 use graticule_proto::google::rpc;
 
 use super::*;
+use crate::core::member::{self, TAKES_PARTS_MEMBER};
 use crate::core::quarantine::{NAME_LEN_MAX, NAMED_MAX, REASON_LEN_MAX};
 use crate::core::source::Refused;
 
@@ -178,7 +179,7 @@ fn first_states_are_put_together_in_steps() {
             let mut request = mk_request(kind);
             if takes_parts {
                 let node = request.node.as_mut().unwrap();
-                tell(node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
+                member::tell(node, TAKES_PARTS_MEMBER, ValueKind::BoolValue(true));
             }
             source.on_request(request).unwrap();
         }

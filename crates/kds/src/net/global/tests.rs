@@ -1,11 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use graticule_model::kinds::zone::Zone;
-use graticule_model::labels;
-use graticule_store::MemoryStore;
+use graticule_model::kinds::zone::{Zone, ZoneInsight};
+use graticule_model::{Key, Kind, Timestamp, labels};
+use graticule_store::{Event, MemoryStore, Store, Write};
 
 use super::*;
-use crate::core::Claimant;
+use crate::core::{Claimant, StreamKind};
+use crate::net::hub::Observer;
 use crate::net::registry;
 
 struct Anybody;

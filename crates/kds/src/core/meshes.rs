@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use graticule_model::name::mesh_name_error;
 use graticule_model::{Key, Kind};
 use graticule_proto::discovery::Node;
 
 use super::member::{self, MESHES_MEMBER};
+
+/// Meshes that a peer may name; who takes part in more is told about all.
+const MESHES_MAX: usize = 4096;
 
 /// The meshes of a zone (`multizone.zone.meshes`); all unless said otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,10 +52,14 @@ impl Meshes {
         if key.kind == Kind::Mesh { self.has(&key.name) } else { key.mesh.is_empty() || self.has(&key.mesh) }
     }
 
-    /// What the sender of a first request says. Whatever is no list of names stands for all: a peer drops what it does not
-    /// want.
+    /// What the sender of a first request says. Whatever is no list of so many names of meshes stands for all: a peer drops
+    /// what it does not want.
     pub(super) fn told_by(node: &Node) -> Meshes {
-        Meshes::of(member::texts(node, MESHES_MEMBER))
+        let names: BTreeSet<String> = member::texts(node, MESHES_MEMBER).take(MESHES_MAX + 1).collect();
+        if names.len() > MESHES_MAX || names.iter().any(|name| mesh_name_error(name).is_some()) {
+            return Meshes::default();
+        }
+        Meshes::of(names)
     }
 
     /// Says it in a first request.
@@ -103,6 +111,17 @@ mod tests {
             let mut node = Node::default();
             member::tell(&mut node, MESHES_MEMBER, other);
             assert!(Meshes::told_by(&node).is_all());
+        }
+        let many = (0..=MESHES_MAX).map(|n| format!("m{n}")).collect::<Vec<_>>();
+        for (names, is_all) in [
+            (&many[..], true),
+            (&many[1..], false),
+            (&["x".repeat(1000)][..], true),
+            (&["A b".to_owned()], true),
+        ] {
+            let mut node = Node::default();
+            member::tell_texts(&mut node, MESHES_MEMBER, names.iter().map(String::as_str));
+            assert_eq!(Meshes::told_by(&node).is_all(), is_all, "{}", names[0]);
         }
     }
 }

@@ -74,12 +74,21 @@ struct KindState {
     used: Used,
     /// Number of the newest further request for the kind on this stream; 0 = none. What answers an earlier one is not taken.
     again: u64,
+    /// The answer to it, or a part of it, is due: what comes of other kinds meanwhile completes nothing.
+    is_asked: bool,
     /// The first state of the stream, or a part of it, is due.
     first: bool,
     /// Wire names of copies whose removal waits for a decision.
     held_back: BTreeSet<String>,
     /// Wire names of copies that an operator gave up.
     given_up: BTreeSet<String>,
+}
+
+impl KindState {
+    /// Something of the kind is missing that was asked for.
+    fn is_due(&self) -> bool {
+        self.first || self.is_asked
+    }
 }
 
 /// One peer's receiving side. Lives longer than a stream: it remembers received versions.
@@ -100,7 +109,7 @@ pub struct Sink {
     global: GlobalSeen,
     /// The id of another federation that an operator agreed to.
     agreed: Option<String>,
-    /// How many removals of each kind an operator agreed to beyond those that this sink holds back.
+    /// How many removals of each kind an operator agreed to beyond those that are given up by name.
     agreed_removals: BTreeMap<Kind, usize>,
     kinds: BTreeMap<Kind, KindState>,
     repairs: Repairs,
@@ -216,7 +225,7 @@ impl Sink {
     pub fn completes(&self, intake: &Intake) -> Option<Revision> {
         let stamp = intake.stamp.filter(|stamp| !stamp.more_follows && self.side == Side::Zone)?;
         let others_are_taken =
-            self.kinds.iter().all(|(kind, state)| !state.first || Some(*kind) == intake.kind);
+            self.kinds.iter().all(|(kind, state)| !state.is_due() || Some(*kind) == intake.kind);
         (others_are_taken && stamp.revision > Revision::default()).then_some(stamp.revision)
     }
 
@@ -240,13 +249,19 @@ impl Sink {
         given_up
     }
 
-    /// The same, of a decision that may have been made at another replica, about so many copies of each kind. Until the next
-    /// stream is brought into step no more than that is removed without another decision.
-    pub fn accept_these(&mut self, mut given_up: BTreeMap<Kind, usize>) {
-        for (kind, given_up) in &mut given_up {
-            *given_up -= self.kinds.get(kind).map_or(0, |state| state.held_back.len()).min(*given_up);
+    /// At global: what operators decided about this zone, who gave up so many copies of each kind; none: nothing. That counts
+    /// until the next stream is brought into step, and nothing that was decided before counts besides: another replica may
+    /// have carried it out. What this one remembers beyond the number was not shown to the operator.
+    pub fn set_decision(&mut self, mut given_up: BTreeMap<Kind, usize>) {
+        for (kind, state) in &mut self.kinds {
+            state.held_back.append(&mut state.given_up);
+            let Some(agreed) = given_up.get_mut(kind) else { continue };
+            let known = std::mem::take(&mut state.held_back);
+            if known.len() <= *agreed {
+                *agreed -= known.len();
+                state.given_up = known;
+            }
         }
-        self.accept_deletions();
         self.agreed_removals = given_up;
     }
 
@@ -281,7 +296,7 @@ impl Sink {
         };
         let kinds: Vec<Kind> = self.kinds.keys().copied().collect();
         for state in self.kinds.values_mut() {
-            state.again = 0;
+            (state.again, state.is_asked) = (0, false);
             state.presented_len = 0;
             state.first = true;
         }
@@ -300,8 +315,10 @@ impl Sink {
         let state = self.kinds.get_mut(&kind)?;
         state.quarantine.clear();
         state.used = Used::default();
+        // What went meanwhile, by another hand, waits for nobody.
+        let is_there = |key: &Key| meshes.include(key) && held.get(key).is_some_and(|copy| side.owns(&copy));
         for kept in [&mut state.held_back, &mut state.given_up] {
-            kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| meshes.include(&key)));
+            kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| is_there(&key)));
         }
         let mut versions = HashMap::new();
         let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);

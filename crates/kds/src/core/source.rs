@@ -514,7 +514,14 @@ impl Source {
                     }
                 }
             }
-            None => by_kind.into_values().for_each(|state| state.all_dirty = true),
+            None => {
+                for state in by_kind.into_values() {
+                    state.all_dirty = true;
+                    if state.phase == Phase::Held {
+                        state.phase = Phase::First;
+                    }
+                }
+            }
         }
         self.position = catalog.head();
         self.revision = catalog.revision();
@@ -533,6 +540,7 @@ impl TypeState {
         self.known.clear();
         self.all_dirty = true;
         // What is on its way is not taken any more, and comes again.
+        self.sent = self.acknowledged;
         self.in_flight.clear();
         self.rejected.clear();
         self.held_back = held_back;

@@ -508,6 +508,21 @@ fn large_increments_are_split_and_first_states_are_not() {
     late.on_request(ask()).unwrap();
     assert!(late.poll(&offers).is_empty());
     assert_eq!(late.faults().count(), 1);
+
+    // What was too large comes when it is not any more, however much else has changed meanwhile.
+    for name in ["a", "b", "c"] {
+        offers.apply(Plane::Config, &site.delete(&Key::new(Kind::Mesh, "", name)));
+    }
+    let forms = [mk_timeout("t", "", "1s"), mk_timeout("t", "", "2s")];
+    let at = offers.head();
+    for form in forms.iter().cycle() {
+        offers.apply(Plane::Config, &site.put(form.clone()));
+        if offers.changes_since(at).is_none() {
+            break;
+        }
+    }
+    assert_eq!(late.poll(&offers)[0].1.resources.len(), 2);
+    assert_eq!(late.faults().count(), 0);
 }
 
 #[test]

@@ -46,6 +46,49 @@ impl Patience {
     }
 }
 
+/// A zone that is behind global for this time, and does not come nearer, connects again.
+const LAG_MAX: Duration = Duration::from_secs(60);
+/// As long as its first state is not there, which may take long over a bad line, only if nothing at all comes for this time.
+const SILENT_JOIN_MAX: Duration = Duration::from_secs(600);
+
+/// Notices that a zone does not get up to where global is.
+#[derive(Debug, Default)]
+pub(super) struct Lag {
+    /// What global says that the zone has all of, and since when nothing has come; monotonic.
+    stands: Option<(u64, Duration)>,
+}
+
+/// What is known at a health check.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    /// Revisions of global: the present one, and the one that the zone has all of.
+    pub(super) current: u64,
+    pub(super) acknowledged: u64,
+    /// The first state of every kind was taken.
+    pub(super) is_synced: bool,
+    /// Something was taken since the last health check.
+    pub(super) has_taken: bool,
+    /// Something waits for people: the zone cannot come nearer.
+    pub(super) is_held: bool,
+}
+
+impl Lag {
+    /// Whether it is time to connect again. `now` is monotonic.
+    pub(super) fn is_stuck(&mut self, progress: Progress, now: Duration) -> bool {
+        let Progress { current, acknowledged, is_synced, has_taken, is_held } = progress;
+        if current <= acknowledged || is_held {
+            self.stands = None;
+            return false;
+        }
+        let since = match self.stands {
+            Some((at, since)) if at == acknowledged && (is_synced || !has_taken) => since,
+            _ => now,
+        };
+        self.stands = Some((acknowledged, since));
+        now.saturating_sub(since) >= if is_synced { LAG_MAX } else { SILENT_JOIN_MAX }
+    }
+}
+
 /// Watches a store while something in it is in the way of what a peer sends.
 #[derive(Default)]
 pub(super) struct Obstacles(Option<Box<dyn Feed>>);
@@ -73,6 +116,31 @@ mod tests {
 
     use super::*;
     use crate::core::{Catalog, Direction, Plane, TrustExchange};
+
+    /// A first state that comes in many parts over a bad line is not begun anew; one that does not come is, and so is a zone
+    /// that falls behind.
+    #[test]
+    fn lag_is_no_slow_join() {
+        let joining =
+            Progress { current: 9, acknowledged: 0, is_synced: false, has_taken: true, is_held: false };
+        let silent = Progress { has_taken: false, ..joining };
+        let behind = Progress { acknowledged: 5, is_synced: true, ..joining };
+        let held = Progress { is_held: true, ..behind };
+        let level = Progress { acknowledged: 9, ..behind };
+        let nearer = Progress { acknowledged: 6, ..behind };
+        for (case, steps, stuck_at) in [
+            ("a slow join", vec![(0, joining), (300, joining), (2000, joining), (2100, silent)], None),
+            ("a silent join", vec![(0, joining), (10, silent), (599, silent), (610, silent)], Some(610)),
+            ("behind, although others come", vec![(0, behind), (30, behind), (60, behind)], Some(60)),
+            ("held", vec![(0, behind), (30, held), (60, behind), (90, behind)], None),
+            ("level meanwhile", vec![(0, behind), (30, level), (60, behind), (110, behind)], None),
+            ("it comes nearer", vec![(0, behind), (30, nearer), (80, nearer), (90, nearer)], Some(90)),
+        ] {
+            let mut lag = Lag::default();
+            let stuck = steps.into_iter().find(|(at, now)| lag.is_stuck(*now, Duration::from_secs(*at)));
+            assert_eq!(stuck.map(|(at, _)| at), stuck_at, "{case}");
+        }
+    }
 
     #[test]
     fn much_takes_longer() {

@@ -338,7 +338,7 @@ impl ZoneClient {
         let (name, status) = tokio::select! {
             status = down => ("GlobalToZoneSync", status),
             status = up => ("ZoneToGlobalSync", status),
-            status = self.check_health(calls()) => ("HealthCheck", status),
+            status = self.check_health(calls(), taken.subscribe()) => ("HealthCheck", status),
             status = configs => ("StreamXDSConfigs", status),
             status = stats => ("StreamStats", status),
             status = clusters => ("StreamClusters", status),

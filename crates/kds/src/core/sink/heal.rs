@@ -185,6 +185,7 @@ impl Sink {
         for kind in &due {
             if let Some(state) = self.kinds.get_mut(kind) {
                 state.again += 1;
+                state.is_asked = true;
             }
         }
         Repair::Ask(due.into_iter().filter_map(|kind| self.begin(kind, node, held)).collect())

@@ -125,7 +125,9 @@ impl Sink {
         }
         if let Some(stamp) = intake.stamp {
             self.is_ours = true;
-            self.taken = Some(stamp.revision);
+            if self.kinds.values().all(|state| !state.is_asked) {
+                self.taken = Some(stamp.revision);
+            }
         }
         if let Some(global) = intake.global {
             self.global = global;
@@ -136,6 +138,7 @@ impl Sink {
         if self.is_synced() {
             self.agreed = None;
             self.agreed_removals.clear();
+            self.kinds.values_mut().for_each(|state| state.given_up.clear());
         }
         let mut reply = acknowledgement(node, &intake.type_url, &intake.nonce, waiting);
         if !intake.rejections.is_empty() {
@@ -306,6 +309,7 @@ impl KindState {
             self.mentioned.append(&mut intake.mentioned);
         } else {
             self.complete = false;
+            self.is_asked = false;
             self.mentioned.clear();
         }
         let said = intake.removed.iter().chain(&intake.absent).chain(&intake.held_back);

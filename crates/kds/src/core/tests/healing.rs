@@ -417,3 +417,51 @@ fn responses_bear_the_revision_that_they_complete() {
     }
     assert_eq!(seen, [Some(Revision(5)), Some(Revision(7))]);
 }
+
+/// A response that was sent before a kind is asked for again completes nothing when what was on its way of that kind is not
+/// taken.
+#[test]
+fn what_comes_meanwhile_completes_nothing() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    for name in ["a", "b"] {
+        global.put(mk(&format!("{{type: Mesh, name: {name}}}")));
+    }
+    let mut offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    assert_eq!(wire.sink.taken(), Some(Revision(2)));
+    offers.apply(Plane::Config, &global.put(mk("{type: Mesh, name: c}")));
+    let mut under_way = wire.source.poll(&offers);
+    offers.apply(Plane::Config, &global.put(mk_timeout("t", "", "1s")));
+    under_way.extend(wire.source.poll(&offers));
+    let kinds: Vec<_> = under_way.iter().map(|(_, response)| response.type_url.as_str()).collect();
+    assert_eq!(kinds, ["Mesh", "MeshTimeout"]);
+
+    zone.delete(&Key::new(Kind::Mesh, "", "a"));
+    wire.sink.audit(&zone, at(1));
+    let Repair::Ask(requests) = wire.sink.repair(&wire.node, &zone, at(1)) else { panic!("it is ours") };
+    under_way.retain(|(_, response)| !wire.sink.is_outdated(response));
+    for (_, response) in under_way {
+        let intake = wire.sink.on_response(&response, &zone);
+        assert_eq!((response.type_url.as_str(), wire.sink.completes(&intake)), ("MeshTimeout", None));
+        zone.apply(&intake);
+        wire.source.on_request(wire.sink.settle(intake, Vec::new(), &wire.node)).unwrap();
+        assert_eq!(wire.sink.taken(), Some(Revision(2)), "Mesh c is not here");
+    }
+    assert_eq!(zone.names(Kind::MeshTimeout).len(), 1);
+    requests.into_iter().for_each(|request| drop(wire.source.on_request(request).unwrap()));
+    // What is sent now of other kinds does not say that Mesh c was delivered either.
+    offers.apply(Plane::Config, &global.put(mk_timeout("u", "", "1s")));
+    for (_, response) in wire.source.poll(&offers) {
+        let intake = wire.sink.on_response(&response, &zone);
+        if let Some(revision) = wire.sink.completes(&intake) {
+            let has_all = zone.names(Kind::Mesh).len() + intake.writes.len() >= 3;
+            assert!(revision < Revision(3) || has_all, "{revision} with {:?}", zone.names(Kind::Mesh));
+        }
+        zone.apply(&intake);
+        wire.source.on_request(wire.sink.settle(intake, Vec::new(), &wire.node)).unwrap();
+    }
+    wire.settle(&offers, &mut zone);
+    assert_eq!(zone.names(Kind::Mesh), ["a", "b", "c"]);
+    assert_eq!(wire.sink.taken(), Some(Revision(5)));
+}

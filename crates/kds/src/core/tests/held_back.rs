@@ -130,7 +130,7 @@ fn a_decision_of_another_replica_has_a_limit() {
         let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
         let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
         sink.set_estranged(true);
-        sink.accept_these([(Kind::MeshTimeout, agreed)].into());
+        sink.set_decision([(Kind::MeshTimeout, agreed)].into());
         let mut wire = Wire::up("east", Some(sink), &offers, &global);
         wire.settle(&offers, &mut global);
         let left = if is_removed { 0 } else { 20 };
@@ -147,5 +147,65 @@ fn a_decision_of_another_replica_has_a_limit() {
         let mut again = Wire::up("east", Some(wire.sink), &offers, &later);
         again.settle(&offers, &mut later);
         assert_eq!(again.sink.held_back().count(), 30 + left, "{agreed}");
+    }
+}
+
+/// What a zone gave to global.
+fn mk_given(names: impl IntoIterator<Item = u32>) -> Site {
+    let mut global = Site::default();
+    for n in names {
+        let labels = "kuma.io/origin: zone, kuma.io/zone: east, kuma.io/display-name: x";
+        global.put(mk_timeout(&format!("t{n}"), labels, "20s"));
+    }
+    global
+}
+
+/// A decision that was carried out by another replica, while the stream here broke before it could, counts no more here: the
+/// zone may lose its disk once more. And what went meanwhile is not held back any more.
+#[test]
+fn a_decision_that_was_carried_out_elsewhere_is_over() {
+    let mut global = mk_given(10..20);
+    let zone = Site::default();
+    let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
+    let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+    sink.set_estranged(true);
+    let mut wire = Wire::up("east", Some(sink), &offers, &global);
+    wire.settle(&offers, &mut global);
+    assert_eq!(wire.sink.held_back().count(), 10);
+
+    let mut sink = wire.sink;
+    sink.set_decision([(Kind::MeshTimeout, 12)].into());
+    let mut broken = Wire::up("east", Some(sink), &offers, &global);
+    assert!(!broken.source.poll(&offers).is_empty());
+
+    // The other replica removed them; the zone made some of them again, and lost them again.
+    let mut later = mk_given(14..16);
+    let mut sink = broken.sink;
+    sink.set_estranged(true);
+    sink.set_decision(BTreeMap::new());
+    let mut again = Wire::up("east", Some(sink), &offers, &later);
+    again.settle(&offers, &mut later);
+    assert_eq!(later.names(Kind::MeshTimeout), ["t14", "t15"]);
+    let held: Vec<_> = again.sink.held_back().map(|(_, name)| name.to_owned()).collect();
+    assert_eq!(held, ["t14.default", "t15.default"]);
+}
+
+/// A replica that remembers more than the operator was shown gives up none of it by name.
+#[test]
+fn what_an_operator_was_not_shown_is_not_given_up() {
+    for (agreed, left) in [(9, 10), (10, 0)] {
+        let mut global = mk_given(10..20);
+        let zone = Site::default();
+        let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
+        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+        sink.set_estranged(true);
+        let mut wire = Wire::up("east", Some(sink), &offers, &global);
+        wire.settle(&offers, &mut global);
+        wire.sink.set_estranged(true);
+        wire.sink.set_decision([(Kind::MeshTimeout, agreed)].into());
+        let mut decided = Wire::up("east", Some(wire.sink), &offers, &global);
+        decided.settle(&offers, &mut global);
+        assert_eq!(global.names(Kind::MeshTimeout).len(), left, "{agreed}");
+        assert_eq!(decided.sink.held_back().count(), left, "{agreed}");
     }
 }

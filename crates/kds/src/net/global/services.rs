@@ -11,7 +11,7 @@ use pb::kds_sync_service_server::KdsSyncService;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::streams::{Asking, BoxStream, Downward, Upward, driven};
-use super::{CATCH_UP_MAX, GlobalServer, bodies, decisions};
+use super::{CATCH_UP_MAX, GlobalServer, bodies};
 use crate::core::{REVISION_HEADERS, Source, StreamKind};
 use crate::net::admin::{AdminStream, Clusters, ConfigDumps, Stats};
 use crate::net::describe;
@@ -82,14 +82,15 @@ impl KdsSyncService for GlobalServer {
         sink.set_estranged(doubted);
         let decision = shared.decision(&visitor.zone, &visitor.claimant).await;
         let decided = decision.as_ref().map(|decision| decision.version);
-        if let Some(decisions::Decided { given_up, .. }) = decision {
+        let given_up = decision.map(|decision| decision.given_up).unwrap_or_default();
+        if !given_up.is_empty() {
             tracing::info!(
                 zone = visitor.zone,
                 given_up = given_up.values().sum::<usize>(),
                 "an operator gave up what a zone no longer has"
             );
-            sink.accept_these(given_up);
         }
+        sink.set_decision(given_up);
         let node = describe(&visitor.zone, &shared.deps.instance_id, &shared.options.version, "");
         let ready = sink.start(&node, &shared.deps.stores.held()).into();
         shared.registry.set_report(&visitor.zone, |report| report.peer.usage = Some(sink.usage()));

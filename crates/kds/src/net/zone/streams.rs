@@ -17,15 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::super::healing::{Obstacles, Patience};
+use super::super::healing::{Lag, Obstacles, Patience, Progress};
 use super::super::{describe, intake};
 use super::{Authed, ZoneClient};
 use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Repair, Sink, Source};
 
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
-/// A zone whose revision stays behind global's for this time connects again.
-const LAG_MAX: Duration = Duration::from_secs(60);
 /// Global answers a health check in this time, or is gone.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Responses that wait until the zone knows whether this is its global; a peer has one in flight for each kind.
@@ -293,30 +291,31 @@ impl ZoneClient {
     }
 
     /// What global says about revisions; the end of a connection over which the zone falls behind for good.
-    fn heartbeat(&self, headers: &MetadataMap, lagging: &mut Option<(u64, Duration)>) -> Option<Status> {
+    fn heartbeat(&self, headers: &MetadataMap, lag: &mut Lag, has_taken: bool) -> Option<Status> {
         let number = |header| headers.get(header)?.to_str().ok()?.parse::<u64>().ok();
         let [Some(current), Some(acknowledged)] = REVISION_HEADERS.map(number) else { return None };
-        let lag = current.saturating_sub(acknowledged);
-        let beat = Heartbeat { at: self.deps.clock.now(), current, acknowledged, lag };
-        let waits = self.state().borrow().peer.protection(&self.options.zone).state != "clear";
+        let behind = current.saturating_sub(acknowledged);
+        let beat = Heartbeat { at: self.deps.clock.now(), current, acknowledged, lag: behind };
+        let (is_held, is_synced) = {
+            let link = self.state().borrow();
+            (link.peer.protection(&self.options.zone).state != "clear", link.synced)
+        };
         self.state().send_modify(|link| link.global_revision = Some(beat));
-        let now = self.deps.clock.monotonic();
-        match lagging {
-            _ if lag == 0 || waits => *lagging = None,
-            Some((at, since)) if *at == acknowledged => {
-                if now.saturating_sub(*since) >= LAG_MAX {
-                    return Some(Status::aborted(format!(
-                        "global is at revision {current}, the zone has stayed at {acknowledged}: connecting again"
-                    )));
-                }
-            }
-            _ => *lagging = Some((acknowledged, now)),
-        }
-        None
+        let progress = Progress { current, acknowledged, is_synced, has_taken, is_held };
+        lag.is_stuck(progress, self.deps.clock.monotonic()).then(|| {
+            Status::aborted(format!(
+                "global is at revision {current}, the zone has stayed at {acknowledged}: connecting again"
+            ))
+        })
     }
 
-    pub(super) async fn check_health(&self, mut client: GlobalKdsServiceClient<Authed>) -> Status {
-        let mut lagging = None;
+    /// `taken` changes with each response that is taken.
+    pub(super) async fn check_health(
+        &self,
+        mut client: GlobalKdsServiceClient<Authed>,
+        mut taken: watch::Receiver<bool>,
+    ) -> Status {
+        let mut lag = Lag::default();
         loop {
             let answered = tokio::select! {
                 answered = client.health_check(pb::ZoneHealthCheckRequest {}) => answered,
@@ -324,7 +323,9 @@ impl ZoneClient {
             };
             let wait = match answered {
                 Ok(response) => {
-                    if let Some(status) = self.heartbeat(response.metadata(), &mut lagging) {
+                    let has_taken = taken.has_changed().unwrap_or_default();
+                    taken.mark_unchanged();
+                    if let Some(status) = self.heartbeat(response.metadata(), &mut lag, has_taken) {
                         return status;
                     }
                     let interval = response.into_inner().interval.unwrap_or_default();

@@ -84,7 +84,20 @@ struct KindState {
     given_up: BTreeSet<String>,
 }
 
+/// Whether a copy of the peer's is stored under this wire name.
+fn is_there(kind: Kind, name: &str, side: &Side, meshes: &Meshes, held: &dyn Held) -> bool {
+    let key = wire::key_of(kind, name).filter(|key| meshes.include(key));
+    key.and_then(|key| held.get(&key)).is_some_and(|stored| side.owns(&stored))
+}
+
 impl KindState {
+    /// What went by another hand waits for nobody.
+    fn forget_gone(&mut self, is_there: impl Fn(&str) -> bool) {
+        for kept in [&mut self.held_back, &mut self.given_up] {
+            kept.retain(|name| is_there(name));
+        }
+    }
+
     /// Something of the kind is missing that was asked for.
     fn is_due(&self) -> bool {
         self.first || self.is_asked
@@ -315,11 +328,7 @@ impl Sink {
         let state = self.kinds.get_mut(&kind)?;
         state.quarantine.clear();
         state.used = Used::default();
-        // What went meanwhile, by another hand, waits for nobody.
-        let is_there = |key: &Key| meshes.include(key) && held.get(key).is_some_and(|copy| side.owns(&copy));
-        for kept in [&mut state.held_back, &mut state.given_up] {
-            kept.retain(|name| wire::key_of(kind, name).is_some_and(|key| is_there(&key)));
-        }
+        state.forget_gone(|name| is_there(kind, name, side, meshes, held));
         let mut versions = HashMap::new();
         let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
         if present {

@@ -10,7 +10,7 @@ use graticule_proto::discovery::{DeltaDiscoveryRequest, Node};
 use graticule_store::{Change, Event};
 
 use super::super::trust;
-use super::{GlobalSeen, Held, Side, Sink};
+use super::{GlobalSeen, Held, Side, Sink, is_there};
 use crate::wire;
 
 /// What is in the way of a resource that would be taken otherwise.
@@ -118,6 +118,10 @@ impl Sink {
         let mut damaged = self.damaged(held);
         damaged.retain(|key| self.repairs.want(key.kind, &format!("{}.{}", key.name, key.mesh), now));
         self.judge_again(held, now, |_| true);
+        let (side, meshes) = (&self.side, &self.meshes);
+        for (kind, state) in &mut self.kinds {
+            state.forget_gone(|name| is_there(*kind, name, side, meshes, held));
+        }
         damaged
     }
 

@@ -1,5 +1,7 @@
 //! What is kept until somebody decides, and what is said about it.
 
+use std::time::Duration;
+
 use super::*;
 
 /// A zone that stood alone has meshes that global never heard of: they are kept until global has them, or an operator
@@ -208,4 +210,23 @@ fn what_an_operator_was_not_shown_is_not_given_up() {
         assert_eq!(global.names(Kind::MeshTimeout).len(), left, "{agreed}");
         assert_eq!(decided.sink.held_back().count(), left, "{agreed}");
     }
+}
+
+/// What is held back and goes by another hand, as with its mesh, is not held back any more: also while the stream lives.
+#[test]
+fn what_went_is_not_held_back() {
+    let mut global = mk_given(10..20);
+    let zone = Site::default();
+    let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
+    let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+    sink.set_estranged(true);
+    let mut wire = Wire::up("east", Some(sink), &offers, &global);
+    wire.settle(&offers, &mut global);
+    assert_eq!(wire.sink.held_back().count(), 10);
+    let gone: Vec<Key> = global.list(Kind::MeshTimeout).iter().skip(3).map(|copy| copy.key()).collect();
+    for key in gone {
+        global.delete(&key);
+    }
+    assert!(wire.sink.audit(&global, Duration::from_secs(1)).is_empty());
+    assert_eq!(wire.sink.held_back().count(), 3);
 }

@@ -273,20 +273,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             let (kind, reason) = (short_name(&response.type_url), short_reason(&error.message));
             tracing::warn!(zone, %kind, %reason, "refused resources of a zone{}", and_more(unsaid));
         }
-        let now = shared.deps.clock.now();
-        shared.registry.set_report(zone, |report| {
-            report.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
-            report.peer.usage = Some(sink.usage());
-            let reason = "the zone no longer has it; it is kept until somebody decides";
-            let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
-            if report.peer.held_back.update(held_back, now) && !report.peer.held_back.is_empty() {
-                tracing::warn!(
-                    zone,
-                    kept = report.peer.held_back.len(),
-                    "a zone no longer has much of what it gave; the copies are kept: grat zone status {zone}"
-                );
-            }
-        });
+        shared.report_intake(zone, sink);
         if let Some(version) = self.decided.take_if(|_| sink.is_synced()) {
             shared.forget_decision(zone, version).await;
         }
@@ -307,6 +294,26 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
     }
 }
 
+impl Shared {
+    /// Puts down what was taken from a zone, and what was not.
+    fn report_intake(&self, zone: &str, sink: &Sink) {
+        let now = self.deps.clock.now();
+        self.registry.set_report(zone, |report| {
+            report.peer.refused_here.update_with(sink.quarantine(), sink.unnamed(), now);
+            report.peer.usage = Some(sink.usage());
+            let reason = "the zone no longer has it; it is kept until somebody decides";
+            let held_back = sink.held_back().map(|(kind, name)| (kind, name, reason));
+            if report.peer.held_back.update(held_back, now) && !report.peer.held_back.is_empty() {
+                tracing::warn!(
+                    zone,
+                    kept = report.peer.held_back.len(),
+                    "a zone no longer has much of what it gave; the copies are kept: grat zone status {zone}"
+                );
+            }
+        });
+    }
+}
+
 impl Upward {
     /// Looks for copies that something else changed; the zone sends them again.
     fn audit(&mut self) {
@@ -314,6 +321,7 @@ impl Upward {
         self.audit_at = shared.next_audit();
         let Some(sink) = &mut self.sink else { return };
         let damaged = sink.audit(&shared.deps.stores.held(), shared.deps.clock.monotonic());
+        shared.report_intake(&self.stream.zone, sink);
         if let Some(first) = damaged.first() {
             let zone = &self.stream.zone;
             tracing::warn!(zone, damaged = damaged.len(), %first, "copies of a zone were damaged; they are fetched again");

@@ -107,6 +107,7 @@ impl ZoneClient {
                             return Status::aborted("proxies of a mesh came or went: connecting again");
                         }
                         let damaged = sink.audit(&stores.held(), clock.monotonic());
+                        self.tell_downward(sink, sink.is_synced());
                         if let Some(first) = damaged.first() {
                             let damaged = damaged.len();
                             tracing::warn!(damaged, %first, "copies of global's were damaged; they are fetched again");

@@ -215,14 +215,17 @@ impl Oracle {
         stored: &Snapshot,
         at_peer: &Snapshot,
     ) -> bool {
-        held_back(report).all(|key| {
-            let Some(op) = stored.get(&key).as_deref().and_then(op_of) else { return true };
-            let Some(peer) = self.peer_of(site, op) else { return true };
-            let source = self.places.get(&(peer, op)).and_then(|place| at_peer.get(place));
-            source.is_none_or(|source| {
-                !leaves(&source) || (site != Site::Global && is_kept_back(&source, at_peer))
+        // Nobody decides about what is not there: that must go from the report by itself.
+        let mut held = held_back(report).filter_map(|key| stored.get(&key)).peekable();
+        held.peek().is_some()
+            && held.all(|copy| {
+                let Some(op) = op_of(&copy) else { return true };
+                let Some(peer) = self.peer_of(site, op) else { return true };
+                let source = self.places.get(&(peer, op)).and_then(|place| at_peer.get(place));
+                source.is_none_or(|source| {
+                    !leaves(&source) || (site != Site::Global && is_kept_back(&source, at_peer))
+                })
             })
-        })
     }
 }
 

@@ -32,7 +32,7 @@ pub use intake::{Intake, Rejection};
 pub use side::Side;
 
 /// What is stored here.
-pub trait Held {
+pub trait Held: Sync {
     /// One resource.
     fn get(&self, key: &Key) -> Option<Arc<Resource>>;
     /// All of a kind.

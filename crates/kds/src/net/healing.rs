@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use graticule_model::Key;
 use graticule_store::{Event, Feed, Store};
 
-use crate::core::Source;
+use crate::core::{Held, Sink, Source};
 
 /// Resources that a peer stores in a second at least: a Kuma global stores them one by one.
 const STORED_PER_SECOND: u32 = 50;
@@ -87,6 +88,21 @@ impl Lag {
         self.stands = Some((acknowledged, since));
         now.saturating_sub(since) >= if is_synced { LAG_MAX } else { SILENT_JOIN_MAX }
     }
+}
+
+/// Copies that are compared before others have their turn.
+const COMPARED_AT_ONCE: usize = 256;
+
+/// Copies that are not as they were taken. Looks at many, so it lets others work meanwhile.
+pub(super) async fn damaged(sink: &Sink, held: &dyn Held) -> Vec<Key> {
+    let mut damaged = Vec::new();
+    for (number, found) in sink.comparing(held).enumerate() {
+        damaged.extend(found);
+        if number % COMPARED_AT_ONCE == COMPARED_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+    damaged
 }
 
 /// Watches a store while something in it is in the way of what a peer sends.

@@ -81,41 +81,41 @@ impl Sink {
     /// Copies that are not as they were taken: something else than this sink wrote, or lost, them. Also those that the peer
     /// has not: what an older stream had in hand may be written, by another replica, when this one has begun.
     pub fn damaged(&self, held: &dyn Held) -> Vec<Key> {
-        let mut damaged = Vec::new();
-        for (kind, state) in &self.kinds {
-            if !state.first {
-                let is_known = |name: &str| {
-                    state.received.contains_key(name)
-                        || state.held_back.contains(name)
-                        || state.quarantine.contains(name)
-                };
-                let is_surplus = |copy: &Arc<Resource>| {
-                    // What has no form on the wire cannot be presented.
-                    self.is_copy(copy)
-                        && !is_known(&wire::wire_name(&copy.meta))
-                        && self.side.own_version(copy).is_some()
-                };
-                damaged
-                    .extend(held.list(*kind).iter().filter(|copy| is_surplus(copy)).map(|copy| copy.key()));
-            }
-            for (name, (own, _)) in &state.received {
-                let Some(key) = wire::key_of(*kind, name) else { continue };
-                let stored = held.get(&key).filter(|stored| self.side.owns(stored));
-                if stored.and_then(|stored| self.side.own_version(&stored)).as_ref() != Some(own) {
-                    damaged.push(key);
-                }
-            }
-        }
-        damaged
+        self.comparing(held).flatten().collect()
     }
 
-    /// Compares copies with what was taken, and what was refused with what is in its way. Tells which copies are damaged and
-    /// will be asked for; one that is damaged again and again is asked for less and less often. `now` is monotonic.
-    pub fn audit(&mut self, held: &dyn Held, now: Duration) -> Vec<Key> {
+    /// The same, a copy with each step, because each is encoded for it.
+    pub fn comparing<'a>(&'a self, held: &'a dyn Held) -> impl Iterator<Item = Option<Key>> + Send + 'a {
+        self.kinds.iter().flat_map(move |(kind, state)| {
+            let is_known = |name: &str| {
+                state.received.contains_key(name)
+                    || state.held_back.contains(name)
+                    || state.quarantine.contains(name)
+            };
+            // What has no form on the wire cannot be presented.
+            let is_surplus = move |copy: &Arc<Resource>| {
+                self.is_copy(copy)
+                    && !is_known(&wire::wire_name(&copy.meta))
+                    && self.side.own_version(copy).is_some()
+            };
+            let stored = if state.first { Vec::new() } else { held.list(*kind) };
+            let surplus = stored.into_iter().map(move |copy| is_surplus(&copy).then(|| copy.key()));
+            let changed = state.received.iter().map(move |(name, (own, _))| {
+                let key = wire::key_of(*kind, name)?;
+                let stored = held.get(&key).filter(|stored| self.side.owns(stored));
+                let is = stored.and_then(|stored| self.side.own_version(&stored));
+                (is.as_ref() != Some(own)).then_some(key)
+            });
+            surplus.chain(changed)
+        })
+    }
+
+    /// Takes what a comparison found, and compares what was refused with what is in its way. Tells which copies will be asked
+    /// for; one that is damaged again and again is asked for less and less often. `now` is monotonic.
+    pub fn compared(&mut self, mut damaged: Vec<Key>, held: &dyn Held, now: Duration) -> Vec<Key> {
         if self.global != GlobalSeen::Known && self.side == Side::Zone {
             return Vec::new();
         }
-        let mut damaged = self.damaged(held);
         damaged.retain(|key| self.repairs.want(key.kind, &format!("{}.{}", key.name, key.mesh), now));
         self.judge_again(held, now, |_| true);
         let (side, meshes) = (&self.side, &self.meshes);
@@ -123,6 +123,12 @@ impl Sink {
             state.forget_gone(|name| is_there(*kind, name, side, meshes, held));
         }
         damaged
+    }
+
+    #[cfg(test)]
+    pub(in crate::core) fn audit(&mut self, held: &dyn Held, now: Duration) -> Vec<Key> {
+        let damaged = self.damaged(held);
+        self.compared(damaged, held, now)
     }
 
     /// Whether anything was refused because of something else that is stored here.

@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 use super::Shared;
 use crate::core::{Claimant, Received, Repair, Sink, Source, short_name, short_reason};
 use crate::net::admin::{AdminStream, Questions};
-use crate::net::healing::{Obstacles, Patience};
+use crate::net::healing::{self, Obstacles, Patience};
 use crate::net::intake;
 use crate::net::registry::OpenStream;
 
@@ -232,7 +232,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                         break response;
                     }
                 }
-                () = audit => self.audit(),
+                () = audit => self.audit().await,
                 () = repair, if repair_at.is_some() => self.repair()?,
                 event = self.obstacles.next(&*store, is_obstructed) => {
                     if let Some(sink) = &mut self.sink {
@@ -316,11 +316,13 @@ impl Shared {
 
 impl Upward {
     /// Looks for copies that something else changed; the zone sends them again.
-    fn audit(&mut self) {
+    async fn audit(&mut self) {
         let shared = &self.shared;
         self.audit_at = shared.next_audit();
         let Some(sink) = &mut self.sink else { return };
-        let damaged = sink.audit(&shared.deps.stores.held(), shared.deps.clock.monotonic());
+        let held = shared.deps.stores.held();
+        let damaged = healing::damaged(sink, &held).await;
+        let damaged = sink.compared(damaged, &held, shared.deps.clock.monotonic());
         shared.report_intake(&self.stream.zone, sink);
         if let Some(first) = damaged.first() {
             let zone = &self.stream.zone;

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::super::healing::{Lag, Obstacles, Patience, Progress};
+use super::super::healing::{self, Lag, Obstacles, Patience, Progress};
 use super::super::{describe, intake};
 use super::{Authed, ZoneClient};
 use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Repair, Sink, Source};
@@ -106,7 +106,9 @@ impl ZoneClient {
                         if self.meshes() != meshes {
                             return Status::aborted("proxies of a mesh came or went: connecting again");
                         }
-                        let damaged = sink.audit(&stores.held(), clock.monotonic());
+                        let held = stores.held();
+                        let damaged = healing::damaged(sink, &held).await;
+                        let damaged = sink.compared(damaged, &held, clock.monotonic());
                         self.tell_downward(sink, sink.is_synced());
                         if let Some(first) = damaged.first() {
                             let damaged = damaged.len();

@@ -29,6 +29,8 @@ pub enum Ours {
     Absent,
     /// A member or item that the recording does not have.
     Additional,
+    /// One that is exactly this JSON text.
+    Added(&'static str),
     /// The same certificate once, where the recording repeats it.
     Deduplicated,
     /// The same items in another order.
@@ -87,6 +89,9 @@ impl Ours {
     fn covers(&self, found: &Found) -> bool {
         match (self, found) {
             (Ours::Is(text), Found::Other { ours, .. }) => {
+                serde_json::from_str::<Value>(text).is_ok_and(|value| value == *ours)
+            }
+            (Ours::Added(text), Found::Extra(ours)) => {
                 serde_json::from_str::<Value>(text).is_ok_and(|value| value == *ours)
             }
             (Ours::Like(pattern), Found::Other { ours: Value::String(ours), .. }) => glob(pattern, ours),

@@ -157,10 +157,10 @@ async fn play(case: &Case, binaries: &Binaries, dir: &Path) -> Result<Vec<Differ
     let mut site = Site::zone(binaries, dir, ZONE, &global.address.to_string())?;
     site.start().await?;
     let mut streams = Joined::wait(&global).await?;
-    let before = global.health_checks();
     for act in &case.acts {
         streams.act(&global, act).await?;
     }
+    let before = global.health_checks();
     let start = wait::now();
     let connection = loop {
         if start.elapsed() > JOIN_LIMIT {

@@ -30,6 +30,12 @@ pub(super) fn fold_recorded(state: &mut State, message: &Message) {
 /// # Errors
 /// Says what is wrong with it.
 pub(super) fn fold(state: &mut State, response: &DeltaDiscoveryResponse) -> Result<(), String> {
+    if !response.system_version_info.is_empty() {
+        return Err("it says something in system_version_info, where Kuma peers say nothing".into());
+    }
+    if response.control_plane.as_ref().is_none_or(|sender| sender.identifier.is_empty()) {
+        return Err("it does not say who sends it".into());
+    }
     let held = state.entry(response.type_url.clone()).or_default();
     for item in &response.resources {
         let value = item.resource.as_ref().map(|any| any.value.as_slice()).unwrap_or_default();

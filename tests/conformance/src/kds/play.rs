@@ -4,20 +4,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use graticule_testkit::{Binaries, Process, wait};
 use serde_json::{Value, json};
 
+use super::case;
+use super::differences::Meant;
 use super::peer::Peer;
 use super::recording::{Event, Headers, Message, Recording, Rest, Rpc, What};
-use super::sides::{SinkSide, SourceSide, Versions};
+use super::sides::{Answers, SinkSide, SourceSide, Versions};
 use super::site::Site;
-use super::state::blur;
 use super::transport::{PlayedGlobal, ZoneConnection};
-use crate::compare::{Bindings, Difference, Found, compare};
-use order::{already_joined, is_closed_later, is_never_answered, kinds_asked, next_responses, speaks_first};
+use crate::compare::{Difference, Found};
+use order::{
+    already_joined, is_closed_later, is_never_answered, kinds_asked, next_of_zone, next_responses,
+    speaks_first,
+};
 
 mod asked;
+mod calls;
 mod order;
 mod proxies;
 mod questions;
@@ -26,7 +31,7 @@ pub(super) use proxies::{PROXY_STARTS, PROXY_STOPS};
 pub(super) use questions::NAME as QUESTIONS;
 
 /// How long a zone of ours may take to open its streams.
-pub(super) const JOIN_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const JOIN_LIMIT: Duration = Duration::from_secs(60);
 /// What the played global answers to health checks.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(3);
 /// The zone of the recordings that is played by ours.
@@ -39,6 +44,16 @@ pub(super) enum Role {
     Zones,
     /// Global, against our zone.
     Global,
+}
+
+impl Role {
+    /// What our side is, in names of checks.
+    pub(super) fn ours(self) -> &'static str {
+        match self {
+            Role::Zones => "global",
+            Role::Global => "zone",
+        }
+    }
 }
 
 /// Connections of a second control plane that goes by the name of a zone.
@@ -69,6 +84,8 @@ pub(super) struct Play<'a> {
     outlived: BTreeSet<Link>,
     /// Real proxies of our zone.
     proxies: Vec<Process>,
+    /// Calls that our zone gets once it has joined.
+    before: Vec<Rest>,
     checks: Vec<Check>,
     versions: Versions,
 }
@@ -107,9 +124,15 @@ impl<'a> Play<'a> {
             sources,
             outlived: BTreeSet::new(),
             proxies: Vec::new(),
+            before: Vec::new(),
             checks: Vec::new(),
             versions: Versions::default(),
         })
+    }
+
+    /// What our zone is told before the next recording begins, and after it has joined.
+    pub(super) fn before(&mut self, rest: Rest) {
+        self.before.push(rest);
     }
 
     /// Plays a recording to its end; gives what was checked.
@@ -123,6 +146,10 @@ impl<'a> Play<'a> {
                     self.reopen(&link).await?;
                 }
             }
+        }
+        for rest in std::mem::take(&mut self.before) {
+            let answer = self.site.call(&rest).await?;
+            ensure!(answer.status == 201, "{}: {} {}", rest.path, answer.status, answer.body);
         }
         for event in &recording.events {
             let outcome = self.event(recording, event).await;
@@ -229,7 +256,7 @@ impl<'a> Play<'a> {
         if event.zone.is_some() && !self.concerns(&link.0) {
             return Ok(());
         }
-        if RIVALS.contains(&(recording.name.as_str(), event.conn)) {
+        if is_rival(recording, event) {
             return self.rival(event, &link).await;
         }
         match &event.what {
@@ -245,8 +272,11 @@ impl<'a> Play<'a> {
             What::Closed(rpc, status) if self.role == Role::Zones => {
                 self.closed(event.index, &link, *rpc, &status.1).await
             }
-            // Our zone leaves when a stream ends.
+            // Our zone leaves when a stream ends, and opens the next ones soon: the others of the old connection end with it.
             What::Closed(..) | What::Left(_) if self.role == Role::Global => {
+                if !self.sinks.contains_key(&link) && !self.sources.contains_key(&link) {
+                    return Ok(());
+                }
                 self.settle(recording, event.index).await;
                 self.leave(&link, Rpc::Down);
                 self.leave(&link, Rpc::Up);
@@ -306,7 +336,12 @@ impl<'a> Play<'a> {
             if rpc == self.asks() {
                 self.sinks.insert(
                     link.clone(),
-                    SinkSide::new(connection.sink(&headers)?, &link.0, self.versions.clone()),
+                    SinkSide::new(
+                        connection.sink(&headers)?,
+                        &link.0,
+                        self.versions.clone(),
+                        Answers::Recorded,
+                    ),
                 );
             } else {
                 self.sources.insert(link.clone(), SourceSide::new(connection.source(&headers)?, asked));
@@ -317,7 +352,8 @@ impl<'a> Play<'a> {
         let ours = if rpc == self.asks() {
             let take = || std::future::ready(global.take_sink().ok_or_else(|| "not opened".to_owned()));
             let ((ours, peer), _) = wait::until("ZoneToGlobalSync", JOIN_LIMIT, take).await?;
-            self.sinks.insert(link.clone(), SinkSide::new(peer, &link.0, self.versions.clone()));
+            self.sinks
+                .insert(link.clone(), SinkSide::new(peer, &link.0, self.versions.clone(), Answers::All));
             ours
         } else {
             let take = || std::future::ready(global.take_source().ok_or_else(|| "not opened".to_owned()));
@@ -400,10 +436,13 @@ impl<'a> Play<'a> {
     /// Compares everything that came with what the recording says until here.
     async fn settle(&mut self, recording: &Recording, index: usize) {
         let mut found = Vec::new();
-        let is_by_zone = self.role == Role::Global;
         for ((zone, conn), sink) in &mut self.sinks {
-            let next = next_responses(recording, index, *conn, is_by_zone);
-            match sink.settle(&next).await {
+            let next = match self.role {
+                Role::Zones => next_responses(recording, index, *conn),
+                Role::Global => next_of_zone(recording, index, zone),
+            };
+            let meant = Meant::at(case(self.role, &recording.name, index, &format!("{zone} has ")));
+            match sink.settle(&next, &meant).await {
                 Ok(kinds) => found.extend(
                     kinds
                         .into_iter()
@@ -420,47 +459,6 @@ impl<'a> Play<'a> {
         for (what, differences) in found {
             self.check(index, what, differences);
         }
-    }
-
-    async fn rest(&mut self, recording: &Recording, index: usize, rest: &Rest) -> Result<()> {
-        let ours = match self.role {
-            Role::Zones => "global",
-            Role::Global => ZONE,
-        };
-        if rest.at != ours || !self.site.is_running() {
-            return Ok(());
-        }
-        let is_read = rest.method == "GET";
-        // What a zone derives passes through states between two writes that depend on who is faster.
-        if is_read || self.role == Role::Zones {
-            self.settle(recording, index).await;
-        }
-        if is_read && NOT_COMPARED.iter().any(|part| rest.path.contains(part)) {
-            return Ok(());
-        }
-        let what = format!("{} {}", rest.method, rest.path);
-        let recorded = recorded_answer(rest, is_read);
-        // What arrives is seen a moment later.
-        let attempt = async || -> Result<Vec<Difference>> {
-            let answer = self.site.call(rest).await?;
-            let mut ours = json!({"status": u64::from(answer.status)});
-            if recorded.get("body").is_some() {
-                ours["body"] = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
-            }
-            blur(&mut ours);
-            Ok(compare(&recorded, &ours, &mut Bindings::shared()))
-        };
-        let start = wait::now();
-        let found = loop {
-            let found = attempt().await;
-            let is_final = !is_read || start.elapsed() > READ_LIMIT;
-            if is_final || found.as_ref().is_ok_and(Vec::is_empty) {
-                break found;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        };
-        self.check(index, what, found);
-        Ok(())
     }
 
     async fn process(&mut self, recording: &Recording, index: usize, what: &str, name: &str) -> Result<()> {
@@ -501,7 +499,8 @@ impl<'a> Play<'a> {
         let is_offline = || async {
             let answer = self.site.get(&path).await.map_err(|error| error.to_string())?;
             let report: Value = serde_json::from_str(&answer.body).map_err(|error| error.to_string())?;
-            if report["online"] == false { Ok(()) } else { Err(answer.body) }
+            // One that is not known was refused.
+            if answer.status == 404 || report["online"] == false { Ok(()) } else { Err(answer.body) }
         };
         let _ = wait::until("the zone is offline", READ_LIMIT, is_offline).await;
     }
@@ -519,21 +518,15 @@ impl<'a> Play<'a> {
     }
 }
 
+/// Whether it is of a second control plane that goes by the name of a zone.
+fn is_rival(recording: &Recording, event: &Event) -> bool {
+    RIVALS.contains(&(recording.name.as_str(), event.conn))
+}
+
 /// The text of the status with which the reference ends a stream over a resource.
 const STREAM_FAILED: &str = "stream failed";
 /// How long a read may take to show what arrived.
-const READ_LIMIT: Duration = Duration::from_secs(2);
-/// Reads that show counters, addresses and times: compared by the suite of REST recordings.
-const NOT_COMPARED: [&str; 4] = ["_overview", "zone-insights", "dataplane-insights", "/zoneinsights"];
-
-fn recorded_answer(rest: &Rest, is_read: bool) -> Value {
-    let mut recorded = json!({"status": rest.status});
-    if let Some(response) = rest.response.as_ref().filter(|_| is_read || rest.status >= 400) {
-        recorded["body"] = response.clone();
-    }
-    blur(&mut recorded);
-    recorded
-}
+const READ_LIMIT: Duration = Duration::from_secs(30);
 
 /// The headers with another zone's name.
 fn renamed(headers: &Headers, zone: &str) -> Headers {

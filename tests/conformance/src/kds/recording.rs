@@ -167,6 +167,15 @@ impl Recording {
         self
     }
 
+    /// The last write of a path at a zone.
+    pub(super) fn write(&self, path: &str) -> Option<&Rest> {
+        let rests = self.events.iter().filter_map(|event| match &event.what {
+            What::Rest(rest) => Some(rest),
+            _ => None,
+        });
+        rests.rev().find(|rest| rest.method == "PUT" && rest.at != "global" && rest.path == path)
+    }
+
     /// The first response of global with resources of a kind.
     pub(super) fn first_state(&self, kind: &str) -> Option<&Message> {
         self.messages().find(|message| message.is_first_state(kind))

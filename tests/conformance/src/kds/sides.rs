@@ -11,21 +11,40 @@ use graticule_testkit::wait;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use super::differences::Meant;
 use super::recording::Message;
 use super::state::{State, fold, fold_recorded};
 use super::transport::{Sink, Source};
 use crate::compare::{Bindings, Difference, Found, compare};
 
-/// How long our side may take for anything.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long our side may take for anything, on a machine that has other things to do.
+const LIMIT: Duration = Duration::from_secs(30);
 
-/// By kind: responses that are recorded next, before the played side says anything about that kind.
-pub(super) type Next = BTreeMap<String, Vec<Message>>;
+/// What is recorded next.
+#[derive(Debug, Default)]
+pub(super) struct Next {
+    /// By kind: responses, before the played side says anything about that kind.
+    pub(super) responses: BTreeMap<String, Vec<Message>>,
+    /// Kinds of which the played side refuses the next response.
+    pub(super) refused: BTreeSet<String>,
+}
+
+/// Which responses of ours are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// Those that the recording answers, as it does, and those that it does not have.
+    Recorded,
+    /// Each one as it comes: a global that never refuses anything. Ours may say in more responses than the recorded
+    /// zone what is recorded, or later than the recorded answer, and sends the next one of a kind when the last one
+    /// is answered.
+    All,
+}
 
 /// Asks for resources and takes them.
 #[derive(Debug)]
 pub(super) struct SinkSide {
     peer: Sink,
+    answers: Answers,
     /// Goes by this name where the recording has another.
     node: String,
     read: usize,
@@ -49,9 +68,10 @@ pub(super) struct SinkSide {
 pub(super) type Versions = Arc<Mutex<BTreeMap<(String, String), String>>>;
 
 impl SinkSide {
-    pub(super) fn new(peer: Sink, node: &str, versions: Versions) -> SinkSide {
+    pub(super) fn new(peer: Sink, node: &str, versions: Versions, answers: Answers) -> SinkSide {
         SinkSide {
             peer,
+            answers,
             node: node.into(),
             read: 0,
             ours: State::new(),
@@ -171,24 +191,30 @@ impl SinkSide {
         }
     }
 
-    /// Waits until what came is what the recording says; gives the kinds that were compared and the differences
-    /// that stay. Ours may be ahead by what is recorded `next`: the reference waits for a tick.
-    pub(super) async fn settle(&mut self, next: &Next) -> Result<Vec<(String, Vec<Difference>)>> {
+    /// Waits until what came is what the recording says, but for what is `meant` to differ; gives the kinds that were
+    /// compared and the differences that stay. Ours may be ahead by what is recorded `next`: the reference waits for
+    /// a tick.
+    pub(super) async fn settle(
+        &mut self,
+        next: &Next,
+        meant: &Meant,
+    ) -> Result<Vec<(String, Vec<Difference>)>> {
         let start = wait::now();
         loop {
             self.read();
+            self.answer_all().await;
             let kinds: BTreeSet<String> =
                 self.ours.keys().chain(self.expected.keys()).chain(&self.changed).cloned().collect();
-            let compared: Vec<(String, Vec<Difference>)> = kinds
-                .into_iter()
-                .map(|kind| (kind.clone(), self.differences(&kind, next)))
-                .filter(|(kind, differences)| self.changed.contains(kind) || !differences.is_empty())
-                .collect();
-            let is_settled = compared.iter().all(|(_, differences)| differences.is_empty());
-            if is_settled || start.elapsed() > LIMIT || self.ended().is_some() {
+            let compared: Vec<(String, Vec<Difference>)> =
+                kinds.iter().map(|kind| (kind.clone(), self.differences(kind, next))).collect();
+            if meant.is_all(&compared) || start.elapsed() > LIMIT || self.ended().is_some() {
+                let is_shown = |(kind, differences): &(String, Vec<Difference>)| {
+                    self.changed.contains(kind) || !differences.is_empty()
+                };
+                let compared: Vec<_> = compared.into_iter().filter(is_shown).collect();
                 self.changed.clear();
                 self.learn_versions();
-                if !is_settled {
+                if compared.iter().any(|(_, differences)| !differences.is_empty()) {
                     // What differs is told once.
                     self.expected = self.ours.clone();
                 }
@@ -211,13 +237,26 @@ impl SinkSide {
         }
     }
 
-    /// Answers responses of ours that the recording does not have, so that more can come.
+    /// Answers whatever came. A stream that ended answers nothing, which shows in what is compared.
+    async fn answer_all(&mut self) {
+        if self.answers == Answers::Recorded {
+            return;
+        }
+        for (kind, nonces) in std::mem::take(&mut self.unanswered) {
+            for nonce in nonces {
+                let _sent = self.acknowledge(&kind, nonce).await;
+            }
+        }
+    }
+
+    /// Answers responses of ours that the recording does not have, or that came later than their recorded answer, so that
+    /// more can come.
     async fn acknowledge_more(&mut self, next: &Next) -> Result<()> {
         let free: Vec<String> = self
             .unanswered
             .keys()
             .filter(|kind| self.awaited.get(*kind).is_none_or(|count| *count == 0))
-            .filter(|kind| !next.contains_key(*kind))
+            .filter(|kind| !next.refused.contains(*kind))
             .cloned()
             .collect();
         for kind in free {
@@ -230,12 +269,16 @@ impl SinkSide {
 
     /// Where what a kind has differs from the recording, now and at every later moment.
     fn differences(&self, kind: &str, next: &Next) -> Vec<Difference> {
+        if self.expected.contains_key(kind) && !self.ours.contains_key(kind) {
+            // That there is nothing is said as well.
+            return vec![Difference { path: format!("/{kind}"), found: Found::Missing(json!({})) }];
+        }
         let now = self.compared(kind, &self.expected);
         if now.is_empty() {
             return now;
         }
         let (mut later, mut states) = (self.expected.clone(), Vec::new());
-        for message in next.get(kind).into_iter().flatten() {
+        for message in next.responses.get(kind).into_iter().flatten() {
             fold_recorded(&mut later, message);
             states.push(later.get(kind).cloned().unwrap_or_default());
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::recording::{Event, Message, Recording, Rpc, What};
 use super::super::sides::Next;
-use super::Link;
+use super::{Link, is_rival};
 
 /// Whether global ends the stream of an event later, on the same connection.
 pub(super) fn is_closed_later(recording: &Recording, event: &Event, rpc: Rpc) -> bool {
@@ -70,24 +70,47 @@ pub(super) fn kinds_asked(recording: &Recording, event: &Event, rpc: Rpc) -> BTr
         .collect()
 }
 
-/// What is recorded after an event of a connection, until the played side says something about the kind.
-pub(super) fn next_responses(recording: &Recording, index: usize, conn: u64, is_by_zone: bool) -> Next {
-    let (mut next, mut closed) = (Next::new(), BTreeSet::new());
+/// What our global says, in the recording, after an event of a connection, until the played zone says something about
+/// the kind.
+pub(super) fn next_responses(recording: &Recording, index: usize, conn: u64) -> Next {
+    let (mut next, mut closed) = (Next::default(), BTreeSet::new());
     for event in recording.events.iter().filter(|event| event.index >= index && event.conn == conn) {
         match &event.what {
             What::Message(message) => {
-                let is_played = message.by_zone != is_by_zone;
-                let is_expected = !is_played && message.is_response() && !closed.contains(message.kind());
-                // What comes after an answer needs the answer; a zone of ours is faster than the recorded one all
-                // the same, and says in one response what that one said in several.
-                let is_answer = is_played && !is_by_zone && !message.is_response();
+                let is_expected =
+                    !message.by_zone && message.is_response() && !closed.contains(message.kind());
+                // What comes after an answer needs the answer.
                 if is_expected {
-                    next.entry(message.kind().to_owned()).or_default().push(message.clone());
-                } else if is_answer {
-                    closed.insert(message.kind());
+                    next.responses.entry(message.kind().to_owned()).or_default().push(message.clone());
+                } else if message.by_zone && !message.is_response() {
+                    let is_first = closed.insert(message.kind());
+                    if is_first && message.error().is_some() {
+                        next.refused.insert(message.kind().to_owned());
+                    }
                 }
             }
             What::Open(..) | What::Disconnected => break,
+            _ => {}
+        }
+    }
+    next
+}
+
+/// What our zone says, in the recording, after an event, also on later connections, until its program ends. What it
+/// derives does not wait for global, and it is faster than the recorded one.
+pub(super) fn next_of_zone(recording: &Recording, index: usize, zone: &str) -> Next {
+    let mut next = Next::default();
+    for event in recording.events.iter().filter(|event| event.index >= index) {
+        match &event.what {
+            What::Message(message)
+                if event.zone.as_deref() == Some(zone)
+                    && !is_rival(recording, event)
+                    && message.by_zone
+                    && message.is_response() =>
+            {
+                next.responses.entry(message.kind().to_owned()).or_default().push(message.clone());
+            }
+            What::Process(_, name) if name == zone => break,
             _ => {}
         }
     }

@@ -297,13 +297,13 @@ mod tests {
                 "since": "2026-01-01T00:00:00Z", "last": "2026-01-01T00:01:00Z"}});
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT   ADVICE
-            east   offline      -       9          2     1             1           yes        a control plane at 192.0.2.1 has the same name: rename it (multizone.zone.name), or delete Zone east to let it in
+            east   offline      -       9          2     1             1           yes        not connected: ask the zone why (grat zone status there)
             west   online       10m     9          0     0             0           -          -
         "#]]
         .assert_eq(&overview(&[ill.clone(), healthy], now).render());
         expect![[r#"
             ZONE   CONNECTION   SINCE   REVISION   LAG   QUARANTINED   HELD BACK   CONFLICT   ADVICE
-            east   offline      -       9          2     1             1           yes        a control plane at 192.0.2.1 has the same name: rename it (multizone.zone.name), or delete Zone east to let it in
+            east   offline      -       9          2     1             1           yes        not connected: ask the zone why (grat zone status there)
 
             Meshes:
               default, orders

@@ -144,13 +144,17 @@ struct ZoneTokens {
 
 impl ZoneAuthenticator for ZoneTokens {
     fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String> {
-        let validated = self.keys.zone(token, self.clock.now()).map_err(|error| chain(&error))?;
+        let (validated, key_mark) = self.keys.zone(token, self.clock.now()).map_err(|error| chain(&error))?;
         if validated.claims.zone != zone {
             return Err(format!("the token is for zone {:?}", validated.claims.zone));
         }
-        let key_mark = self.keys.zone_key_mark(&validated.kid).unwrap_or_default();
         let expires = validated.expires.and_then(timestamp);
-        Ok(ZoneGrant { token: validated.jti, key: validated.kid, key_mark, expires })
+        Ok(ZoneGrant {
+            token: validated.jti,
+            key: validated.kid,
+            key_mark: key_mark.unwrap_or_default(),
+            expires,
+        })
     }
 
     fn revoked(&self, grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
@@ -240,10 +244,14 @@ async fn serve_zones(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use graticule_identity::tokens::{SigningKey, TokenKind, ZoneClaims};
     use graticule_model::kinds::secret::{GlobalSecret, SecretBytes};
     use graticule_model::{GoDuration, Key, Kind, Meta, Resource};
-    use graticule_store::{Expect, MemoryStore, Txn, Write};
+    use graticule_store::{
+        CommitError, Committed, Expect, Feed, MemoryStore, Revision, Snapshot, Txn, Write,
+    };
 
     use super::*;
 
@@ -251,6 +259,49 @@ mod tests {
         let resource = Box::new(Resource::new(Meta::new("", name), GlobalSecret { data: SecretBytes(data) }));
         let put = Write::Put { resource, expect: Expect::Any, touch: false };
         store.commit(Txn { at: None, writes: vec![put] }).await.expect("stored");
+    }
+
+    /// Its first reader sees an earlier state.
+    struct Turning {
+        before: Snapshot,
+        was_read: AtomicBool,
+        now: Arc<dyn Store>,
+    }
+
+    #[async_trait]
+    impl Store for Turning {
+        async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+            self.now.commit(txn).await
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            if self.was_read.swap(true, Ordering::SeqCst) { self.now.snapshot() } else { self.before.clone() }
+        }
+
+        fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
+            self.now.watch(from)
+        }
+    }
+
+    /// A grant never speaks of a key that its token was not checked with.
+    #[tokio::test]
+    async fn a_key_that_is_replaced_while_a_token_is_checked_is_not_forgotten() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let name = TokenKind::Zone.secret_name(1);
+        let mk_key = || SigningKey::generate().expect("a key");
+        let key = mk_key();
+        put_secret(&store, &name, key.to_pem().into_bytes()).await;
+        let claims = ZoneClaims { zone: "east".into(), scope: None };
+        let hour = GoDuration::from_secs(3600);
+        let token = graticule_identity::tokens::issue(&claims, &key, "1", now, hour, "a").expect("signed");
+        let before = store.snapshot();
+        put_secret(&store, &name, mk_key().to_pem().into_bytes()).await;
+        let turning = Arc::new(Turning { before, was_read: AtomicBool::new(false), now: store });
+        let tokens = ZoneTokens { keys: TokenKeys::new(turning), clock: Clock::manual(now).0 };
+        let grant = tokens.authenticate("east", &token).expect("it was good");
+        let gone = tokens.revoked(&BTreeSet::from([grant]));
+        assert_eq!(gone.values().collect::<Vec<_>>(), ["the signing key 1 of the zone token is gone"]);
     }
 
     /// What is remembered of a token says when it is no longer good.

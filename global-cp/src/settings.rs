@@ -338,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn what_other_programs_call_ours_is_ours() {
+        let settings = program().schema.settings;
+        for named in graticule_runtime::settings::one_sided(&[], Role::Zone) {
+            let is_it = |own: &&Setting| own.path == named.path && own.env == named.env;
+            assert!(settings.iter().any(|own| is_it(&own)), "{named:?}");
+        }
+    }
+
+    #[test]
     fn the_documentation_is_current() {
         let section = program().list(Output::Markdown).expect("a section");
         let page = include_str!("../../docs/settings.md");

@@ -16,7 +16,7 @@ const HEAD: &str = "# Settings\n\n\
     (`-o table|yaml|json`).\n\n\
     Values come from their defaults, then the configuration file (`--config-file`), then variables, then flags. A variable \
     is also understood with Kuma's prefix, `KUMA_` for `GRATICULE_`; ours wins. An unknown key or `GRATICULE_` variable is \
-    an error that names the nearest one. Settings of Kuma that a program does not use give one warning. \
+    an error that names the nearest one. Settings of Kuma, and of the other control plane, that a program does not use give one warning. \
     `run --check-config` says what a configuration means, with all its errors, and starts nothing.\n\n\
     Durations are texts such as `1m30s`; lists in variables are separated by commas.\n";
 

@@ -8,7 +8,7 @@ use graticule_control_plane::check::{Findings, ServerFiles};
 use graticule_control_plane::command::Program;
 use graticule_control_plane::keys;
 use graticule_control_plane::settings::{
-    Compat, DELETION_PROTECTION_SETTINGS, Environment, KdsLabels, SITE_SETTINGS, ZoneMode,
+    DELETION_PROTECTION_SETTINGS, Environment, KdsLabels, SITE_SETTINGS, ZoneCompat, ZoneMode,
     check_deletion_share,
 };
 use graticule_identity::tokens::StaticKey;
@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     pub(crate) cross_zone: CrossZone,
     pub(crate) federation: Federation,
     pub(crate) audit: AuditSettings,
-    pub(crate) compat: Compat,
+    pub(crate) compat: ZoneCompat,
 }
 
 /// `federation`.
@@ -341,7 +341,7 @@ pub(crate) fn program() -> Program<Settings> {
         Defaults::SETTINGS,
         Diagnostics::SETTINGS,
         AuditSettings::SETTINGS,
-        Compat::SETTINGS,
+        ZoneCompat::SETTINGS,
         DELETION_PROTECTION_SETTINGS,
         graticule_xds::Options::SETTINGS,
         OWN,
@@ -469,10 +469,36 @@ mod tests {
     }
 
     #[test]
+    fn what_other_programs_call_ours_is_ours() {
+        let settings = program().schema.settings;
+        for named in graticule_runtime::settings::one_sided(&[], Role::Global) {
+            let is_it = |own: &&Setting| own.path == named.path && own.env == named.env;
+            assert!(settings.iter().any(|own| is_it(&own)), "{named:?}");
+        }
+    }
+
+    #[test]
     fn the_documentation_is_current() {
         let section = program().list(Output::Markdown).expect("a section");
         let page = include_str!("../../docs/settings.md");
         assert!(page.contains(&section), "docs/settings.md is not what `cargo xtask codegen` makes");
+    }
+
+    /// Who comes from Kuma, or has one file for all, is told that it changes nothing here.
+    #[test]
+    fn settings_of_global_have_no_effect() {
+        for (path, env) in [
+            ("compat.allowZonesWithoutToken", "COMPAT_ALLOW_ZONES_WITHOUT_TOKEN"),
+            ("compat.zonesWithoutToken", "COMPAT_ZONES_WITHOUT_TOKEN"),
+        ] {
+            let schema = program().schema;
+            assert!(schema.settings.iter().all(|own| own.path != path));
+            let named = schema.foreign.iter().find(|named| named.path == path).expect("it is known");
+            assert_eq!(
+                (named.env, named.fate.explain().as_str()),
+                (env, "no effect here: it is a setting of global-cp")
+            );
+        }
     }
 
     #[test]

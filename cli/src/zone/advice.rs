@@ -28,12 +28,6 @@ pub(super) fn of(status: &Value, now: Timestamp) -> Option<Advice> {
     let protection = &status["protection"];
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let error = text(&status["lastError"]);
-    if status["conflict"].is_object() {
-        let address = text(&status["conflict"]["address"]);
-        return wrong(format!(
-            "a control plane at {address} has the same name: rename it (multizone.zone.name), or delete Zone {zone} to let it in"
-        ));
-    }
     if status["online"] == false {
         return wrong(if error.contains("Unauthenticated") || error.contains("PermissionDenied") {
             format!(
@@ -53,6 +47,14 @@ pub(super) fn of(status: &Value, now: Timestamp) -> Option<Advice> {
     if number(&protection["heldBackByPeer"]) > 0 {
         let there = if is_zone { "global" } else { "the zone" };
         return wrong(format!("{there} keeps copies that are not here any more: decide there"));
+    }
+    // The zone itself is well: whoever else has its name is refused.
+    if status["conflict"].is_object() {
+        let address = text(&status["conflict"]["address"]);
+        return wrong(format!(
+            "a control plane at {address} has the same name: rename it (multizone.zone.name), or stop the one of the two that \
+             should not run. Deleting Zone {zone} would not settle it, and would delete all its copies, also in other zones"
+        ));
     }
     if number(&status["quarantineTotal"]) > 0 {
         let first = &status["quarantine"][0];
@@ -109,6 +111,22 @@ mod tests {
         for (change, want, is_wrong) in [
             (
                 json!({"conflict": {"address": "192.0.2.1"}}),
+                "a control plane at 192.0.2.1 has the same name: rename it (multizone.zone.name), or stop",
+                true,
+            ),
+            (
+                json!({"conflict": {"address": "192.0.2.1"}, "online": false}),
+                "not connected: ask the zone why",
+                true,
+            ),
+            (
+                json!({"conflict": {"address": "192.0.2.1"},
+                    "protection": {"state": "holding", "heldBack": 2, "heldBackByPeer": 0}}),
+                "decide: grat zone accept-deletions east",
+                true,
+            ),
+            (
+                json!({"conflict": {"address": "192.0.2.1"}, "quarantineTotal": 1, "quarantine": quarantined}),
                 "a control plane at 192.0.2.1 has the same name",
                 true,
             ),

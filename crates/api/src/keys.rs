@@ -55,12 +55,20 @@ impl TokenKeys {
         self.check(TokenKind::Dataplane { mesh }, token, now)
     }
 
-    /// Checks a zone token.
+    /// Checks a zone token; gives the [mark](Self::zone_key_mark) of the key that it was checked with as well.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn zone(&self, token: &str, now: Timestamp) -> Result<Validated<ZoneClaims>, TokenError> {
-        self.check(TokenKind::Zone, token, now)
+    pub fn zone(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<(Validated<ZoneClaims>, Option<u64>), TokenError> {
+        // Both out of one state: a key that is replaced at this moment checked nothing.
+        let snapshot = self.store.snapshot();
+        let validated = self.check_in(&snapshot, TokenKind::Zone, token, now)?;
+        let mark = self.zone_key_mark_in(&snapshot, &validated.kid);
+        Ok((validated, mark))
     }
 
     /// Ids of revoked zone tokens.
@@ -71,6 +79,10 @@ impl TokenKeys {
     /// A mark of the key that checks zone tokens with this key id: it differs when another key has the id. `None`: there is
     /// no such key.
     pub fn zone_key_mark(&self, kid: &str) -> Option<u64> {
+        self.zone_key_mark_in(&self.store.snapshot(), kid)
+    }
+
+    fn zone_key_mark_in(&self, snapshot: &Snapshot, kid: &str) -> Option<u64> {
         let mut mark = DefaultHasher::new();
         if let Some(key) = self.configured.iter().find(|key| key.kid == kid) {
             key.key.to_pem().hash(&mut mark);
@@ -78,8 +90,7 @@ impl TokenKeys {
         }
         let serial = kid.parse::<u64>().ok().filter(|_| self.uses_secrets)?;
         let names = [Some(TokenKind::Zone.secret_name(serial)), TokenKind::Zone.public_secret_name(serial)];
-        let snapshot = self.store.snapshot();
-        let data = names.into_iter().flatten().find_map(|name| read_secret(&snapshot, None, &name))?;
+        let data = names.into_iter().flatten().find_map(|name| read_secret(snapshot, None, &name))?;
         data.hash(&mut mark);
         Some(mark.finish())
     }
@@ -90,14 +101,23 @@ impl TokenKeys {
         token: &str,
         now: Timestamp,
     ) -> Result<Validated<C>, TokenError> {
-        let snapshot = self.store.snapshot();
-        let secret = |name: &str| read_secret(&snapshot, kind.mesh(), name);
+        self.check_in(&self.store.snapshot(), kind, token, now)
+    }
+
+    fn check_in<C: serde::de::DeserializeOwned>(
+        &self,
+        snapshot: &Snapshot,
+        kind: TokenKind<'_>,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<Validated<C>, TokenError> {
+        let secret = |name: &str| read_secret(snapshot, kind.mesh(), name);
         let keys = Keys {
             kind,
             configured: &self.configured,
             secret: if self.uses_secrets { Some(&secret) } else { None },
         };
-        validate(token, &keys, &revocations(&snapshot, kind), now)
+        validate(token, &keys, &revocations(snapshot, kind), now)
     }
 
     /// Signs claims with the newest key of their kind.

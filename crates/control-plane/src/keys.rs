@@ -156,7 +156,7 @@ mod tests {
             let keys = load("k", [("", configured("offline", "", &file))]).expect("usable");
             let keys = TokenKeys::with_configured(store.clone(), keys, uses_secrets);
             assert_eq!(keys.user(&issue(&user, &ours), now).expect("valid").claims.name, "jane");
-            assert_eq!(keys.zone(&issue(&zone, &ours), now).expect("valid").claims.zone, "east");
+            assert_eq!(keys.zone(&issue(&zone, &ours), now).expect("valid").0.claims.zone, "east");
             assert_eq!(
                 keys.dataplane("demo", &issue(&dataplane, &ours), now).expect("valid").claims.mesh,
                 "demo"

@@ -18,10 +18,7 @@ pub(crate) fn text<T>(program: &str, examined: &Examined<T>, errors: usize) -> S
         format!("{}: {} (default {}; from {})", c.path, c.value, c.default, c.source)
     };
     section("Settings that differ from their defaults", changed.map(line).collect());
-    section(
-        "Settings of Kuma without meaning here",
-        ignored(examined, |fate| matches!(fate, Fate::Replaced(_))),
-    );
+    section("Settings without meaning here", ignored(examined, |fate| matches!(fate, Fate::Replaced(_))));
     section(
         "Settings of Kuma that this version does not support yet; they are ignored",
         ignored(examined, |fate| matches!(fate, Fate::NotYet(_))),

@@ -71,7 +71,7 @@ pub fn check_deletion_share(share: f64) -> Option<String> {
     (!is_share).then(|| "federation.deletionProtection.share: must be from 0 to 1".to_owned())
 }
 
-/// `compat`: single points of safety that can be turned off for stock Kuma peers and habits.
+/// `compat` of global: single points of safety that can be turned off for stock Kuma peers and habits.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Compat {
@@ -81,6 +81,19 @@ pub struct Compat {
     pub allow_zones_without_token: bool,
     /// These zones need no token.
     pub zones_without_token: Vec<String>,
+}
+
+/// `compat` of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ZoneCompat {
+    /// REST writes need no credential.
+    pub anonymous_writes: bool,
+}
+
+impl ZoneCompat {
+    /// Table.
+    pub const SETTINGS: &[Setting] = &[ANONYMOUS_WRITES];
 }
 
 /// `multizone.{global,zone}.kds.labels`.
@@ -107,14 +120,16 @@ impl KdsLabels {
     }
 }
 
+const ANONYMOUS_WRITES: Setting = setting(
+    "compat.anonymousWrites",
+    "COMPAT_ANONYMOUS_WRITES",
+    "REST writes need no credential, as in Kuma",
+);
+
 impl Compat {
     /// Table.
     pub const SETTINGS: &[Setting] = &[
-        setting(
-            "compat.anonymousWrites",
-            "COMPAT_ANONYMOUS_WRITES",
-            "REST writes need no credential, as in Kuma",
-        ),
+        ANONYMOUS_WRITES,
         setting(
             "compat.allowZonesWithoutToken",
             "COMPAT_ALLOW_ZONES_WITHOUT_TOKEN",

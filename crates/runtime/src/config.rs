@@ -92,7 +92,7 @@ pub struct Examined<T> {
     pub value: T,
     /// Settings whose value is not the default, ordered by path.
     pub changed: Vec<Changed>,
-    /// Settings of Kuma that are not used, in the order of the sources.
+    /// Settings of Kuma and of the other control plane that are not used, in the order of the sources.
     pub ignored: Vec<Ignored>,
     /// Variables with Kuma's prefix that neither Kuma nor this program knows.
     pub unknown_kuma: Vec<String>,

@@ -62,7 +62,7 @@ impl Setting {
     }
 }
 
-/// A setting of Kuma that this program understands and does not use.
+/// A setting of Kuma, or of the other control plane, that this program understands and does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foreign {
     /// Path in the file. Everything below it counts too.
@@ -73,7 +73,7 @@ pub struct Foreign {
     pub fate: Fate,
 }
 
-/// What comes of a setting of Kuma that a program does not use.
+/// What comes of a setting that a program does not use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
     /// It has no meaning here; the text says what stands in its place ("changes are pushed at once").

@@ -56,7 +56,7 @@ pub struct Page<'a> {
     pub about: &'a str,
     /// Its settings.
     pub rows: Vec<Row>,
-    /// Settings of Kuma that it does not use.
+    /// Settings of Kuma and of the other control plane that it does not use.
     pub foreign: &'a [Foreign],
 }
 
@@ -130,7 +130,7 @@ impl Page<'_> {
             text.push_str(&line);
         }
         let title = |replaced| match replaced {
-            true => "Settings of Kuma without meaning here",
+            true => "Settings without meaning here",
             false => "Settings of Kuma that this version does not support yet",
         };
         for replaced in [true, false] {
@@ -209,7 +209,7 @@ mod tests {
         for line in [
             "## p",
             "| `host.name` |  |  | `\"h\"` | a\\|b | 0.2 |",
-            "### p: Settings of Kuma without meaning here",
+            "### p: Settings without meaning here",
             "| `y` | something else |",
             "| `x.a` `x.b` | later |",
         ] {

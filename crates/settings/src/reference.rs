@@ -12,7 +12,7 @@ use crate::{Foreign, KUMA_PREFIX, Setting};
 pub struct Own<'a> {
     /// Settings of the program.
     pub settings: &'a [Setting],
-    /// Settings of Kuma that it does not use.
+    /// Settings of Kuma and of the other control plane that it does not use.
     pub foreign: &'a [Foreign],
     /// The tree of its default values.
     pub defaults: &'a Value,

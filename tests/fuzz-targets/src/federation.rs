@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use graticule_kds::core::{Catalog, Direction, Held, Plane, Side, Sink, Source, TrustExchange};
+use graticule_kds::core::{Catalog, Direction, Plane, Side, Sink, Source, TrustExchange};
 use graticule_kds::wire;
 use graticule_model::{Key, Kind, Resource, Timestamp};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
@@ -16,17 +16,6 @@ const MESSAGE_LEN_MAX: usize = 1 << 20;
 const MESSAGES_MAX: usize = 16;
 /// The zone that talks to global.
 const ZONE: &str = "east";
-
-struct Stored<'a>(&'a Snapshot);
-
-impl Held for Stored<'_> {
-    fn get(&self, key: &Key) -> Option<Arc<Resource>> {
-        self.0.get(key)
-    }
-    fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
-        self.0.list(kind, None).cloned().collect()
-    }
-}
 
 /// What a control plane has when the conversation begins: what people wrote here, and copies of another zone.
 static SITE: LazyLock<Snapshot> = LazyLock::new(|| {
@@ -107,9 +96,9 @@ fn take(data: &[u8], side: Side, own: &[&str]) {
     let node = Node { id: "here".into(), ..Node::default() };
     let mut stored = SITE.clone();
     let mut sink = Sink::new(side, true);
-    sink.start(&node, &Stored(&stored));
+    sink.start(&node, &stored);
     for response in conversation::<DeltaDiscoveryResponse>(data) {
-        let intake = sink.on_response(&response, &Stored(&stored));
+        let intake = sink.on_response(&response, &stored);
         assert!(intake.rejections.iter().all(|rejection| !rejection.reason.is_empty()));
         let txn = Txn { at: None, writes: intake.writes.clone() };
         match transaction::apply(&stored, txn, Timestamp::UNIX_EPOCH) {
@@ -119,7 +108,7 @@ fn take(data: &[u8], side: Side, own: &[&str]) {
         }
         let answer = sink.settle(intake, Vec::new(), &node);
         assert_eq!(answer.response_nonce, response.nonce);
-        let _damaged = sink.damaged(&Stored(&stored));
+        let _damaged = sink.damaged(&stored);
         for name in own {
             let key = Key::new(Kind::MeshTimeout, "default", *name);
             assert_eq!(stored.get(&key), SITE.get(&key), "{name} is not the peer's");

@@ -7,7 +7,7 @@ use graticule_store::Revision;
 use serde::Serialize;
 
 use super::quarantine::{NAMED_MAX, short_name, short_reason};
-use super::{GlobalSeen, KindCounts, Meshes, Source, Usage};
+use super::{Claimant, GlobalSeen, KindCounts, Meshes, Source, Usage};
 use crate::wire;
 
 /// Entries that one list names; the rest is counted.
@@ -288,6 +288,13 @@ pub struct Conflict {
     pub since: Timestamp,
     /// Newest refusal.
     pub last: Timestamp,
+}
+
+impl Conflict {
+    /// Whether it is about this caller.
+    pub fn is_of(&self, claimant: &Claimant) -> bool {
+        self.address == claimant.address && self.instance == claimant.instance
+    }
 }
 
 impl PeerState {

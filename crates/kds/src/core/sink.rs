@@ -9,7 +9,7 @@ use std::sync::Arc;
 use graticule_model::{Key, Kind, Resource};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
-use graticule_store::Revision;
+use graticule_store::{Revision, Snapshot};
 
 use super::limit::{self, Change, Usage, Used, ZoneLimit};
 use super::member::{self, AGAIN_MEMBER, HELD_BACK_MEMBER, TAKES_PARTS_MEMBER};
@@ -37,6 +37,16 @@ pub trait Held: Sync {
     fn get(&self, key: &Key) -> Option<Arc<Resource>>;
     /// All of a kind.
     fn list(&self, kind: Kind) -> Vec<Arc<Resource>>;
+}
+
+impl Held for Snapshot {
+    fn get(&self, key: &Key) -> Option<Arc<Resource>> {
+        Snapshot::get(self, key)
+    }
+
+    fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
+        Snapshot::list(self, kind, None).cloned().collect()
+    }
 }
 
 /// Whether the global that a zone is connected to is the one whose copies it holds, by the id of its federation.
@@ -219,6 +229,11 @@ impl Sink {
     /// The first state of every kind was taken since the stream began.
     pub fn is_synced(&self) -> bool {
         self.kinds.values().all(|state| !state.first)
+    }
+
+    /// The peer of this stream marked a response: it is one of ours.
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 
     /// A zone takes nothing before it knows that this is its global; the response waits.

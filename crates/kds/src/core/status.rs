@@ -77,8 +77,7 @@ pub struct ZoneStatus {
 }
 
 impl ZoneStatus {
-    /// Nothing known yet. `instance_id` is this control plane's; `subscriptions_max` limits the history
-    /// (`metrics.zone.subscriptionLimit`).
+    /// Nothing known yet. `instance_id` is this control plane's; `subscriptions_max` limits the history.
     pub fn new(instance_id: &str, subscriptions_max: usize) -> ZoneStatus {
         ZoneStatus { instance_id: instance_id.into(), subscriptions_max, insight: ZoneInsight::default() }
     }

@@ -80,45 +80,24 @@ pub(crate) fn claimant(write: &Write) -> Option<&Key> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use graticule_model::yaml;
+    use graticule_model::kinds::mesh::Mesh;
+    use graticule_model::{Timestamp, yaml};
+    use graticule_store::{MemoryStore, Store as _, Txn};
 
     use super::*;
 
-    #[derive(Default)]
-    struct Stored(BTreeMap<Key, Arc<Resource>>);
-
-    impl Stored {
-        fn put(&mut self, mut resource: Resource) {
-            resource.meta.version = self.0.len() as u64 + 1;
-            self.0.insert(resource.key(), Arc::new(resource));
+    /// As global does with a MeshTrust of a zone; tells who the domain belongs to otherwise.
+    fn publish(store: &MemoryStore, zone: &str, domain: &str) -> Option<String> {
+        let (resource, held) = (trust(zone, domain), store.snapshot());
+        if let Some(owner) = owner(&resource, zone, &held) {
+            return Some(owner);
         }
-
-        /// As global does with a MeshTrust of a zone; tells who the domain belongs to otherwise.
-        fn publish(&mut self, zone: &str, domain: &str) -> Option<String> {
-            let resource = trust(zone, domain);
-            if let Some(owner) = owner(&resource, zone, self) {
-                return Some(owner);
-            }
-            if let Some(Write::Put { resource, expect, .. }) = claim(&resource, zone, self) {
-                let version = self.get(&resource.key()).map(|claim| claim.meta.version);
-                assert_eq!(expect, version.map_or(Expect::Absent, Expect::Version));
-                self.put(*resource);
-            }
-            self.put(resource);
-            None
-        }
-    }
-
-    impl Held for Stored {
-        fn get(&self, key: &Key) -> Option<Arc<Resource>> {
-            self.0.get(key).cloned()
-        }
-        fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
-            self.0.values().filter(|resource| resource.kind() == kind).cloned().collect()
-        }
+        let claim = claim(&resource, zone, &held);
+        let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
+        store
+            .commit_now(Txn { at: None, writes: std::iter::once(put).chain(claim).collect() })
+            .expect("its turn");
+        None
     }
 
     fn trust(zone: &str, domain: &str) -> Resource {
@@ -132,12 +111,18 @@ mod tests {
 
     #[test]
     fn a_domain_belongs_to_who_published_it_first_until_it_has_another_one() {
-        let mut stored = Stored::default();
-        assert_eq!(stored.publish("east", "one.local"), None);
-        assert_eq!(stored.publish("west", "one.local").as_deref(), Some("east"));
-        assert_eq!(stored.publish("west", "two.local"), None);
-        assert_eq!(stored.publish("east", "three.local"), None, "east changes its domain");
-        assert_eq!(stored.publish("west", "one.local"), None, "nobody has the old one");
-        assert_eq!(stored.publish("east", "one.local").as_deref(), Some("west"));
+        let store = MemoryStore::new(|| Timestamp::UNIX_EPOCH);
+        store.commit_now(Txn::put(Resource::new(Meta::new("", "default"), Mesh::default()))).expect("a Mesh");
+        for (zone, domain, belongs_to) in [
+            ("east", "one.local", None),
+            ("west", "one.local", Some("east")),
+            ("west", "two.local", None),
+            // East changes its domain: nobody has the old one.
+            ("east", "three.local", None),
+            ("west", "one.local", None),
+            ("east", "one.local", Some("west")),
+        ] {
+            assert_eq!(publish(&store, zone, domain).as_deref(), belongs_to, "{zone} {domain}");
+        }
     }
 }

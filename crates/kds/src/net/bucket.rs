@@ -46,6 +46,11 @@ impl Bucket {
     }
 }
 
+/// What the log says about lines that it left out.
+pub(super) fn and_more(unsaid: u64) -> String {
+    if unsaid == 0 { String::new() } else { format!("; and {unsaid} more") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ use tonic::Status;
 use tonic::codec::CompressionEncoding;
 
 use super::admin::AdminBroker;
+use super::healing::next_audit;
 use super::hub::{Hub, Nobody, Stores};
 use super::registry::Registry;
 use crate::core::{Catalog, Direction, Plane};
@@ -79,8 +80,6 @@ struct Shared {
     hub: Hub,
     registry: Arc<Registry>,
     broker: AdminBroker,
-    /// Two zones cannot claim one trust domain at the same time.
-    trust_gate: tokio::sync::Mutex<()>,
     refusals: parking_lot::Mutex<Refusals>,
     /// Streams that were opened, to be watched.
     opened: mpsc::Sender<Watched>,
@@ -106,7 +105,6 @@ impl GlobalServer {
                 options.zone_limit,
             )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
-            trust_gate: tokio::sync::Mutex::new(()),
             refusals: parking_lot::Mutex::default(),
             opened,
             to_watch: parking_lot::Mutex::new(Some(to_watch)),
@@ -208,10 +206,9 @@ impl Shared {
         Ok(())
     }
 
-    /// When the copies of a zone are compared next; not those of all zones at once. Monotonic.
+    /// When the copies of a zone are compared next. Monotonic.
     fn next_audit(&self) -> Duration {
-        let spread = 0.5 + self.deps.random.fraction() / 2.0;
-        self.deps.clock.monotonic() + self.options.audit_interval.mul_f64(spread)
+        next_audit(&self.deps.clock, &self.deps.random, self.options.audit_interval)
     }
 
     /// A replica that has not caught up would take a zone back in time.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use graticule_model::Key;
+use graticule_runtime::{Clock, Random};
 use graticule_store::{Event, Feed, Store};
 
 use crate::core::{Held, Sink, Source};
@@ -103,6 +104,11 @@ pub(super) async fn damaged(sink: &Sink, held: &dyn Held) -> Vec<Key> {
         }
     }
     damaged
+}
+
+/// When copies are compared next, about so long from now; not those of all peers at once. Monotonic.
+pub(super) fn next_audit(clock: &Clock, random: &Random, interval: Duration) -> Duration {
+    clock.monotonic() + interval.mul_f64(0.5 + random.fraction() / 2.0)
 }
 
 /// Watches a store while something in it is in the way of what a peer sends.

@@ -51,11 +51,11 @@ impl Snapshots {
 
 impl Held for Snapshots {
     fn get(&self, key: &Key) -> Option<Arc<Resource>> {
-        self.of(key.kind).get(key)
+        Held::get(self.of(key.kind), key)
     }
 
     fn list(&self, kind: Kind) -> Vec<Arc<Resource>> {
-        self.of(kind).list(kind, None).cloned().collect()
+        Held::list(self.of(kind), kind)
     }
 }
 

@@ -28,9 +28,13 @@ use crate::core::{
 pub struct ZoneReport {
     /// What its streams told.
     pub peer: PeerState,
-    /// Another control plane that was refused because it calls itself like this zone.
+    /// Another control plane that was refused lately because it calls itself like this zone.
     pub conflict: Option<Conflict>,
 }
+
+/// A control plane that was refused is shown for this time after its last attempt: until then one that still wants the name
+/// has asked for it twice more. Ours ask again after 10 s, stock ones after a minute at most, and each attempt takes up to 11 s.
+const CONFLICT_SHOWN_FOR: Duration = Duration::from_secs(150);
 
 pub(super) struct Registry {
     instance_id: String,
@@ -57,10 +61,20 @@ struct Entry {
     /// At rest between streams.
     sink: Option<Sink>,
     report: ZoneReport,
+    /// When somebody was refused because of the name last; monotonic.
+    refused_at: Duration,
     /// What the log says about the zone.
     said: Bucket,
     /// Another entry took its place, or will.
     is_evicted: bool,
+}
+
+impl Entry {
+    /// Who was refused because of the name, while it still asks for it. `now` is monotonic.
+    fn conflict(&self, now: Duration) -> Option<&Conflict> {
+        let is_recent = now.saturating_sub(self.refused_at) < CONFLICT_SHOWN_FOR;
+        self.report.conflict.as_ref().filter(|_| is_recent)
+    }
 }
 
 struct Stream {
@@ -187,6 +201,7 @@ impl Registry {
                 tenure: Tenure::new(self.since, self.reserved_for),
                 sink: None,
                 report: ZoneReport::default(),
+                refused_at: Duration::ZERO,
                 said: Bucket::of_zone(),
                 is_evicted: false,
             }))
@@ -289,37 +304,32 @@ impl Registry {
         self.with(zone, |entry| entry.said.take(now)).unwrap_or(Some(0))
     }
 
-    /// Somebody was refused because of the name.
-    pub(super) fn note_conflict(&self, zone: &str, claimant: &Claimant, reason: &str, at: Timestamp) {
-        self.set_report(zone, |report| {
-            let same = |conflict: &&mut Conflict| {
-                conflict.address == claimant.address && conflict.instance == claimant.instance
-            };
-            match report.conflict.as_mut().filter(same) {
-                Some(conflict) => {
-                    conflict.reason = reason.into();
-                    conflict.last = at;
-                }
-                None => {
-                    report.conflict = Some(Conflict {
-                        address: claimant.address.clone(),
-                        instance: claimant.instance.clone(),
-                        reason: reason.into(),
-                        since: at,
-                        last: at,
-                    });
-                }
-            }
+    /// Somebody was refused because of the name, at this time of day; `now` is monotonic.
+    pub(super) fn note_conflict(
+        &self,
+        zone: &str,
+        claimant: &Claimant,
+        reason: &str,
+        at: Timestamp,
+        now: Duration,
+    ) {
+        self.with(zone, |entry| {
+            let asked_before = entry.conflict(now).filter(|conflict| conflict.is_of(claimant));
+            entry.report.conflict = Some(Conflict {
+                address: claimant.address.clone(),
+                instance: claimant.instance.clone(),
+                reason: reason.into(),
+                since: asked_before.map_or(at, |conflict| conflict.since),
+                last: at,
+            });
+            entry.refused_at = now;
         });
     }
 
     /// Whoever was refused has the name now.
     pub(super) fn settle_conflict(&self, zone: &str, claimant: &Claimant) {
         self.set_report(zone, |report| {
-            let is_settled = |conflict: &Conflict| {
-                conflict.address == claimant.address && conflict.instance == claimant.instance
-            };
-            if report.conflict.as_ref().is_some_and(is_settled) {
+            if report.conflict.as_ref().is_some_and(|conflict| conflict.is_of(claimant)) {
                 report.conflict = None;
             }
         });
@@ -395,8 +405,12 @@ impl Registry {
         self.update(zone, false, |entry| entry.status.health_checked(at));
     }
 
-    pub(super) fn report(&self, zone: &str) -> Option<ZoneReport> {
-        self.with(zone, |entry| entry.report.clone())
+    /// What is known at this time (monotonic).
+    pub(super) fn report(&self, zone: &str, now: Duration) -> Option<ZoneReport> {
+        self.with(zone, |entry| ZoneReport {
+            conflict: entry.conflict(now).cloned(),
+            peer: entry.report.peer.clone(),
+        })
     }
 
     pub(super) fn set_report(&self, zone: &str, change: impl FnOnce(&mut ZoneReport)) {
@@ -515,10 +529,40 @@ mod tests {
             registry.counted("east", "s", "Mesh", Timestamp::UNIX_EPOCH, |stats| stats.responses_sent += 1);
             registry.set_report("east", |report| report.peer.acknowledged = graticule_store::Revision(7));
             let _west = open_as(&registry, "west");
-            was_there = registry.report("east").is_some_and(|report| report.peer.acknowledged.0 == 7)
-                && registry.has_stream("west", StreamKind::GlobalToZone);
+            was_there =
+                registry.report("east", Duration::ZERO).is_some_and(|report| report.peer.acknowledged.0 == 7)
+                    && registry.has_stream("west", StreamKind::GlobalToZone);
         });
         assert!(was_there);
+    }
+
+    /// A rival that was renamed or stopped never says so.
+    #[test]
+    fn who_no_longer_asks_for_a_name_is_no_rival() {
+        let registry = mk_registry();
+        let _east = open_as(&registry, "east");
+        let at = Duration::from_secs;
+        let day = |seconds| Timestamp::UNIX_EPOCH + at(seconds);
+        let refuse = |instance: &str, seconds| {
+            let rival = Claimant { instance: instance.into(), ..Claimant::default() };
+            registry.note_conflict("east", &rival, "held", day(seconds), at(seconds));
+        };
+        let shown = |seconds| {
+            let conflict = registry.report("east", at(seconds)).expect("it connected").conflict;
+            conflict.map(|one| (one.instance, one.since, one.last))
+        };
+        assert_eq!(shown(0), None);
+        refuse("east-b", 100);
+        refuse("east-b", 120);
+        let last = 120 + CONFLICT_SHOWN_FOR.as_secs();
+        assert_eq!(shown(last - 1), Some(("east-b".into(), day(100), day(120))));
+        assert_eq!(shown(last), None, "it asks no more");
+        refuse("east-b", last + 10);
+        let again = day(last + 10);
+        assert_eq!(shown(last + 10), Some(("east-b".into(), again, again)), "that is another time");
+        // It began anew, as another process.
+        refuse("east-c", last + 20);
+        assert_eq!(shown(last + 20), Some(("east-c".into(), day(last + 20), day(last + 20))));
     }
 
     #[test]
@@ -527,7 +571,7 @@ mod tests {
         let stream = open_as(&registry, "east");
         registry.evict("east");
         assert!(futures::FutureExt::now_or_never(stream.ending.told()).is_some());
-        assert!(registry.take_dirty().is_empty() && registry.report("east").is_none());
+        assert!(registry.take_dirty().is_empty() && registry.report("east", Duration::ZERO).is_none());
         let again = open_as(&registry, "east");
         drop(stream);
         assert!(

@@ -23,6 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status, Streaming};
 
 use super::admin::{AdminStream, Clusters, ConfigDumps, Question, Stats};
+use super::bucket::Bucket;
 use super::connect::{Dial, ZoneToken};
 use super::hub::{Hub, Nobody, Stores};
 use super::{ADMIN_TIMEOUT, AUDIT_INTERVAL, MESSAGE_LEN_MAX, ProxyAdmin, STUCK_AFTER};
@@ -81,7 +82,8 @@ pub struct ZoneOptions {
     pub message_len_max: usize,
     /// `multizone.zone.kds.labels.skipPrefixes`.
     pub skip_label_prefixes: Vec<String>,
-    /// Waits between connections; `general.resilientComponent{Base,Max}Backoff`. Default 100 ms … 60 s.
+    /// Waits between attempts to connect: from 100 ms to 10 s unless told otherwise. Not a setting:
+    /// `general.resilientComponent{Base,Max}Backoff` have no meaning here.
     pub backoff: Backoff,
     /// This control plane's configuration as JSON, secrets masked; at least mode, environment and store.
     pub config_json: String,
@@ -153,6 +155,8 @@ pub struct ZoneClient {
     options: ZoneOptions,
     deps: ZoneDeps,
     hub: Arc<Hub>,
+    /// What the log says about refusals.
+    said: parking_lot::Mutex<Bucket>,
 }
 
 /// Why a connection ended.
@@ -170,6 +174,15 @@ impl From<String> for Ended {
     }
 }
 
+/// What was taken over the stream from global.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Taken {
+    /// The first state of every kind was taken.
+    is_synced: bool,
+    /// Global is one of ours, which says how far the zone is.
+    is_ours: bool,
+}
+
 type Authed = InterceptedService<Channel, Headers>;
 
 impl ZoneClient {
@@ -177,7 +190,7 @@ impl ZoneClient {
     pub fn new(options: ZoneOptions, deps: ZoneDeps) -> ZoneClient {
         let direction = Direction::ToGlobal { zone: options.zone.clone() };
         let hub = Hub::new(Catalog::new(direction, options.skip_label_prefixes.clone()));
-        ZoneClient { options, deps, hub: Arc::new(hub) }
+        ZoneClient { options, deps, hub: Arc::new(hub), said: parking_lot::Mutex::new(Bucket::of_zone()) }
     }
 
     fn state(&self) -> &watch::Sender<Link> {
@@ -317,7 +330,7 @@ impl ZoneClient {
         let headers = Headers::new(&self.options, identity, &self.deps.instance_id, term)
             .map_err(|error| error.to_string())?;
         let channel = self.dial().await?;
-        let taken = watch::Sender::new(false);
+        let taken = watch::Sender::new(Taken::default());
         let down = Box::pin(self.downward(self.sync_client(&channel, &headers), sink, &taken));
         let up = Box::pin(self.upward(self.sync_client(&channel, &headers)));
         let calls = || {
@@ -351,23 +364,24 @@ impl ZoneClient {
         Err(Ended { error, code: status.code(), as_precaution: false })
     }
 
-    /// Waits until a connection has lived so long over which global says nothing about revisions. `taken`: the first state of
-    /// every kind was taken; changes with each response. A slow global is not a silent one.
-    async fn resync_is_due(&self, after: Duration, mut taken: watch::Receiver<bool>) {
+    /// Waits until a connection has lived so long over which global says nothing about revisions. `taken` changes with each
+    /// response: a slow global is not a silent one.
+    async fn resync_is_due(&self, after: Duration, mut taken: watch::Receiver<Taken>) {
         // What global does not answer for has its own time.
         let mut link = self.link();
         if link.wait_for(|link| link.peer.settled_at.is_some()).await.is_err() {
             return std::future::pending().await;
         }
         loop {
-            let is_synced = *taken.borrow_and_update();
+            let is_synced = taken.borrow_and_update().is_synced;
             tokio::select! {
                 Ok(()) = taken.changed(), if !is_synced => {}
                 () = self.deps.clock.sleep(after) => break,
             }
         }
-        // Whoever says how far the zone is is not silent.
-        if self.state().borrow().global_revision.is_some() {
+        // Whoever says how far the zone is is not silent. Health checks say so only where the streams are: behind a balancer
+        // they may come to another replica of global.
+        if taken.borrow().is_ours || self.state().borrow().global_revision.is_some() {
             std::future::pending().await
         }
     }

@@ -38,6 +38,8 @@ enum Fault {
     NoFederation,
     /// It acknowledges nothing before so many health checks were made.
     Slow,
+    /// None: it is one of ours, but its health checks are answered by another replica, which does not know how far the zone is.
+    Balanced,
 }
 
 const SLOW_CHECKS: usize = 10;
@@ -103,7 +105,11 @@ impl KdsSyncService for Server {
                             _ => Vec::new(),
                         };
                         nonce += 1;
-                        let _ = out.send(Ok(response(&request.type_url, nonce, &resources))).await;
+                        let mut response = response(&request.type_url, nonce, &resources);
+                        if kuma.fault == Fault::Balanced {
+                            response.system_version_info = "graticule revision=1".into();
+                        }
+                        let _ = out.send(Ok(response)).await;
                     }
                     () = kuma.policy.notified() => {
                         if is_first && kuma.fault != Fault::Upward {
@@ -177,7 +183,7 @@ impl GlobalKdsService for Server {
     ) -> Result<Response<pb::ZoneHealthCheckResponse>, Status> {
         self.0.checks.send_modify(|made| *made += 1);
         let mut answer = pb::ZoneHealthCheckResponse::default();
-        if self.0.fault == Fault::Slow {
+        if matches!(self.0.fault, Fault::Slow | Fault::Balanced) {
             answer.interval.get_or_insert_default().nanos = 100_000_000;
         }
         Ok(Response::new(answer))
@@ -298,6 +304,22 @@ async fn a_slow_global_is_waited_for() {
     let joins = || kuma.joins_when_slow.load(Ordering::SeqCst);
     until_true("it acknowledges at last", || joins() > 0).await;
     assert_eq!(joins(), 1, "the zone did not connect again meanwhile");
+    zone.stop.drain();
+}
+
+/// Behind a balancer the replica that answers health checks need not be the one that has the streams.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_global_of_ours_is_not_silent_whoever_answers_health_checks() {
+    let quick = |options: &mut ZoneOptions| {
+        options.resync_after_join = Duration::from_millis(300);
+        options.resync_interval = Duration::from_millis(300);
+    };
+    let (kuma, mut zone, _tasks) = joined(Fault::Balanced, mk_stores(), quick).await;
+    linked(&mut zone, "synced", |link| link.synced).await;
+    let made = *kuma.checks.borrow();
+    // A second, at least.
+    until_true("time passes", || *kuma.checks.borrow() >= made + 10).await;
+    assert_eq!(kuma.joins[0].load(Ordering::SeqCst), 1, "the zone did not connect again");
     zone.stop.drain();
 }
 

@@ -1,5 +1,6 @@
-//! Names of Kuma's settings. What a program does not list among its own settings is understood, is not used, and
-//! is answered with one warning that says what stands in its place or what is missing (DESIGN decision 13).
+//! Names of Kuma's settings, and of ours that one control plane only has. What a program does not list among its own settings
+//! is understood, is not used, and is answered with one warning that says what stands in its place or what is missing (DESIGN
+//! decision 13).
 
 use graticule_settings::Fate::{NotYet, Replaced};
 use graticule_settings::{Fate, Foreign, Setting};
@@ -191,6 +192,29 @@ pub fn foreign(own: &[Setting], role: Role) -> Vec<Foreign> {
         .filter(|(path, _)| !own.iter().any(|setting| setting.path == *path))
         .map(|(path, env)| Foreign { path, env, fate: fate(path, role).unwrap_or(NotYet("it is ignored")) })
         .collect()
+}
+
+/// Settings of ours that one control plane only has, and which one.
+const ONE_SIDED: &[(&str, &str, Role)] = &[
+    ("compat.allowZonesWithoutToken", "COMPAT_ALLOW_ZONES_WITHOUT_TOKEN", Role::Global),
+    ("compat.zonesWithoutToken", "COMPAT_ZONES_WITHOUT_TOKEN", Role::Global),
+    ("federation.trustExchange", "FEDERATION_TRUST_EXCHANGE", Role::Global),
+    ("federation.zoneLimit.resources", "FEDERATION_ZONE_LIMIT_RESOURCES", Role::Global),
+    ("federation.zoneLimit.bytes", "FEDERATION_ZONE_LIMIT_BYTES", Role::Global),
+    ("crossZone.balanceRequests", "CROSS_ZONE_BALANCE_REQUESTS", Role::Zone),
+    ("crossZone.maxRequestsPerConnection", "CROSS_ZONE_MAX_REQUESTS_PER_CONNECTION", Role::Zone),
+    ("crossZone.maxConnectionDuration", "CROSS_ZONE_MAX_CONNECTION_DURATION", Role::Zone),
+];
+
+/// Settings of ours that only the other control plane has, and that are not among `own`.
+pub fn one_sided(own: &[Setting], role: Role) -> impl Iterator<Item = Foreign> + '_ {
+    let fate = match role {
+        Role::Global => ZONES_ONLY,
+        Role::Zone => GLOBAL_ONLY,
+    };
+    let others = ONE_SIDED.iter().filter(move |(_, _, of)| *of != role);
+    let others = others.filter(|(path, ..)| !own.iter().any(|setting| setting.path == *path));
+    others.map(move |(path, env, _)| Foreign { path, env, fate })
 }
 
 fn fate(path: &str, role: Role) -> Option<Fate> {

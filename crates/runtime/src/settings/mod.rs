@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use etcd::{EtcdSettings, EtcdTls};
 pub use graticule_settings::setting;
-pub use kuma::{Role, foreign};
+pub use kuma::{Role, foreign, one_sided};
 
 use crate::config::{Schema, Setting};
 
@@ -36,7 +36,8 @@ const RESERVED: &[&str] = &[
 /// A schema out of the tables of a program's parts. Tables live as long as the process.
 pub fn schema(tables: &[&[Setting]], role: Role) -> Schema {
     let settings: Vec<Setting> = tables.iter().flat_map(|table| table.iter().copied()).collect();
-    let foreign = foreign(&settings, role);
+    let mut foreign = foreign(&settings, role);
+    foreign.extend(one_sided(&settings, role));
     Schema { settings: settings.leak(), foreign: foreign.leak(), reserved: RESERVED }
 }
 

@@ -12,12 +12,12 @@ use graticule_store::{CommitError, Expect, Txn, Write};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::streams::and_more;
 use super::watchdog::{Pulse, Watched};
 use super::{Shared, ZoneGrant};
 use crate::core::{
     Claimant, INSTANCE_HEADER, StreamKind, TERM_HEADER, Verdict, ZONE_IDENTITY_HEADER, short_reason,
 };
+use crate::net::bucket::and_more;
 use crate::net::registry::{Asking, OpenStream};
 
 /// Longest Zone token that is looked at, in bytes.
@@ -224,7 +224,8 @@ impl Shared {
                 and_more(unsaid)
             );
         }
-        self.registry.note_conflict(zone, claimant, &reason, self.deps.clock.now());
+        let (at, now) = (self.deps.clock.now(), self.deps.clock.monotonic());
+        self.registry.note_conflict(zone, claimant, &reason, at, now);
         Status::already_exists(reason)
     }
 

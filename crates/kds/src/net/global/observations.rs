@@ -63,7 +63,7 @@ impl Shared {
 #[async_trait]
 impl Observer for Shared {
     /// A deleted Zone takes its observations with it, and its streams: the zone comes back as a new one. Tokens are looked at
-    /// again when secrets change.
+    /// again when secrets of global change.
     async fn observe(&self, event: &Event) {
         self.observe_decisions(event);
         let batch = match event {
@@ -74,8 +74,8 @@ impl Observer for Shared {
                 return;
             }
         };
-        let is_secret = |kind| matches!(kind, Kind::GlobalSecret | Kind::Secret);
-        if batch.changes.iter().any(|change| is_secret(change.key.kind)) {
+        // Keys and revocations of zone tokens belong to no mesh.
+        if batch.changes.iter().any(|change| change.key.kind == Kind::GlobalSecret) {
             self.registry.recheck(&*self.deps.authenticator);
         }
         let deleted =

@@ -17,7 +17,7 @@ pub trait ZoneAuthenticator: Send + Sync {
     fn authenticate(&self, zone: &str, token: &str) -> Result<ZoneGrant, String>;
 
     /// Those of these that are no longer good, with the reason: revoked, or signed with a key that is gone. Asked whenever
-    /// secrets change.
+    /// GlobalSecrets change.
     fn revoked(&self, grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String>;
 }
 

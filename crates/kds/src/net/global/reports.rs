@@ -6,7 +6,7 @@ use graticule_model::kinds::zone::ZoneInsight;
 use graticule_model::{Key, Kind};
 use graticule_runtime::metrics::Measured;
 
-use super::GlobalServer;
+use super::{GlobalServer, Shared};
 use crate::core::{Held, Instance, PeerReport, Side, Sink, StreamKind, kinds_for_global};
 use crate::net::measured::measured;
 use crate::net::registry::ZoneReport;
@@ -14,7 +14,7 @@ use crate::net::registry::ZoneReport;
 impl GlobalServer {
     /// What is wrong between global and this zone; `None` = it never connected here.
     pub fn report(&self, zone: &str) -> Option<ZoneReport> {
-        self.0.registry.report(zone)
+        self.0.reported(zone)
     }
 
     /// Whether resources travel between this zone and this replica.
@@ -46,7 +46,7 @@ impl GlobalServer {
         let elsewhere = shown.clone().filter(ZoneInsight::is_online);
         let insight = elsewhere.or_else(|| shared.registry.insight(zone)).or(shown).unwrap_or_default();
         let open = || insight.subscriptions.iter().filter(|one| one.disconnect_time.is_none());
-        let ZoneReport { mut peer, conflict } = shared.registry.report(zone).unwrap_or_default();
+        let ZoneReport { mut peer, conflict } = shared.reported(zone).unwrap_or_default();
         peer.unoffered = shared.hub.faults();
         let head = shared.hub.catalog().head();
         let is_here = shared.registry.has_stream(zone, StreamKind::GlobalToZone);
@@ -105,6 +105,13 @@ impl GlobalServer {
         limit.add([] as [(&str, &str); 0], shared.options.message_len_max as f64);
         numbers.extend([bytes, limit]);
         numbers
+    }
+}
+
+impl Shared {
+    /// What the streams of a zone told, and who else asks for its name now.
+    pub(super) fn reported(&self, zone: &str) -> Option<ZoneReport> {
+        self.registry.report(zone, self.deps.clock.monotonic())
     }
 }
 

@@ -175,7 +175,7 @@ impl GlobalKdsService for GlobalServer {
         let mut response = Response::new(pb::ZoneHealthCheckResponse { interval: Some(interval) });
         // Behind a balancer the call may come to another replica than the streams do, which does not know how far the zone is.
         let is_here = shared.registry.has_stream(&visitor.zone, StreamKind::GlobalToZone);
-        if let Some(ZoneReport { peer, .. }) = shared.registry.report(&visitor.zone).filter(|_| is_here) {
+        if let Some(ZoneReport { peer, .. }) = shared.reported(&visitor.zone).filter(|_| is_here) {
             let current = shared.deps.stores.config.snapshot().revision();
             let revisions = peer.revisions(current, shared.hub.catalog().head());
             for (header, revision) in

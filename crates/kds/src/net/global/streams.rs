@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, Stream, StreamExt};
-use graticule_model::Kind;
 use graticule_model::kinds::zone::KdsStats;
 use graticule_proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use tonic::{Status, Streaming};
 use super::Shared;
 use crate::core::{Claimant, Received, Repair, Sink, Source, short_name, short_reason};
 use crate::net::admin::{AdminStream, Questions};
+use crate::net::bucket::and_more;
 use crate::net::healing::{self, Obstacles, Patience};
 use crate::net::intake;
 use crate::net::registry::OpenStream;
@@ -39,11 +39,6 @@ pub(super) trait Steps<T>: Send + 'static {
 
 /// Between two looks at how far a first state is.
 const TELL_PAUSE: Duration = Duration::from_millis(500);
-
-/// What the log says about lines that it left out.
-pub(super) fn and_more(unsaid: u64) -> String {
-    if unsaid == 0 { String::new() } else { format!("; and {unsaid} more") }
-}
 
 /// Yields what `state` makes, and ends after its first error.
 pub(super) fn driven<T: Send + 'static>(state: impl Steps<T>) -> BoxStream<T> {
@@ -259,11 +254,6 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             return Err(in_doubt());
         }
         let sink = self.sink.as_mut().ok_or_else(unavailable)?;
-        let _gate = if response.type_url == Kind::MeshTrust.name() {
-            Some(shared.trust_gate.lock().await)
-        } else {
-            None
-        };
         let reply =
             intake::apply(&shared.deps.stores, &shared.deps.clock, sink, &response, &self.node).await?;
         let zone = &self.stream.zone;

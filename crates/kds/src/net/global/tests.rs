@@ -1,5 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use graticule_model::kinds::mesh::Mesh;
+use graticule_model::kinds::secret::{GlobalSecret, Secret, SecretBytes};
 use graticule_model::kinds::zone::{Zone, ZoneInsight};
 use graticule_model::{Key, Kind, Timestamp, labels};
 use graticule_store::{Event, MemoryStore, Store, Write};
@@ -9,7 +12,9 @@ use crate::core::{Claimant, StreamKind};
 use crate::net::hub::Observer;
 use crate::net::registry;
 
-struct Anybody;
+/// Lets anybody in; counts how often it was asked whether somebody has to go.
+#[derive(Default)]
+struct Anybody(AtomicUsize);
 
 impl ZoneAuthenticator for Anybody {
     fn authenticate(&self, _zone: &str, _token: &str) -> Result<ZoneGrant, String> {
@@ -17,16 +22,21 @@ impl ZoneAuthenticator for Anybody {
     }
 
     fn revoked(&self, _grants: &BTreeSet<ZoneGrant>) -> BTreeMap<ZoneGrant, String> {
+        self.0.fetch_add(1, Ordering::SeqCst);
         BTreeMap::new()
     }
 }
 
 fn mk_server() -> (GlobalServer, Stores) {
+    mk_server_with(Arc::default())
+}
+
+fn mk_server_with(authenticator: Arc<Anybody>) -> (GlobalServer, Stores) {
     let mk_store = || Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let stores = Stores { config: mk_store(), status: mk_store() };
     let deps = GlobalDeps {
         stores: stores.clone(),
-        authenticator: Arc::new(Anybody),
+        authenticator,
         clock: Clock::manual(Timestamp::UNIX_EPOCH).0,
         random: Random::system(),
         instance_id: "global-1".into(),
@@ -77,8 +87,26 @@ async fn zones_that_went_while_changes_were_missed_are_evicted() {
     let told = futures::FutureExt::now_or_never(open["east"].ending.told());
     assert_eq!(told.map(|status| status.code()), Some(tonic::Code::Cancelled));
     assert!(futures::FutureExt::now_or_never(open["west"].ending.told()).is_none());
-    assert!(shared.registry.report("east").is_none() && shared.registry.report("west").is_some());
+    assert!(shared.reported("east").is_none() && shared.reported("west").is_some());
     let left: Vec<String> = stores.status.snapshot().iter().map(|kept| kept.meta.name.clone()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
     assert!(left.iter().all(|name| name.contains("west")), "{left:?}");
+}
+
+/// All open streams are looked at then, which is too much for each certificate authority of a mesh.
+#[tokio::test]
+async fn only_secrets_of_global_concern_zone_tokens() {
+    let authenticator = Arc::new(Anybody::default());
+    let (server, stores) = mk_server_with(authenticator.clone());
+    let data = || SecretBytes(b"x".to_vec());
+    put(&stores.config, Resource::new(Meta::new("", "default"), Mesh::default())).await;
+    let mut feed = stores.config.watch(Some(stores.config.snapshot().revision()));
+    for (secret, looks) in [
+        (Resource::new(Meta::new("default", "ca"), Secret { data: data() }), 0),
+        (Resource::new(Meta::new("", "zone-token-revocations"), GlobalSecret { data: data() }), 1),
+    ] {
+        put(&stores.config, secret).await;
+        server.0.observe(&feed.next().await.expect("a change")).await;
+        assert_eq!(authenticator.0.load(Ordering::SeqCst), looks);
+    }
 }

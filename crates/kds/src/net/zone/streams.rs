@@ -17,10 +17,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-use super::super::healing::{self, Lag, Obstacles, Patience, Progress};
+use super::super::bucket::and_more;
+use super::super::healing::{self, Lag, Obstacles, Patience, Progress, next_audit};
 use super::super::{describe, intake};
-use super::{Authed, ZoneClient};
-use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Repair, Sink, Source};
+use super::{Authed, Taken, ZoneClient};
+use crate::core::{GlobalSeen, Heartbeat, REVISION_HEADERS, Repair, Sink, Source, short_name, short_reason};
 
 /// Between health checks until global says otherwise.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(300);
@@ -42,7 +43,7 @@ impl ZoneClient {
         &self,
         mut client: KdsSyncServiceClient<Authed>,
         sink: &mut Sink,
-        taken: &watch::Sender<bool>,
+        taken: &watch::Sender<Taken>,
     ) -> Status {
         let options = &self.options;
         let node = describe(&options.zone, &self.deps.instance_id, &options.version, &options.config_json);
@@ -161,17 +162,13 @@ impl ZoneClient {
                 Err(status) => return status,
             };
             if let Some(error) = &reply.error_detail {
-                tracing::warn!(
-                    kind = response.type_url,
-                    reason = error.message,
-                    "refused resources of global"
-                );
+                self.log_refusal("refused resources of global", &response.type_url, &error.message);
             }
             if is_foreign && *sink.global() == GlobalSeen::Known {
                 // What was declined meanwhile is asked for again.
                 return Status::aborted("this is the zone's global after all: connecting again");
             }
-            taken.send_replace(sink.is_synced());
+            taken.send_replace(Taken { is_synced: sink.is_synced(), is_ours: sink.is_ours() });
             self.tell_downward(sink, sink.is_synced());
             self.remember_held_back(sink).await;
             if replies.send(reply).await.is_err() {
@@ -224,8 +221,15 @@ impl ZoneClient {
 
     /// When copies are compared next. Monotonic.
     fn next_audit(&self) -> Duration {
-        let spread = 0.5 + self.deps.random.fraction() / 2.0;
-        self.deps.clock.monotonic() + self.options.audit_interval.mul_f64(spread)
+        next_audit(&self.deps.clock, &self.deps.random, self.options.audit_interval)
+    }
+
+    /// A peer may refuse, or send what has to be refused, as often and at such length as it likes.
+    fn log_refusal(&self, what: &str, kind: &str, reason: &str) {
+        if let Some(unsaid) = self.said.lock().take(self.deps.clock.monotonic()) {
+            let (kind, reason) = (short_name(kind), short_reason(reason));
+            tracing::warn!(%kind, %reason, "{what}{}", and_more(unsaid));
+        }
     }
 
     pub(super) async fn upward(&self, mut client: KdsSyncServiceClient<Authed>) -> Status {
@@ -269,7 +273,7 @@ impl ZoneClient {
                             return Status::invalid_argument(refused.to_string());
                         }
                         if let Some(reason) = nacked {
-                            tracing::warn!(kind, reason, "global refused resources");
+                            self.log_refusal("global refused resources", &kind, &reason);
                         }
                         self.tell_upward(&source);
                     }
@@ -316,7 +320,7 @@ impl ZoneClient {
     pub(super) async fn check_health(
         &self,
         mut client: GlobalKdsServiceClient<Authed>,
-        mut taken: watch::Receiver<bool>,
+        mut taken: watch::Receiver<Taken>,
     ) -> Status {
         let mut lag = Lag::default();
         loop {

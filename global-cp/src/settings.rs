@@ -326,10 +326,11 @@ mod tests {
     fn every_setting_of_kuma_is_known() {
         let Some(table) = reference_table() else { return };
         let schema = program().schema;
+        let foreign = graticule_runtime::settings::foreign(schema.settings, Role::Global);
         let defaults = serde_json::to_value(Settings::default()).expect("serialises");
         let own = Own {
             settings: schema.settings,
-            foreign: schema.foreign,
+            foreign: &foreign,
             defaults: &defaults,
             other_defaults: OTHER_DEFAULTS,
         };

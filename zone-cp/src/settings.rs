@@ -456,10 +456,11 @@ mod tests {
     fn every_setting_of_kuma_is_known() {
         let Some(table) = reference_table() else { return };
         let schema = program().schema;
+        let foreign = graticule_runtime::settings::foreign(schema.settings, Role::Zone);
         let defaults = serde_json::to_value(Settings::default()).expect("serialises");
         let own = Own {
             settings: schema.settings,
-            foreign: schema.foreign,
+            foreign: &foreign,
             defaults: &defaults,
             // Durable without a database.
             other_defaults: &["store.type"],

@@ -15,7 +15,7 @@ use pb::kds_sync_service_client::KdsSyncServiceClient;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::super::bucket::and_more;
 use super::super::healing::{self, Lag, Obstacles, Patience, Progress, next_audit};
@@ -31,6 +31,8 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
 const PARKED_MAX: usize = 64;
 /// Config of the store that says that something of global's is held back.
 const HELD_BACK_CONFIG: &str = "graticule-held-back";
+/// Time for the reason why global ended a stream to arrive.
+const END_MAX: Duration = Duration::from_secs(1);
 /// Messages that wait for the transport.
 const SEND_QUEUE_LEN: usize = 64;
 
@@ -123,7 +125,7 @@ impl ZoneClient {
                             Repair::Reconnect => return Status::aborted("copies need repair: connecting again"),
                             Repair::Ask(requests) => for request in requests {
                                 if replies.send(request).await.is_err() {
-                                    return Status::unavailable("the connection is closed");
+                                    return self.end_of(&mut responses).await;
                                 }
                             },
                         }
@@ -143,7 +145,7 @@ impl ZoneClient {
                 let reply = sink.decline(&response, &node);
                 self.tell_downward(sink, false);
                 if replies.send(reply).await.is_err() {
-                    return Status::unavailable("the connection is closed");
+                    return self.end_of(&mut responses).await;
                 }
                 continue;
             }
@@ -172,7 +174,7 @@ impl ZoneClient {
             self.tell_downward(sink, sink.is_synced());
             self.remember_held_back(sink).await;
             if replies.send(reply).await.is_err() {
-                return Status::unavailable("the connection is closed");
+                return self.end_of(&mut responses).await;
             }
         }
     }
@@ -254,7 +256,7 @@ impl ZoneClient {
             self.tell_upward(&source);
             for (_, response) in ready {
                 if responses.send(response).await.is_err() {
-                    return Status::unavailable("the connection is closed");
+                    return self.end_of(&mut requests).await;
                 }
             }
             if !is_all {
@@ -288,6 +290,24 @@ impl ZoneClient {
                     });
                 }
             }
+        }
+    }
+
+    /// A stream that takes nothing more was ended by global, which said why.
+    async fn end_of<T>(&self, stream: &mut Streaming<T>) -> Status {
+        let read = async {
+            loop {
+                match stream.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Status::unavailable("ended by global"),
+                    Err(status) => return status,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            status = read => status,
+            () = self.deps.clock.sleep(END_MAX) => Status::unavailable("the connection is closed"),
         }
     }
 

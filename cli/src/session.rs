@@ -194,8 +194,11 @@ fn version_warning(index: &serde_json::Value, ours: &str) -> Option<String> {
 
 /// A number that says what it counts.
 pub(crate) fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
+    if count == 1 {
+        return format!("1 {what}");
+    }
+    match what.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{count} {stem}ies"),
         _ => format!("{count} {what}s"),
     }
 }
@@ -221,6 +224,19 @@ impl std::error::Error for Usage {}
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn numbers_say_what_they_count() {
+        for (count, what, text) in [
+            (1, "copy", "1 copy"),
+            (5, "copy", "5 copies"),
+            (0, "zone", "0 zones"),
+            (2, "key", "2 keys"),
+            (3, "more MeshRetry", "3 more MeshRetries"),
+        ] {
+            assert_eq!(counted(count, what), text);
+        }
+    }
 
     #[test]
     fn versions() {

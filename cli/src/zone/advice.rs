@@ -8,6 +8,8 @@ use crate::age;
 
 /// Seconds without progress from which on lag is something wrong: either side makes the connection anew by then.
 const LAG_MAX: i64 = 60;
+/// Seconds for which it is not worth a word.
+const LAG_NOTED: i64 = 5;
 /// Characters of a reason that fit into a table.
 const REASON_LEN_MAX: usize = 80;
 
@@ -71,8 +73,11 @@ pub(super) fn of(status: &Value, now: Timestamp) -> Option<Advice> {
     }
     let since = age::time(&revision["behindSince"])?;
     let waits = age::age(Some(since), now);
-    if now.as_second().saturating_sub(since.as_second()) < LAG_MAX {
-        return known(format!("waits for acknowledgements for {waits}"));
+    match now.as_second().saturating_sub(since.as_second()) {
+        // Something is always on its way.
+        ..LAG_NOTED => return None,
+        LAG_NOTED..LAG_MAX => return known(format!("waits for acknowledgements for {waits}")),
+        _ => {}
     }
     wrong(format!("nothing was acknowledged for {waits}: see what is pending (grat zone status {zone})"))
 }

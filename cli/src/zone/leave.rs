@@ -139,10 +139,7 @@ pub(crate) async fn run(session: &Session, arguments: &Arguments) -> Result<()> 
             )
         })?;
         let left: Value = serde_json::from_str(&answer)?;
-        let copies = match left["copies"].as_array().map_or(0, Vec::len) {
-            1 => "1 copy".to_owned(),
-            count => format!("{count} copies"),
-        };
+        let copies = counted(left["copies"].as_array().map_or(0, Vec::len), "copy");
         session.screen.line(&format!(
             "zone {} has left global: {copies} done, and it does not connect again",
             arguments.zone

@@ -52,6 +52,12 @@ pub(super) static ACCEPTED: &[Accepted] = &[
         Ours::Additional,
         STATE,
     ),
+    differs(
+        "global/05c-*#3 the stream is refused",
+        "/code",
+        Ours::Is("\"cancelled\""),
+        "streams of a deleted Zone end at once (deviations: Federation)",
+    ),
     differs("global/05d-*GET *", "/body/items/manual*", Ours::Additional, RIVAL),
     differs("global/05d-*GET *", "/body/items/second-*", Ours::Absent, RIVAL),
     differs("global/05d-*#185 *", "/body/total", Ours::Is("\"2\""), RIVAL),

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::case;
 use super::differences::Meant;
 use super::peer::Peer;
-use super::recording::{Event, Headers, Message, Recording, Rest, Rpc, What};
+use super::recording::{Event, Headers, Message, Recording, Rest, Rpc, Status, What};
 use super::sides::{Answers, SinkSide, SourceSide, Versions};
 use super::site::Site;
 use super::transport::{PlayedGlobal, ZoneConnection};
-use crate::compare::{Difference, Found};
+use crate::compare::{Bindings, Difference, Found, compare};
 use order::{
     already_joined, is_closed_later, is_never_answered, kinds_asked, next_of_zone, next_responses,
     speaks_first,
@@ -270,7 +270,7 @@ impl<'a> Play<'a> {
                 if may_end { Ok(()) } else { said }
             }
             What::Closed(rpc, status) if self.role == Role::Zones => {
-                self.closed(event.index, &link, *rpc, &status.1).await
+                self.closed(event.index, &link, *rpc, status).await
             }
             // Our zone leaves when a stream ends, and opens the next ones soon: the others of the old connection end with it.
             What::Closed(..) | What::Left(_) if self.role == Role::Global => {
@@ -393,8 +393,8 @@ impl<'a> Play<'a> {
     }
 
     /// In the recording the other side ended a stream.
-    async fn closed(&mut self, index: usize, link: &Link, rpc: Rpc, message: &str) -> Result<()> {
-        if message == STREAM_FAILED {
+    async fn closed(&mut self, index: usize, link: &Link, rpc: Rpc, recorded: &Status) -> Result<()> {
+        if recorded.1 == STREAM_FAILED {
             let source = self.sources.get_mut(link).context("no stream in which resources go")?;
             let found = source.expect_refusal().await;
             self.check(index, "a refusal, where the reference ends the stream", found);
@@ -404,11 +404,16 @@ impl<'a> Play<'a> {
         let ended = |play: &Play<'_>| {
             let sink = play.sinks.get(link).filter(|_| rpc == play.asks()).and_then(SinkSide::ended);
             let source = play.sources.get(link).filter(|_| rpc != play.asks()).and_then(SourceSide::ended);
-            sink.or(source).filter(|status| status != "OK").ok_or_else(|| "it is open".to_owned())
+            sink.or(source).ok_or_else(|| "it is open".to_owned())
         };
         let waited =
             wait::until("our side ends the stream", JOIN_LIMIT, || std::future::ready(ended(self))).await;
-        self.check(index, "the stream is refused", waited.map(|_| Vec::new()));
+        // Names of codes are written in two ways.
+        let code = |text: &str| text.split(':').next().unwrap_or_default().replace('_', "").to_lowercase();
+        let form = |status: &str| json!({"code": code(status)});
+        let compared =
+            waited.map(|(ours, _)| compare(&form(&recorded.0), &form(&ours), &mut Bindings::shared()));
+        self.check(index, "the stream is refused", compared);
         Ok(())
     }
 

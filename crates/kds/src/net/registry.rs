@@ -82,6 +82,18 @@ struct Stream {
     ending: Arc<Ending>,
     grant: Option<ZoneGrant>,
     by: Claimant,
+    began: Began,
+}
+
+/// Which decision of an operator a stream began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Began {
+    /// It has not looked yet: what is decided by now it will see.
+    NotYet,
+    /// None, or it carried it out since.
+    Undecided,
+    /// That of this version.
+    Decided(u64),
 }
 
 /// Ends a stream from outside of it, with a reason; the first one counts.
@@ -251,7 +263,10 @@ impl Registry {
         let older: Vec<Stream> = older.into_iter().filter_map(|other| entry.streams.remove(&other)).collect();
         entry.tenure.admitted(claimant, older.iter().map(|stream| &stream.by), asking.now);
         let grant = asking.grant.cloned();
-        entry.streams.insert(kind, Stream { number, ending: ending.clone(), grant, by: claimant.clone() });
+        entry.streams.insert(
+            kind,
+            Stream { number, ending: ending.clone(), grant, by: claimant.clone(), began: Began::NotYet },
+        );
         entry.status.stream_opened(kind, asking.at);
         drop(entry);
         for stream in older {
@@ -426,10 +441,18 @@ impl Registry {
         })?
     }
 
-    /// Something was decided about the zone: it has to open its stream to this replica again, if it has one.
-    pub(super) fn renew(&self, zone: &str) {
+    /// Something was decided about the zone: it has to open its stream to this replica again, if it has one that did not begin
+    /// with it.
+    pub(super) fn renew(&self, zone: &str, version: u64) {
         self.with(zone, |entry| {
-            if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal) {
+            let is_news = |began| match began {
+                Began::NotYet => false,
+                Began::Undecided => true,
+                Began::Decided(known) => known != version,
+            };
+            if let Some(stream) = entry.streams.get(&StreamKind::ZoneToGlobal)
+                && is_news(stream.began)
+            {
                 let reason = "an operator decided about what is held back: connect again";
                 stream.ending.end(Status::aborted(reason));
             }
@@ -471,6 +494,19 @@ impl Registry {
     pub(super) fn take_dirty(&self) -> Vec<(String, ZoneInsight)> {
         let dirty = std::mem::take(&mut *self.dirty.lock());
         dirty.into_iter().filter_map(|zone| self.insight(&zone).map(|insight| (zone, insight))).collect()
+    }
+}
+
+impl OpenStream {
+    /// The stream begins with the decision of this version; `None`: with none. Whatever else is decided from now on is news.
+    pub(super) fn begin_with(&self, decision: Option<u64>) {
+        self.registry.with(&self.zone, |entry| {
+            if let Some(stream) =
+                entry.streams.get_mut(&self.kind).filter(|stream| stream.number == self.number)
+            {
+                stream.began = decision.map_or(Began::Undecided, Began::Decided);
+            }
+        });
     }
 }
 

@@ -147,3 +147,21 @@ async fn zones_without_a_token_get_no_name_of_one_with_a_token() {
     assert_eq!(health(&global, "stock", None).await, Ok(()));
     assert!(health(&global, "other", None).await.unwrap_err().contains("a zone token is required"));
 }
+
+/// Streams for questions alone make no Zone, and are none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_no_streams_for_resources_is_no_zone() {
+    let options = GlobalOptions { tokenless_zones: TokenlessZones::All, ..GlobalOptions::default() };
+    let global = mk_global(mk_stores(), options, None, 0).await;
+    let mut client = GlobalKdsServiceClient::new(raw_channel(&global).await);
+    let answers = of_zone(tokio_stream::pending(), "ghost", None);
+    let refused = client.stream_stats(answers).await.expect_err("there is no such Zone");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+    assert!(global.server.report("ghost").is_none());
+    // What is written of others is written after what would have been written of this one.
+    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    linked(&mut zone, "east synced", |link| link.synced).await;
+    until(&global.stores.status, "east is seen", has(Kind::ZoneInsight, "east")).await;
+    assert!(!global.stores.status.snapshot().contains(&Key::new(Kind::ZoneInsight, "", "ghost")));
+    zone.stop.drain();
+}

@@ -29,6 +29,10 @@ const IDENTITY_PREFIX: &str = "graticule-zone-identity.";
 /// Beginning of the names of the Configs of zones that show no identity, and have shown a token.
 const TOKEN_PREFIX: &str = "graticule-zone-token.";
 
+/// Time that a stream without resources waits for the Zone, which the streams with resources make: a new zone opens all of
+/// them at once, and a balancer may bring them to different replicas.
+const ZONE_WAIT: Duration = Duration::from_secs(5);
+
 /// End of a stored identity that took a name over, while copies of the one before it are there.
 const UNCONFIRMED: &str = " unconfirmed";
 
@@ -136,6 +140,11 @@ impl Shared {
             };
             let now = asking.now;
             let reason = match self.registry.open(&asking, clock) {
+                Ok(_) if !self.has_zone(zone) => {
+                    // It was deleted at this moment: nobody else would forget it again.
+                    self.registry.evict(zone);
+                    return Err(Status::unavailable("the Zone was deleted: connect again to have it anew"));
+                }
                 Ok(stream) => {
                     self.registry.settle_conflict(zone, claimant);
                     if kind.is_sync() {
@@ -350,6 +359,35 @@ impl Shared {
         }
     }
 
+    fn has_zone(&self, zone: &str) -> bool {
+        self.deps.stores.config.snapshot().contains(&Key::new(Kind::Zone, "", zone))
+    }
+
+    /// Waits until the Zone is there.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub(super) async fn await_zone(&self, zone: &str) -> Result<(), Status> {
+        if self.has_zone(zone) {
+            return Ok(());
+        }
+        let mut feed = self.deps.stores.config.watch(None);
+        let registered = async {
+            while !self.has_zone(zone) {
+                if feed.next().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = registered => Ok(()),
+            () = self.deps.clock.sleep(ZONE_WAIT) => Err(Status::failed_precondition(format!(
+                "there is no Zone \"{zone}\": a zone gets one with its streams for resources"
+            ))),
+        }
+    }
+
     pub(super) async fn ensure_zone(&self, zone: &str) -> Result<(), Status> {
         let store = &self.deps.stores.config;
         let mut resource = Resource::new(Meta::new("", zone), Zone { enabled: Some(true) });
@@ -366,7 +404,8 @@ impl Shared {
                 tracing::info!(zone, "zone registered");
                 Ok(())
             }
-            Err(CommitError::Exists(_)) => Ok(()),
+            // By another replica; it has to be seen here as well.
+            Err(CommitError::Exists(_)) => self.catch_up().await,
             Err(error) => Err(Status::unavailable(format!("the Zone cannot be stored: {error}"))),
         }
     }

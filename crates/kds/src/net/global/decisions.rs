@@ -55,7 +55,12 @@ impl Shared {
         let resource = Box::new(Resource::new(meta, Config { config: text }));
         // The same decision once more is news, too.
         let put = Write::Put { resource, expect: Expect::Any, touch: true };
-        self.deps.stores.config.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await?;
+        let store = &self.deps.stores.config;
+        store.commit(Txn { at: Some(self.deps.clock.now()), writes: vec![put] }).await?;
+        // The feed tells so as well, to a stream that has begun with it by then.
+        if let Some(stored) = store.snapshot().get(&key_of(zone)) {
+            self.decided(&stored);
+        }
         Ok(Some(count))
     }
 
@@ -92,13 +97,27 @@ impl Shared {
         }
     }
 
-    /// Streams of zones that something was decided about begin anew, at whatever replica they are.
+    /// Streams of zones that something was decided about begin anew, at whatever replica they are. Decisions that were made
+    /// while changes were missed are found among what is stored.
     pub(super) fn observe_decisions(&self, event: &Event) {
-        let Event::Batch(batch) = event else { return };
-        let decided = batch.changes.iter().filter(|change| change.new.is_some());
-        let decided = decided.filter(|change| change.key.kind == Kind::Config);
-        for zone in decided.filter_map(|change| change.key.name.strip_prefix(DECISION_PREFIX)) {
-            self.registry.renew(zone);
+        match event {
+            Event::Batch(batch) => {
+                batch
+                    .changes
+                    .iter()
+                    .filter_map(|change| change.new.as_deref())
+                    .for_each(|new| self.decided(new));
+            }
+            Event::Resync(stored) => stored.list(Kind::Config, None).for_each(|stored| self.decided(stored)),
+        }
+    }
+
+    /// This may be a decision.
+    fn decided(&self, stored: &Resource) {
+        if stored.kind() == Kind::Config
+            && let Some(zone) = stored.meta.name.strip_prefix(DECISION_PREFIX)
+        {
+            self.registry.renew(zone, stored.meta.version);
         }
     }
 }

@@ -80,8 +80,10 @@ impl KdsSyncService for GlobalServer {
         let mut sink = shared.registry.take_sink(&visitor.zone);
         let doubted = shared.is_estranged(&visitor.zone);
         sink.set_estranged(doubted);
+        stream.begin_with(None);
         let decision = shared.decision(&visitor.zone, &visitor.claimant).await;
         let decided = decision.as_ref().map(|decision| decision.version);
+        stream.begin_with(decided);
         let given_up = decision.map(|decision| decision.given_up).unwrap_or_default();
         if !given_up.is_empty() {
             tracing::info!(
@@ -123,6 +125,7 @@ impl GlobalServer {
     ) -> Result<Response<BoxStream<S::Request>>, Status> {
         let shared = self.0.clone();
         let visitor = shared.admit(&request, Status::invalid_argument)?;
+        shared.await_zone(&visitor.zone).await?;
         let (stream, pulse) = shared.open_stream(&visitor, S::KIND).await?;
         let questions = shared.broker.connect(&visitor.zone, S::KIND);
         let drain = shared.drain.clone();

@@ -265,6 +265,8 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
         }
         shared.report_intake(zone, sink);
         if let Some(version) = self.decided.take_if(|_| sink.is_synced()) {
+            // The next decision may get the same version.
+            self.stream.begin_with(None);
             shared.forget_decision(zone, version).await;
         }
         if sink.held_back().next().is_some() {

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
 use graticule_model::kinds::mesh::Mesh;
 use graticule_model::kinds::secret::{GlobalSecret, Secret, SecretBytes};
 use graticule_model::kinds::zone::{Zone, ZoneInsight};
@@ -10,7 +11,7 @@ use graticule_store::{Event, MemoryStore, Store, Write};
 use super::*;
 use crate::core::{Claimant, StreamKind};
 use crate::net::hub::Observer;
-use crate::net::registry;
+use crate::net::registry::{self, OpenStream};
 
 /// Lets anybody in; counts how often it was asked whether somebody has to go.
 #[derive(Default)]
@@ -28,16 +29,16 @@ impl ZoneAuthenticator for Anybody {
 }
 
 fn mk_server() -> (GlobalServer, Stores) {
-    mk_server_with(Arc::default())
+    mk_server_with(Arc::default(), Clock::manual(Timestamp::UNIX_EPOCH).0)
 }
 
-fn mk_server_with(authenticator: Arc<Anybody>) -> (GlobalServer, Stores) {
+fn mk_server_with(authenticator: Arc<Anybody>, clock: Clock) -> (GlobalServer, Stores) {
     let mk_store = || Arc::new(MemoryStore::new(|| Timestamp::UNIX_EPOCH));
     let stores = Stores { config: mk_store(), status: mk_store() };
     let deps = GlobalDeps {
         stores: stores.clone(),
         authenticator,
-        clock: Clock::manual(Timestamp::UNIX_EPOCH).0,
+        clock,
         random: Random::system(),
         instance_id: "global-1".into(),
         shared: None,
@@ -48,6 +49,25 @@ fn mk_server_with(authenticator: Arc<Anybody>) -> (GlobalServer, Stores) {
 async fn put(store: &Arc<dyn Store>, resource: Resource) {
     let put = Write::Put { resource: Box::new(resource), expect: Expect::Any, touch: false };
     store.commit(Txn { at: None, writes: vec![put] }).await.expect("stored");
+}
+
+fn open_upward(shared: &Shared, zone: &str) -> OpenStream {
+    let asking = registry::Asking {
+        zone,
+        kind: StreamKind::ZoneToGlobal,
+        claimant: &Claimant::default(),
+        grant: None,
+        bound: None,
+        elsewhere: None,
+        at: Timestamp::UNIX_EPOCH,
+        now: Duration::ZERO,
+    };
+    shared.registry.open(&asking, &shared.deps.clock).unwrap_or_else(|_| panic!("{zone} is free"))
+}
+
+/// Whether it was told to end.
+fn has_to_end(stream: &OpenStream) -> bool {
+    stream.ending.told().now_or_never().is_some()
 }
 
 /// A feed that lagged says what there is, and not what went.
@@ -63,18 +83,7 @@ async fn zones_that_went_while_changes_were_missed_are_evicted() {
         observed.labels.insert(labels::ZONE.into(), zone.into());
         let insight = graticule_model::kinds::dataplane_insight::DataplaneInsight::default();
         put(&stores.status, Resource::new(observed, insight)).await;
-        let asking = registry::Asking {
-            zone,
-            kind: StreamKind::ZoneToGlobal,
-            claimant: &Claimant::default(),
-            grant: None,
-            bound: None,
-            elsewhere: None,
-            at: Timestamp::UNIX_EPOCH,
-            now: Duration::ZERO,
-        };
-        let stream =
-            shared.registry.open(&asking, &shared.deps.clock).unwrap_or_else(|_| panic!("{zone} is free"));
+        let stream = open_upward(shared, zone);
         open.insert(zone, stream);
     }
     let resync = || Event::Resync(stores.config.snapshot());
@@ -84,9 +93,9 @@ async fn zones_that_went_while_changes_were_missed_are_evicted() {
     let delete = Write::Delete { key: Key::new(Kind::Zone, "", "east"), expect: Expect::Present };
     stores.config.commit(Txn { at: None, writes: vec![delete] }).await.expect("deleted");
     shared.observe(&resync()).await;
-    let told = futures::FutureExt::now_or_never(open["east"].ending.told());
+    let told = open["east"].ending.told().now_or_never();
     assert_eq!(told.map(|status| status.code()), Some(tonic::Code::Cancelled));
-    assert!(futures::FutureExt::now_or_never(open["west"].ending.told()).is_none());
+    assert!(!has_to_end(&open["west"]));
     assert!(shared.reported("east").is_none() && shared.reported("west").is_some());
     let left: Vec<String> = stores.status.snapshot().iter().map(|kept| kept.meta.name.clone()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
@@ -97,7 +106,7 @@ async fn zones_that_went_while_changes_were_missed_are_evicted() {
 #[tokio::test]
 async fn only_secrets_of_global_concern_zone_tokens() {
     let authenticator = Arc::new(Anybody::default());
-    let (server, stores) = mk_server_with(authenticator.clone());
+    let (server, stores) = mk_server_with(authenticator.clone(), Clock::manual(Timestamp::UNIX_EPOCH).0);
     let data = || SecretBytes(b"x".to_vec());
     put(&stores.config, Resource::new(Meta::new("", "default"), Mesh::default())).await;
     let mut feed = stores.config.watch(Some(stores.config.snapshot().revision()));
@@ -109,4 +118,63 @@ async fn only_secrets_of_global_concern_zone_tokens() {
         server.0.observe(&feed.next().await.expect("a change")).await;
         assert_eq!(authenticator.0.load(Ordering::SeqCst), looks);
     }
+}
+
+/// Exactly one stream begins with a decision, whoever tells of it, and also when changes were missed.
+#[tokio::test]
+async fn a_decision_reaches_the_stream_once() {
+    let (server, stores) = mk_server();
+    let shared = &server.0;
+    put(&stores.config, Resource::new(Meta::new("", "east"), Zone { enabled: Some(true) })).await;
+    let key = Key::new(Kind::Config, "", "graticule-accepted-deletions.east");
+    let resync = || Event::Resync(stores.config.snapshot());
+    let decided = || stores.config.snapshot().get(&key).map(|stored| stored.meta.version);
+
+    let first = open_upward(shared, "east");
+    first.begin_with(None);
+    let mut feed = stores.config.watch(Some(stores.config.snapshot().revision()));
+    assert_eq!(server.accept_deletions("east").await.expect("stored"), Some(0));
+    assert!(has_to_end(&first), "at once");
+    drop(first);
+    // The next one sees what is decided by now.
+    let second = open_upward(shared, "east");
+    shared.observe(&resync()).await;
+    assert!(!has_to_end(&second));
+    second.begin_with(decided());
+    shared.observe(&feed.next().await.expect("the change")).await;
+    shared.observe(&resync()).await;
+    assert!(!has_to_end(&second), "it began with it");
+    // It was carried out, and something is decided again.
+    second.begin_with(None);
+    let delete = Write::Delete { key: key.clone(), expect: Expect::Present };
+    stores.config.commit(Txn { at: None, writes: vec![delete] }).await.expect("deleted");
+    shared.observe(&resync()).await;
+    assert!(!has_to_end(&second));
+    put(&stores.config, Resource::new(Meta::new("", key.name.as_str()), Config { config: "{}".into() }))
+        .await;
+    shared.observe(&resync()).await;
+    assert!(has_to_end(&second), "at another replica, while changes were missed here");
+}
+
+/// A name without a Zone is nobody's, and there are many names.
+#[tokio::test]
+async fn who_has_no_zone_leaves_nothing_behind() {
+    let (clock, hand) = Clock::manual(Timestamp::UNIX_EPOCH);
+    let (server, stores) = mk_server_with(Arc::default(), clock);
+    let shared = &server.0;
+    let (mut ghost, mut east) = (Box::pin(shared.await_zone("ghost")), Box::pin(shared.await_zone("east")));
+    assert!(ghost.as_mut().now_or_never().is_none() && east.as_mut().now_or_never().is_none());
+    put(&stores.config, Resource::new(Meta::new("", "east"), Zone { enabled: Some(true) })).await;
+    assert!(east.await.is_ok());
+    hand.advance(Duration::from_secs(5));
+    assert_eq!(ghost.await.expect_err("it never comes").code(), tonic::Code::FailedPrecondition);
+
+    // Deleted between the look and the stream.
+    let mut call = tonic::Request::new(());
+    call.metadata_mut().insert("client-id", "ghost".parse().expect("a name"));
+    call.metadata_mut().insert("authorization", "Bearer x".parse().expect("a token"));
+    let visitor = shared.admit(&call, Status::invalid_argument).expect("anybody is let in");
+    let refused = shared.open_stream(&visitor, StreamKind::Stats).await.map(|_| ()).expect_err("no Zone");
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert!(shared.reported("ghost").is_none() && shared.registry.take_dirty().is_empty());
 }

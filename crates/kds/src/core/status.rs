@@ -8,6 +8,7 @@ use graticule_model::{Kind, Timestamp};
 use graticule_proto::discovery::Node;
 use graticule_proto::google::protobuf::value::Kind as ValueKind;
 use graticule_proto::google::protobuf::{Struct, Value};
+use graticule_runtime::version::{KUMA_COMPATIBLE, is_compatible};
 use prost::Message as _;
 
 use super::quarantine::beginning;
@@ -149,14 +150,15 @@ impl ZoneStatus {
         let version = member(metadata, "version").and_then(|version| member(version, "kumaCp"));
         subscription.version = version.map(|version| {
             let part = |key| short(text(version, key));
+            let fits = is_compatible(KUMA_COMPATIBLE, &part("version"));
             ControlPlaneVersions {
                 kuma_cp: Some(ControlPlaneVersion {
                     version: part("version"),
                     git_tag: part("gitTag"),
                     git_commit: part("gitCommit"),
                     build_date: part("buildDate"),
-                    // Every zone that speaks this protocol version is served.
-                    kuma_cp_global_compatible: true,
+                    // Said, and nothing else: every zone that speaks this protocol is served.
+                    kuma_cp_global_compatible: fits,
                 }),
             }
         });
@@ -275,6 +277,24 @@ mod tests {
                     subscription.config
                 );
             }
+        }
+    }
+
+    #[test]
+    fn whether_the_version_of_a_zone_fits_is_said() {
+        let value = |kind| Value { kind: Some(kind) };
+        let object = |name: &str, inner| {
+            ValueKind::StructValue(Struct { fields: [(name.to_owned(), value(inner))].into() })
+        };
+        for (says, fits) in [("3.2.1", true), ("3.3.0", false), ("2.13.0", false), ("preview", true)] {
+            let version = object("kumaCp", object("version", ValueKind::StringValue(says.into())));
+            let metadata = Struct { fields: [("version".to_owned(), value(version))].into() };
+            let mut status = ZoneStatus::new("a", 10);
+            status.subscribed("one".into(), at(1), true);
+            status.described("one", &Node { metadata: Some(metadata), ..Default::default() });
+            let versions = status.insight().subscriptions[0].version.as_ref().expect("said");
+            let own = versions.kuma_cp.as_ref().expect("said");
+            assert_eq!((own.version.as_str(), own.kuma_cp_global_compatible), (says, fits));
         }
     }
 

@@ -7,13 +7,12 @@ use graticule_model::Timestamp;
 use graticule_model::kinds::dataplane_insight::{
     DataplaneInsight, DiscoveryStats, DiscoverySubscription, DiscoverySubscriptionStatus, MTls, Versions,
 };
+use graticule_runtime::version;
 use serde_json::{Map, Value};
 
 use super::kind::ResourceType;
 use super::stream::Event;
 
-/// Versions may differ by this many minor numbers and still be called compatible.
-const MINOR_SKEW_MAX: u64 = 2;
 /// Metadata keys of this form move into `version.dependencies`.
 const DEPENDENCY_PREFIX: &str = "version.dependencies.";
 
@@ -133,7 +132,7 @@ impl SubscriptionTracker {
 fn versions(metadata: &Map<String, Value>, kuma_version: &str) -> Option<Versions> {
     let mut versions: Versions = serde_json::from_value(metadata.get("version")?.clone()).ok()?;
     if let Some(agent) = &mut versions.kuma_dp {
-        agent.kuma_cp_compatible = is_compatible(kuma_version, &agent.version);
+        agent.kuma_cp_compatible = version::is_compatible(kuma_version, &agent.version);
     }
     let dynamic = metadata.get("dynamicMetadata").and_then(Value::as_object).into_iter().flatten();
     let dependencies: BTreeMap<String, String> = dynamic
@@ -143,28 +142,6 @@ fn versions(metadata: &Map<String, Value>, kuma_version: &str) -> Option<Version
         .collect();
     versions.dependencies.extend(dependencies);
     Some(versions)
-}
-
-/// Whether an agent's version fits this control plane's (dataplane-agent.md §1.3): previews and unreadable versions do.
-pub fn is_compatible(control_plane: &str, agent: &str) -> bool {
-    match (release(control_plane), release(agent)) {
-        (Some((cp_major, cp_minor)), Some((major, minor))) => {
-            cp_major == major && cp_minor.abs_diff(minor) <= MINOR_SKEW_MAX
-        }
-        _ => true,
-    }
-}
-
-/// Major and minor of a release; `None` for previews and everything else.
-fn release(version: &str) -> Option<(u64, u64)> {
-    let version = version.strip_prefix('v').unwrap_or(version);
-    if version.contains("preview") {
-        return None;
-    }
-    let core = version.split(['-', '+']).next()?;
-    let mut numbers = core.split('.').map(|number| number.parse::<u64>().ok());
-    let (major, minor, _patch) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    Some((major, minor))
 }
 
 #[cfg(test)]
@@ -266,21 +243,5 @@ mod tests {
         let mut none = SubscriptionTracker::new(0, DataplaneInsight::default());
         none.open("s1", "cp", Map::new(), "3.0.0", at(1));
         assert!(none.insight().subscriptions.is_empty() && none.insight().metadata.is_some());
-    }
-
-    #[test]
-    fn compatibility() {
-        for (agent, expected) in [
-            ("3.0.0", true),
-            ("v3.2.7", true),
-            ("3.3.0", false),
-            ("2.12.0", false),
-            ("unknown", true),
-            ("", true),
-            ("0.0.0-preview.vabc", true),
-            ("4.0.0-rc.1", false),
-        ] {
-            assert_eq!(is_compatible("3.0.0", agent), expected, "{agent}");
-        }
     }
 }

@@ -266,8 +266,15 @@ impl Reading<'_> {
             .filter(|copy| !self.writes.contains_key(&copy.key()))
             .partition(|copy| state.given_up.contains(&name_of(copy)));
         let fresh = others.into_iter().filter(|copy| !state.held_back.contains(&name_of(copy)));
-        let (own, fresh): (Vec<_>, Vec<_>) = fresh
-            .partition(|stored| sink.is_no_copy_yet(stored) || (state.first && sink.is_in_use(stored, held)));
+        // Of a peer that lost what it had: what came late, of those before it, is found when everything is there.
+        let is_late = |copy: &Arc<Resource>| {
+            sink.estranged && state.is_asked && !state.received.contains_key(name_of(copy).as_str())
+        };
+        let (own, fresh): (Vec<_>, Vec<_>) = fresh.partition(|stored| {
+            sink.is_no_copy_yet(stored)
+                || (state.first && sink.is_in_use(stored, held))
+                || (sink.protection.concerns(kind) && is_late(stored))
+        });
         self.intake.held_back = own.iter().map(name_of).collect();
         if sink.holds_back(kind, state, fresh.len(), held) {
             self.intake.held_back.extend(fresh.iter().map(name_of));

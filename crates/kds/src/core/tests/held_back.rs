@@ -230,3 +230,28 @@ fn what_went_is_not_held_back() {
     assert!(wire.sink.audit(&global, Duration::from_secs(1)).is_empty());
     assert_eq!(wire.sink.held_back().count(), 3);
 }
+
+/// What the former control plane of a zone gave is stored late, by another replica, when the one that lost its disk is
+/// connected already: it is kept like the rest, until somebody decides.
+#[test]
+fn what_comes_late_of_a_lost_disk_is_held_back() {
+    for estranged in [true, false] {
+        let mut global = mk_given(10..12);
+        let zone = Site::default();
+        let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
+        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+        sink.set_estranged(estranged);
+        let mut wire = Wire::up("east", Some(sink), &offers, &global);
+        wire.settle(&offers, &mut global);
+        let before = wire.sink.held_back().count();
+        assert_eq!(before, if estranged { 2 } else { 0 });
+        global.resources.extend(mk_given(20..21).resources);
+        let now = Duration::from_secs(1);
+        assert_eq!(wire.sink.audit(&global, now).len(), 1);
+        let Repair::Ask(requests) = wire.sink.repair(&wire.node, &global, now) else { panic!("it is ours") };
+        requests.into_iter().for_each(|request| drop(wire.source.on_request(request).unwrap()));
+        wire.settle(&offers, &mut global);
+        let kept = usize::from(estranged) * 3;
+        assert_eq!((global.names(Kind::MeshTimeout).len(), wire.sink.held_back().count()), (kept, kept));
+    }
+}

@@ -281,6 +281,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
             }
             shared.confirm(zone, self.claimant.identity.as_deref()).await?;
             self.doubted = false;
+            sink.set_estranged(false);
         }
         Ok(reply)
     }

@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A name stays reserved for the identity that held it for this time after its last stream: a restart does not lose it.
 pub const RESERVED_FOR: Duration = Duration::from_secs(30);
 /// An instance that was replaced does not replace its successor again for this time: two copies of one zone's
@@ -27,6 +29,40 @@ pub struct Claimant {
     pub term: Option<u64>,
     /// Where it calls from, for people.
     pub address: String,
+}
+
+/// The process that led a zone when it connected last, to whatever replica of global.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZoneLeader {
+    /// The zone's identity.
+    pub identity: String,
+    /// The process.
+    pub instance: String,
+    /// The term in which it leads.
+    pub term: u64,
+}
+
+impl ZoneLeader {
+    /// What a caller says of itself; `None`: it does not say enough.
+    pub fn of(claimant: &Claimant) -> Option<ZoneLeader> {
+        let instance = Some(&claimant.instance).filter(|instance| !instance.is_empty())?.clone();
+        Some(ZoneLeader { identity: claimant.identity.clone()?, instance, term: claimant.term? })
+    }
+
+    /// Whether this caller is a former leader of the same zone, that does not know yet.
+    pub fn replaced(&self, claimant: &Claimant) -> bool {
+        claimant.identity.as_ref() == Some(&self.identity)
+            && claimant.term.is_some_and(|term| term < self.term)
+    }
+}
+
+/// Where else the name is connected, as far as is known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The other replica of global.
+    pub replica: String,
+    /// Who led the zone when its leader connected last.
+    pub leader: Option<ZoneLeader>,
 }
 
 /// What becomes of a new stream.
@@ -73,13 +109,13 @@ impl Tenure {
         Tenure { identity: None, away_since, reserved_for, replaced: VecDeque::new() }
     }
 
-    /// What becomes of a stream of `claimant`. `open` are the streams of the name here; `elsewhere` names another
+    /// What becomes of a stream of `claimant`. `open` are the streams of the name here; `elsewhere` tells of another
     /// replica of global at which the name is connected.
     pub fn judge<'a>(
         &self,
         claimant: &Claimant,
         open: impl Iterator<Item = Holding<'a>>,
-        elsewhere: Option<&str>,
+        elsewhere: Option<&Elsewhere>,
         now: Duration,
     ) -> Verdict {
         let is_same = claimant.identity.is_some() && claimant.identity == self.identity;
@@ -101,10 +137,16 @@ impl Tenure {
         if let Some(holding) = { open }.find(rival) {
             return Verdict::Held { by: describe(holding.by) };
         }
+        if let Some(Elsewhere { replica, leader: Some(leader) }) = elsewhere
+            && leader.instance != claimant.instance
+            && leader.replaced(claimant)
+        {
+            return Verdict::Held { by: format!("control plane {}, over {replica},", leader.instance) };
+        }
         if is_same || self.identity.is_none() {
             return Verdict::Admitted;
         }
-        if let Some(replica) = elsewhere {
+        if let Some(Elsewhere { replica, .. }) = elsewhere {
             return Verdict::Held { by: format!("a control plane that is connected to {replica}") };
         }
         match self.reserved_for.checked_sub(now.saturating_sub(self.away_since)) {
@@ -177,7 +219,7 @@ mod tests {
             what: &'a str,
             last: Option<&'a str>,
             open: Vec<(&'a Claimant, bool)>,
-            elsewhere: Option<&'a str>,
+            elsewhere: Option<&'a Elsewhere>,
             asks: &'a Claimant,
             now: u64,
             want: Verdict,
@@ -185,6 +227,7 @@ mod tests {
         let case =
             |what, last, open, asks, now, want| Case { what, last, open, elsewhere: None, asks, now, want };
         let other_leader = mk("a", "a-2");
+        let at_other = Elsewhere { replica: "global-2".into(), leader: None };
         for Case { what, last, open, elsewhere, asks, now, want } in [
             case("a new zone", None, vec![], &a, 0, Verdict::Admitted),
             case("a new stock zone", None, vec![], &stock, 0, Verdict::Admitted),
@@ -216,7 +259,7 @@ mod tests {
             case("a lost disk", Some("a"), vec![], &b, 130, Verdict::Admitted),
             case("a stock zone instead of ours", Some("a"), vec![], &stock, 130, Verdict::Admitted),
             Case {
-                elsewhere: Some("global-2"),
+                elsewhere: Some(&at_other),
                 ..case(
                     "held at another replica",
                     Some("a"),
@@ -227,11 +270,11 @@ mod tests {
                 )
             },
             Case {
-                elsewhere: Some("global-2"),
+                elsewhere: Some(&at_other),
                 ..case("came over from another replica", Some("a"), vec![], &a, 500, Verdict::Admitted)
             },
             Case {
-                elsewhere: Some("global-2"),
+                elsewhere: Some(&at_other),
                 ..case(
                     "streams of a stock zone over a balancer",
                     None,
@@ -273,6 +316,35 @@ mod tests {
         replaced.admitted(&led("a-2", Some(2)), [&led("a-1", Some(1))].into_iter(), Duration::from_secs(9));
         assert!(!judge(&replaced, &led("a-1", None), &led("a-2", None)));
         assert!(judge(&replaced, &led("a-1", Some(3)), &led("a-2", Some(2))));
+    }
+
+    /// The leader is connected to another replica of global.
+    #[test]
+    fn a_former_leader_does_not_replace_the_leader_at_another_replica() {
+        let tenure = Tenure { identity: Some("a".into()), ..Tenure::new(Duration::ZERO, RESERVED_FOR) };
+        for (identity, instance, term, leads, is_admitted) in [
+            ("a", "a-1", Some(1), Some(("a", 2)), false),
+            ("a", "a-1", Some(2), Some(("a", 2)), true),
+            ("a", "a-1", Some(3), Some(("a", 2)), true),
+            // It does not say, or nobody said before.
+            ("a", "a-1", None, Some(("a", 2)), true),
+            ("a", "a-1", Some(1), None, true),
+            // The connection there is its own older one.
+            ("a", "a-2", Some(1), Some(("a", 2)), true),
+            // That one led what had the name before.
+            ("a", "a-1", Some(1), Some(("b", 2)), true),
+        ] {
+            let asks = Claimant { term, ..mk(identity, instance) };
+            let leader =
+                leads.map(|(of, term)| ZoneLeader { identity: of.into(), instance: "a-2".into(), term });
+            let elsewhere = Elsewhere { replica: "global-2".into(), leader };
+            let verdict = tenure.judge(&asks, std::iter::empty(), Some(&elsewhere), Duration::from_secs(99));
+            let want = match is_admitted {
+                true => Verdict::Admitted,
+                false => Verdict::Held { by: "control plane a-2, over global-2,".into() },
+            };
+            assert_eq!(verdict, want, "{asks:?} {elsewhere:?}");
+        }
     }
 
     /// Two processes with one identity: the newer one stays, the older one does not come back while it does.

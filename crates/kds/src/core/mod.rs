@@ -24,7 +24,7 @@ mod status;
 pub(crate) mod trust;
 
 pub use catalog::{Catalog, Direction, Offer, Plane, TrustExchange};
-pub use claim::{Claimant, Holding, RESERVED_FOR, Tenure, Verdict};
+pub use claim::{Claimant, Elsewhere, Holding, RESERVED_FOR, Tenure, Verdict, ZoneLeader};
 pub use filter::Audience;
 pub use leave::{Fate, Step, steps as steps_of_leaving};
 pub use limit::{Usage, ZoneLimit};

@@ -19,8 +19,8 @@ use super::bucket::Bucket;
 use super::global::{ZoneAuthenticator, ZoneGrant};
 
 use crate::core::{
-    Claimant, Conflict, DeletionProtection, Holding, PeerState, Side, Sink, StreamKind, Tenure, Verdict,
-    ZoneLimit, ZoneStatus,
+    Claimant, Conflict, DeletionProtection, Elsewhere, Holding, PeerState, Side, Sink, StreamKind, Tenure,
+    Verdict, ZoneLeader, ZoneLimit, ZoneStatus,
 };
 
 /// What is known about a zone beyond its insight.
@@ -120,6 +120,11 @@ fn superseded() -> Status {
     Status::cancelled("a newer stream of this zone took over")
 }
 
+/// Another process of the zone leads it now.
+pub(super) fn took_over(leader: &str) -> Status {
+    Status::cancelled(format!("control plane {leader} took over for this zone, at another replica"))
+}
+
 /// Who asks for a stream, and what is known about the name beyond this process.
 pub(super) struct Asking<'a> {
     pub(super) zone: &'a str,
@@ -130,7 +135,7 @@ pub(super) struct Asking<'a> {
     /// Identity that the store keeps for the name.
     pub(super) bound: Option<String>,
     /// The other replica of global where the name is connected.
-    pub(super) elsewhere: Option<&'a str>,
+    pub(super) elsewhere: Option<&'a Elsewhere>,
     pub(super) at: Timestamp,
     /// Monotonic.
     pub(super) now: Duration,
@@ -439,6 +444,15 @@ impl Registry {
             let by_kind = entry.report.peer.held_back.counts().filter(|(_, count)| *count > 0);
             Some((stream.by.identity.clone(), by_kind.collect()))
         })?
+    }
+
+    /// This process leads the zone now: streams of former leaders end.
+    pub(super) fn led_by(&self, zone: &str, leader: &ZoneLeader) {
+        self.with(zone, |entry| {
+            for stream in entry.streams.values().filter(|stream| leader.replaced(&stream.by)) {
+                stream.ending.end(took_over(&leader.instance));
+            }
+        });
     }
 
     /// Something was decided about the zone: it has to open its stream to this replica again, if it has one that did not begin

@@ -199,17 +199,20 @@ impl Store for Led {
     }
 }
 
+/// A replica of zone east that leads it in this term, as far as it knows.
+fn mk_leader(global: &Global, store: &Arc<dyn Store>, instance: &str, term: u64) -> ZoneCp {
+    let leadership = watch::Sender::new(Leadership { term, leader: Leader::Myself });
+    let config = Arc::new(Led { store: store.clone(), leadership });
+    let stores = Stores { config, ..mk_stores() };
+    mk_zone_with("east", global, global.address.port(), stores, instance, |_| {})
+}
+
 /// Whoever led before and does not know yet may connect after the leader did: what it has may be older.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_leader_of_a_zone_does_not_take_its_place_again() {
     let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
-    let mk_replica = |instance: &str, term| {
-        let leadership = watch::Sender::new(Leadership { term, leader: Leader::Myself });
-        let config = Arc::new(Led { store: store.clone(), leadership });
-        let stores = Stores { config, ..mk_stores() };
-        mk_zone_with("east", &global, global.address.port(), stores, instance, |_| {})
-    };
+    let mk_replica = |instance: &str, term| mk_leader(&global, &store, instance, term);
     let mut leader = mk_replica("east-2", 2);
     linked(&mut leader, "it leads", |link| link.synced).await;
     let since = leader.link.borrow().connected_since;
@@ -227,11 +230,74 @@ async fn a_former_leader_of_a_zone_does_not_take_its_place_again() {
     }
 }
 
+/// The former leader comes to another replica of global than the leader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_does_not_take_the_place_of_the_leader_at_another_replica() {
+    let stores = mk_stores();
+    let options = || GlobalOptions { keep_alive: Duration::from_millis(500), ..GlobalOptions::default() };
+    let first = mk_replica("global-1", stores.clone(), options()).await;
+    let second = mk_replica("global-2", stores.clone(), options()).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let mut leader = mk_leader(&second, &store, "east-2", 2);
+    linked(&mut leader, "it leads", |link| link.synced).await;
+    until(&stores.status, "that is known", |all| {
+        let insight = all.iter().find_map(|one| one.spec_as::<ZoneInsight>());
+        insight
+            .is_some_and(|insight| insight.subscriptions.iter().any(|one| one.zone_instance_id == "east-2"))
+    })
+    .await;
+    let since = leader.link.borrow().connected_since;
+    let mut former = mk_leader(&first, &store, "east-1", 1);
+    linked(&mut former, "it is told who leads", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("control plane east-2, over global-2"))
+    })
+    .await;
+    put(&store, mk_timeout("of-the-leader")).await;
+    let is = |all: &[Arc<Resource>]| all.iter().any(|one| one.meta.display_name() == "of-the-leader");
+    until(&stores.config, "the leader is heard", is).await;
+    assert_eq!(leader.link.borrow().connected_since, since, "nothing ended");
+    // The next one takes over at once, wherever it comes to.
+    let mut next = mk_leader(&first, &store, "east-1", 3);
+    linked(&mut next, "it leads now", |link| link.synced).await;
+    linked(&mut leader, "it is told", |link| {
+        link.last_error.as_ref().is_some_and(|error| error.contains("east-1 took over"))
+    })
+    .await;
+    for zone in [&leader, &former, &next] {
+        zone.stop.drain();
+    }
+}
+
+/// A former leader was let in where nobody had heard of the leader.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_speaks_for_the_zone_whatever_was_written_meanwhile() {
+    let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let mut leader = mk_leader(&global, &store, "east-2", 2);
+    linked(&mut leader, "it leads", |link| link.synced).await;
+    let since = leader.link.borrow().connected_since;
+    let key = Key::new(Kind::Config, "", "graticule-zone-leader.east");
+    let stored = || global.stores.config.snapshot().get(&key).expect("it is stored");
+    let says = |stored: &Resource| stored.spec_as::<Config>().expect("a Config").config.clone();
+    let text = says(&stored());
+    let config = text.replace("east-2", "east-1").replace(":2}", ":1}");
+    assert_ne!(config, text);
+    let former = Resource::new(stored().meta.clone(), Config { config });
+    put(&global.stores.config, former).await;
+    put(&store, mk_timeout("of-the-leader")).await;
+    until_true("it says who leads", || says(&stored()) == text).await;
+    assert_eq!(leader.link.borrow().connected_since, since, "nothing ended");
+    leader.stop.drain();
+}
+
 /// The leader connected to another replica of global; the former one's connection is still open here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_leader_is_not_heard_when_the_leader_is_at_another_replica() {
     let global = mk_global(mk_stores(), GlobalOptions::default(), None, 0).await;
-    let mut zone = mk_zone("east", &global, mk_stores(), "token-east");
+    // It does not say in which term it leads.
+    let leadership = watch::Sender::new(Leadership { term: 1, leader: Leader::Unknown });
+    let config = Arc::new(Led { store: Arc::new(MemoryStore::new(Timestamp::now)), leadership });
+    let mut zone = mk_zone("east", &global, Stores { config, ..mk_stores() }, "token-east");
     linked(&mut zone, "synced", |link| link.synced).await;
     put(&zone.stores.config, mk_timeout("a")).await;
     let is = |name: &'static str| {

@@ -134,7 +134,23 @@ pub(crate) async fn mk_global(
     mk_global_with(stores, options, Tokens::default(), files, port).await
 }
 
+/// One of several replicas.
+pub(crate) async fn mk_replica(instance: &str, stores: Stores, options: GlobalOptions) -> Global {
+    mk_global_as(instance, stores, options, Tokens::default(), None, 0).await
+}
+
 pub(crate) async fn mk_global_with(
+    stores: Stores,
+    options: GlobalOptions,
+    tokens: Tokens,
+    files: Option<tempfile::TempDir>,
+    port: u16,
+) -> Global {
+    mk_global_as("global-1", stores, options, tokens, files, port).await
+}
+
+async fn mk_global_as(
+    instance: &str,
     stores: Stores,
     options: GlobalOptions,
     tokens: Tokens,
@@ -159,7 +175,7 @@ pub(crate) async fn mk_global_with(
         authenticator: Arc::new(tokens),
         clock,
         random,
-        instance_id: "global-1".into(),
+        instance_id: instance.into(),
         shared: None,
     };
     let server = GlobalServer::new(options, deps);

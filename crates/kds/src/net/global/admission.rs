@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use graticule_model::kinds::config::Config;
-use graticule_model::kinds::zone::{Zone, ZoneInsight};
+use graticule_model::kinds::zone::{KdsSubscription, Zone, ZoneInsight};
 use graticule_model::{Key, Kind, Meta, Resource, labels, name};
 use graticule_runtime::{ConnectionEnd, Peer};
-use graticule_store::{CommitError, Expect, Txn, Write};
+use graticule_store::{CommitError, Event, Expect, Txn, Write};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use super::watchdog::{Pulse, Watched};
 use super::{Shared, ZoneGrant};
 use crate::core::{
-    Claimant, INSTANCE_HEADER, StreamKind, TERM_HEADER, Verdict, ZONE_IDENTITY_HEADER, short_reason,
+    Claimant, Elsewhere, INSTANCE_HEADER, StreamKind, TERM_HEADER, Verdict, ZONE_IDENTITY_HEADER, ZoneLeader,
+    short_reason,
 };
 use crate::net::bucket::and_more;
-use crate::net::registry::{Asking, OpenStream};
+use crate::net::registry::{Asking, OpenStream, took_over};
 
 /// Longest Zone token that is looked at, in bytes.
 const TOKEN_LEN_MAX: usize = 8 * 1024;
@@ -28,6 +29,9 @@ const CLAIM_LEN_MAX: usize = 256;
 const IDENTITY_PREFIX: &str = "graticule-zone-identity.";
 /// Beginning of the names of the Configs of zones that show no identity, and have shown a token.
 const TOKEN_PREFIX: &str = "graticule-zone-token.";
+
+/// Beginning of the names of the Configs that say who led a zone when its leader connected last.
+const LEADER_PREFIX: &str = "graticule-zone-leader.";
 
 /// Time that a stream without resources waits for the Zone, which the streams with resources make: a new zone opens all of
 /// them at once, and a balancer may bring them to different replicas.
@@ -134,7 +138,7 @@ impl Shared {
                 claimant,
                 grant: visitor.grant.as_ref(),
                 bound: self.bound_identity(zone),
-                elsewhere: elsewhere.as_deref(),
+                elsewhere: elsewhere.as_ref(),
                 at: clock.now(),
                 now: clock.monotonic(),
             };
@@ -149,6 +153,7 @@ impl Shared {
                     self.registry.settle_conflict(zone, claimant);
                     if kind.is_sync() {
                         self.bind(zone, asking.bound.as_deref(), claimant).await?;
+                        self.lead(zone, claimant).await?;
                         self.remember_token(visitor).await?;
                     }
                     return self.watched(visitor, stream).await;
@@ -213,10 +218,7 @@ impl Shared {
         if !visitor.token_provided || visitor.claimant.identity.is_some() || self.needs_token(zone) {
             return Ok(());
         }
-        let mut meta = Meta::new("", token_key(zone).name);
-        meta.owner = Some(Key::new(Kind::Zone, "", zone));
-        let resource = Box::new(Resource::new(meta, Config { config: "required".into() }));
-        let mark = Write::Put { resource, expect: Expect::Absent, touch: false };
+        let mark = config_of(zone, token_key(zone), "required".into(), Expect::Absent);
         self.write_config(mark).await.map(|_| ())
     }
 
@@ -239,30 +241,101 @@ impl Shared {
     }
 
     /// Another replica of global that serves the zone now, by what it tells about it.
-    fn connected_elsewhere(&self, zone: &str) -> Option<String> {
+    fn connected_elsewhere(&self, zone: &str) -> Option<Elsewhere> {
+        let replica = self.open_elsewhere(zone, |one| Some(one.global_instance_id.clone()))?;
+        Some(Elsewhere { replica, leader: self.leader(zone).map(|(leader, _)| leader) })
+    }
+
+    /// The first thing that is found in the open subscriptions of a zone at other replicas.
+    fn open_elsewhere<T>(&self, zone: &str, look: impl Fn(&KdsSubscription) -> Option<T>) -> Option<T> {
         let insight = self.shown_status().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
-        let subscriptions = &insight.spec_as::<ZoneInsight>()?.subscriptions;
-        let open =
-            subscriptions.iter().filter(|one| one.connect_time.is_some() && one.disconnect_time.is_none());
-        let mut replicas = open.map(|one| &one.global_instance_id);
-        replicas.find(|replica| **replica != self.deps.instance_id && !replica.is_empty()).cloned()
+        let is_elsewhere = |one: &&KdsSubscription| {
+            one.connect_time.is_some()
+                && one.disconnect_time.is_none()
+                && !one.global_instance_id.is_empty()
+                && one.global_instance_id != self.deps.instance_id
+        };
+        insight.spec_as::<ZoneInsight>()?.subscriptions.iter().filter(is_elsewhere).find_map(look)
     }
 
     /// Another process of this zone that connected to another replica of global since: the zone's leader now. Stock zones,
     /// whose streams a balancer may spread, do not say who they are.
-    pub(super) fn replaced_elsewhere(&self, zone: &str, claimant: &Claimant) -> Option<String> {
+    fn replaced_elsewhere(&self, zone: &str, claimant: &Claimant) -> Option<String> {
         if claimant.identity.is_none() || claimant.instance.is_empty() {
             return None;
         }
-        let insight = self.shown_status().snapshot().get(&Key::new(Kind::ZoneInsight, "", zone))?;
-        let subscriptions = &insight.spec_as::<ZoneInsight>()?.subscriptions;
-        let mut elsewhere = subscriptions.iter().filter(|one| {
-            one.connect_time.is_some()
-                && one.disconnect_time.is_none()
-                && one.global_instance_id != self.deps.instance_id
-        });
+        let own = ZoneLeader::of(claimant);
+        if let Some((leader, _)) = self
+            .leader(zone)
+            .filter(|(leader, _)| own.as_ref().is_some_and(|own| own.identity == leader.identity))
+        {
+            // In one term that is a copy of the zone's disk, which connected later.
+            let is_copy =
+                own.as_ref().is_some_and(|own| own.term == leader.term && own.instance != leader.instance);
+            return (is_copy || leader.replaced(claimant)).then_some(leader.instance);
+        }
+        // Nobody says in which term it leads: whoever connected later.
         let is_other = |instance: &str| !instance.is_empty() && instance != claimant.instance;
-        elsewhere.find(|one| is_other(&one.zone_instance_id)).map(|one| one.zone_instance_id.clone())
+        self.open_elsewhere(zone, |one| is_other(&one.zone_instance_id).then(|| one.zone_instance_id.clone()))
+    }
+
+    /// Whether this caller still speaks for the zone: something came from it.
+    ///
+    /// # Errors
+    /// Another process leads the zone.
+    pub(super) async fn still_leads(&self, zone: &str, claimant: &Claimant) -> Result<(), Status> {
+        match self.replaced_elsewhere(zone, claimant) {
+            Some(leader) => Err(took_over(&leader)),
+            // A former leader may have connected to a replica that had not heard of this one.
+            None => self.lead(zone, claimant).await,
+        }
+    }
+
+    /// Who led the zone when its leader connected last, and the version of what says so.
+    fn leader(&self, zone: &str) -> Option<(ZoneLeader, u64)> {
+        let stored = self.deps.stores.config.snapshot().get(&leader_key(zone))?;
+        let leader = serde_json::from_str(&stored.spec_as::<Config>()?.config).ok()?;
+        Some((leader, stored.meta.version))
+    }
+
+    /// Every replica of global knows who leads the zone.
+    ///
+    /// # Errors
+    /// Another process connected as its leader at this moment, to another replica.
+    async fn lead(&self, zone: &str, claimant: &Claimant) -> Result<(), Status> {
+        let Some(own) = ZoneLeader::of(claimant) else { return Ok(()) };
+        let expect = match self.leader(zone) {
+            Some((leader, _)) if leader == own => return Ok(()),
+            Some((_, version)) => Expect::Version(version),
+            None => Expect::Absent,
+        };
+        let text = serde_json::to_string(&own).map_err(|error| Status::internal(error.to_string()))?;
+        match self.write_config(config_of(zone, leader_key(zone), text, expect)).await? {
+            Written::Done => Ok(()),
+            Written::Raced => match self.leader(zone) {
+                Some((leader, _)) if leader.replaced(claimant) => Err(took_over(&leader.instance)),
+                // Another stream of the same process.
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Streams of former leaders end, at whatever replica they are.
+    pub(super) fn observe_leaders(&self, event: &Event) {
+        let look = |stored: &Resource| {
+            if stored.kind() == Kind::Config
+                && let Some(zone) = stored.meta.name.strip_prefix(LEADER_PREFIX)
+                && let Some((leader, _)) = self.leader(zone)
+            {
+                self.registry.led_by(zone, &leader);
+            }
+        };
+        match event {
+            Event::Batch(batch) => {
+                batch.changes.iter().filter_map(|change| change.new.as_deref()).for_each(look)
+            }
+            Event::Resync(stored) => stored.list(Kind::Config, None).for_each(|stored| look(stored)),
+        }
     }
 
     /// The identity that the name belonged to last.
@@ -420,13 +493,22 @@ enum Written {
 }
 
 fn binding_of(zone: &str, text: String, expect: Expect) -> Write {
-    let mut meta = Meta::new("", identity_key(zone).name);
+    config_of(zone, identity_key(zone), text, expect)
+}
+
+/// A write of a Config that goes with the Zone.
+fn config_of(zone: &str, key: Key, text: String, expect: Expect) -> Write {
+    let mut meta = Meta::new("", key.name);
     meta.owner = Some(Key::new(Kind::Zone, "", zone));
     Write::Put { resource: Box::new(Resource::new(meta, Config { config: text })), expect, touch: false }
 }
 
 fn identity_key(zone: &str) -> Key {
     Key::new(Kind::Config, "", format!("{IDENTITY_PREFIX}{zone}"))
+}
+
+fn leader_key(zone: &str) -> Key {
+    Key::new(Kind::Config, "", format!("{LEADER_PREFIX}{zone}"))
 }
 
 fn token_key(zone: &str) -> Key {

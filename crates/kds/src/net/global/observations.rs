@@ -66,6 +66,7 @@ impl Observer for Shared {
     /// again when secrets of global change.
     async fn observe(&self, event: &Event) {
         self.observe_decisions(event);
+        self.observe_leaders(event);
         let batch = match event {
             Event::Batch(batch) => batch,
             Event::Resync(_) => {

@@ -244,11 +244,7 @@ impl Steps<DeltaDiscoveryRequest> for Upward {
                 "another control plane took the name of this zone, at another replica",
             ));
         }
-        if let Some(leader) = shared.replaced_elsewhere(&self.stream.zone, &self.claimant) {
-            return Err(Status::cancelled(format!(
-                "control plane {leader} took over for this zone, at another replica"
-            )));
-        }
+        shared.still_leads(&self.stream.zone, &self.claimant).await?;
         if !self.doubted && shared.is_estranged(&self.stream.zone) {
             // A backup was restored: this stream knows nothing of what came back, and must not confirm it.
             return Err(in_doubt());

@@ -1,6 +1,7 @@
 //! Replicas of global that do not all see the same at once.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +12,8 @@ use graticule_model::{Key, Kind, Meta, Resource, Timestamp};
 use graticule_runtime::tls::ClientTrust;
 use graticule_store::history::History;
 use graticule_store::{
-    CommitError, Committed, Event, Feed, Leader, Leadership, MemoryStore, Revision, Snapshot, Store, Txn,
+    CommitError, Committed, Event, Feed, Health, Leader, Leadership, MemoryStore, Revision, Snapshot, Store,
+    Txn,
 };
 use tokio::sync::watch;
 
@@ -319,4 +321,57 @@ async fn a_former_leader_is_not_heard_when_the_leader_is_at_another_replica() {
     })
     .await;
     zone.stop.drain();
+}
+
+/// The disk of global is full, or its majority is lost, at some time.
+struct Failing {
+    store: Arc<dyn Store>,
+    is_full: AtomicBool,
+}
+
+#[async_trait]
+impl Store for Failing {
+    async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(CommitError::Unavailable("the disk is full".into()));
+        }
+        self.store.commit(txn).await
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    fn watch(&self, from: Option<Revision>) -> Box<dyn Feed> {
+        self.store.watch(from)
+    }
+
+    fn health(&self) -> Health {
+        match self.is_full.load(Ordering::SeqCst) {
+            true => Health::ReadOnly("the disk is full".into()),
+            false => Health::Ready,
+        }
+    }
+}
+
+/// What is known of zones and their leaders cannot be written then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_global_that_cannot_write_serves_the_next_leader_of_a_zone() {
+    let failing = Arc::new(Failing {
+        store: Arc::new(MemoryStore::new(Timestamp::now)),
+        is_full: AtomicBool::new(false),
+    });
+    let global =
+        mk_global(Stores { config: failing.clone(), ..mk_stores() }, GlobalOptions::default(), None, 0).await;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Timestamp::now));
+    let mut leader = mk_leader(&global, &store, "east-1", 1);
+    linked(&mut leader, "it leads", |link| link.synced).await;
+    put(&failing.store, mk_timeout("a")).await;
+    leader.stop.drain();
+    while leader.tasks.join_next().await.is_some() {}
+    failing.is_full.store(true, Ordering::SeqCst);
+    let mut next = mk_leader(&global, &store, "east-2", 2);
+    linked(&mut next, "it leads now", |link| link.synced).await;
+    until(&store, "the policy", |all| all.iter().any(|one| one.meta.display_name() == "a")).await;
+    next.stop.drain();
 }

@@ -8,7 +8,7 @@ use graticule_model::kinds::config::Config;
 use graticule_model::kinds::zone::{KdsSubscription, Zone, ZoneInsight};
 use graticule_model::{Key, Kind, Meta, Resource, labels, name};
 use graticule_runtime::{ConnectionEnd, Peer};
-use graticule_store::{CommitError, Event, Expect, Txn, Write};
+use graticule_store::{CommitError, Event, Expect, Health, Txn, Write};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
@@ -298,7 +298,7 @@ impl Shared {
         Some((leader, stored.meta.version))
     }
 
-    /// Every replica of global knows who leads the zone.
+    /// Every replica of global knows who leads the zone. A global that cannot write now serves its zones without.
     ///
     /// # Errors
     /// Another process connected as its leader at this moment, to another replica.
@@ -309,10 +309,17 @@ impl Shared {
             Some((_, version)) => Expect::Version(version),
             None => Expect::Absent,
         };
+        if self.deps.stores.config.health() != Health::Ready {
+            return Ok(());
+        }
         let text = serde_json::to_string(&own).map_err(|error| Status::internal(error.to_string()))?;
-        match self.write_config(config_of(zone, leader_key(zone), text, expect)).await? {
-            Written::Done => Ok(()),
-            Written::Raced => match self.leader(zone) {
+        match self.write_config(config_of(zone, leader_key(zone), text, expect)).await {
+            Ok(Written::Done) => Ok(()),
+            Err(error) => {
+                tracing::warn!(zone, error = error.message(), "who leads a zone is not stored yet");
+                Ok(())
+            }
+            Ok(Written::Raced) => match self.leader(zone) {
                 Some((leader, _)) if leader.replaced(claimant) => Err(took_over(&leader.instance)),
                 // Another stream of the same process.
                 _ => Ok(()),

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use graticule_proto::discovery::{DeltaDiscoveryRequest, Node};
 use graticule_testkit::wait;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::differences::Meant;
 use super::recording::Message;
@@ -214,9 +214,8 @@ impl SinkSide {
                 let compared: Vec<_> = compared.into_iter().filter(is_shown).collect();
                 self.changed.clear();
                 self.learn_versions();
-                if compared.iter().any(|(_, differences)| !differences.is_empty()) {
-                    // What differs is told once.
-                    self.expected = self.ours.clone();
+                for (kind, _) in compared.iter().filter(|(_, differences)| !differences.is_empty()) {
+                    self.take_as_recorded(kind, next);
                 }
                 if let Some(problem) = self.problem.take() {
                     bail!(problem);
@@ -273,38 +272,50 @@ impl SinkSide {
             // That there is nothing is said as well.
             return vec![Difference { path: format!("/{kind}"), found: Found::Missing(json!({})) }];
         }
-        let now = self.compared(kind, &self.expected);
-        if now.is_empty() {
-            return now;
+        let apart = self.apart(kind, next);
+        let of = |state: &State| {
+            let held = state.get(kind).into_iter().flatten();
+            json!(held.filter(|(name, _)| apart.contains(*name)).collect::<BTreeMap<_, _>>())
+        };
+        let mut found = compare(&of(&self.expected), &of(&self.ours), &mut Bindings::shared());
+        for difference in &mut found {
+            difference.path = format!("/{kind}{}", difference.path);
         }
-        let (mut later, mut states) = (self.expected.clone(), Vec::new());
+        found
+    }
+
+    /// Names that differ from the recording, now and at every later moment.
+    fn apart(&self, kind: &str, next: &Next) -> BTreeSet<String> {
+        let mut later = self.expected.clone();
+        let mut states = vec![later.get(kind).cloned().unwrap_or_default()];
         for message in next.responses.get(kind).into_iter().flatten() {
             fold_recorded(&mut later, message);
             states.push(later.get(kind).cloned().unwrap_or_default());
         }
         let ours = self.ours.get(kind).cloned().unwrap_or_default();
-        let is_ahead = |name: &String| {
+        let is_recorded = |name: &String| {
             let ours = json!(ours.get(name));
-            states
-                .iter()
-                .any(|state| compare(&json!(state.get(name)), &ours, &mut Bindings::shared()).is_empty())
+            let is_it = |recorded: Value| compare(&recorded, &ours, &mut Bindings::shared()).is_empty();
+            states.iter().any(|state| is_it(json!(state.get(name))))
         };
-        let held = self.expected.get(kind).cloned().unwrap_or_default();
-        let names: BTreeSet<&String> = ours.keys().chain(held.keys()).collect();
-        let differs = |name: &&&String| {
-            let (recorded, ours) = (json!(held.get(**name)), json!(ours.get(**name)));
-            !compare(&recorded, &ours, &mut Bindings::shared()).is_empty()
-        };
-        if names.iter().filter(differs).all(|name| is_ahead(name)) { Vec::new() } else { now }
+        let names = ours.keys().chain(states.first().into_iter().flat_map(BTreeMap::keys));
+        names.filter(|name| !is_recorded(name)).cloned().collect()
     }
 
-    fn compared(&self, kind: &str, expected: &State) -> Vec<Difference> {
-        let of = |state: &State| json!(state.get(kind).cloned().unwrap_or_default());
-        let mut found = compare(&of(expected), &of(&self.ours), &mut Bindings::shared());
-        for difference in &mut found {
-            difference.path = format!("/{kind}{}", difference.path);
+    /// What differs is told once: from here on it is taken as recorded.
+    fn take_as_recorded(&mut self, kind: &str, next: &Next) {
+        let Some(ours) = self.ours.get(kind) else {
+            self.expected.remove(kind);
+            return;
+        };
+        let apart: Vec<_> = self.apart(kind, next).into_iter().map(|name| (ours.get(&name), name)).collect();
+        let held = self.expected.entry(kind.to_owned()).or_default();
+        for (ours, name) in apart {
+            match ours {
+                Some(ours) => held.insert(name, ours.clone()),
+                None => held.remove(&name),
+            };
         }
-        found
     }
 }
 

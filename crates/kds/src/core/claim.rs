@@ -75,6 +75,11 @@ pub enum Verdict {
         /// Where the holder is.
         by: String,
     },
+    /// Another leader of the same zone holds it, in a newer term: this one has not heard yet that it leads no more.
+    Replaced {
+        /// Where the leader is.
+        by: String,
+    },
     /// Nobody holds it now, but it is kept for who held it.
     Reserved {
         /// For this time.
@@ -120,28 +125,33 @@ impl Tenure {
     ) -> Verdict {
         let is_same = claimant.identity.is_some() && claimant.identity == self.identity;
         let returns = self.was_replaced(&claimant.instance, now);
+        // However late it comes.
+        let is_former = |by: &Claimant| {
+            claimant.identity.is_some()
+                && by.identity == claimant.identity
+                && by.instance != claimant.instance
+                && claimant.term.zip(by.term).is_some_and(|(own, other)| own < other)
+        };
         let rival = |holding: &Holding<'_>| match (&claimant.identity, &holding.by.identity) {
             (Some(own), Some(other)) if own == other => {
-                holding.by.instance != claimant.instance
-                    && match (claimant.term, holding.by.term) {
-                        // A former leader that does not know yet, however late it comes.
-                        (Some(own), Some(other)) if own != other => own < other,
-                        _ => returns,
-                    }
+                let is_newer = claimant.term.zip(holding.by.term).is_some_and(|(own, other)| own > other);
+                let returns_now = holding.by.instance != claimant.instance && returns && !is_newer;
+                is_former(holding.by) || returns_now
             }
             // The name belongs to who asks: whoever took it meanwhile yields.
             _ if is_same => false,
             (None, None) => holding.same_kind,
             _ => true,
         };
-        if let Some(holding) = { open }.find(rival) {
-            return Verdict::Held { by: describe(holding.by) };
+        if let Some(Holding { by, .. }) = { open }.find(rival) {
+            let (is_former, by) = (is_former(by), describe(by));
+            return if is_former { Verdict::Replaced { by } } else { Verdict::Held { by } };
         }
         if let Some(Elsewhere { replica, leader: Some(leader) }) = elsewhere
             && leader.instance != claimant.instance
             && leader.replaced(claimant)
         {
-            return Verdict::Held { by: format!("control plane {}, over {replica},", leader.instance) };
+            return Verdict::Replaced { by: format!("control plane {}, over {replica},", leader.instance) };
         }
         if is_same || self.identity.is_none() {
             return Verdict::Admitted;
@@ -299,7 +309,10 @@ mod tests {
         let tenure = Tenure { identity: Some("a".into()), ..Tenure::new(Duration::ZERO, RESERVED_FOR) };
         let judge = |tenure: &Tenure, asks: &Claimant, holds: &Claimant| {
             let open = [Holding { by: holds, same_kind: true }].into_iter();
-            tenure.judge(asks, open, None, Duration::from_secs(10)) == Verdict::Admitted
+            let verdict = tenure.judge(asks, open, None, Duration::from_secs(10));
+            let is_told = asks.term.is_none() || matches!(verdict, Verdict::Replaced { .. });
+            assert!(verdict == Verdict::Admitted || is_told, "{verdict:?}");
+            verdict == Verdict::Admitted
         };
         for (asks, holds, is_admitted) in [
             (led("a-1", Some(1)), led("a-2", Some(2)), false),
@@ -341,7 +354,7 @@ mod tests {
             let verdict = tenure.judge(&asks, std::iter::empty(), Some(&elsewhere), Duration::from_secs(99));
             let want = match is_admitted {
                 true => Verdict::Admitted,
-                false => Verdict::Held { by: "control plane a-2, over global-2,".into() },
+                false => Verdict::Replaced { by: "control plane a-2, over global-2,".into() },
             };
             assert_eq!(verdict, want, "{asks:?} {elsewhere:?}");
         }

@@ -158,7 +158,7 @@ impl Shared {
                     }
                     return self.watched(visitor, stream).await;
                 }
-                Err(Verdict::Held { .. }) if now < give_up => {
+                Err(Verdict::Held { .. } | Verdict::Replaced { .. }) if now < give_up => {
                     tokio::select! {
                         () = released => {}
                         () = clock.sleep(give_up - now) => {}
@@ -169,6 +169,9 @@ impl Shared {
                     "{by} is connected as zone \"{zone}\"; give one of the two another multizone.zone.name, or stop the \
                      one that should not run"
                 ),
+                Err(Verdict::Replaced { by }) => {
+                    return Err(self.refuse_leader(visitor, format!("{by} leads zone \"{zone}\" now")));
+                }
                 Err(Verdict::Reserved { remaining }) => format!(
                     "the name \"{zone}\" belongs to a control plane that left less than {:?} ago; if this one takes its \
                      place it gets the name in {} s",
@@ -223,8 +226,21 @@ impl Shared {
     }
 
     fn refuse_name(&self, visitor: &Visitor, reason: String) -> Status {
+        self.say_refused(visitor, &reason);
+        let (at, now) = (self.deps.clock.now(), self.deps.clock.monotonic());
+        self.registry.note_conflict(&visitor.zone, &visitor.claimant, &reason, at, now);
+        Status::already_exists(reason)
+    }
+
+    /// A former leader is no rival: nobody has to do anything.
+    fn refuse_leader(&self, visitor: &Visitor, reason: String) -> Status {
+        self.say_refused(visitor, &reason);
+        Status::aborted(reason)
+    }
+
+    fn say_refused(&self, visitor: &Visitor, reason: &str) {
         let Visitor { zone, claimant, .. } = visitor;
-        let news = self.refusals.lock().is_news(zone, &reason, self.deps.clock.monotonic());
+        let news = self.refusals.lock().is_news(zone, reason, self.deps.clock.monotonic());
         if let Some(unsaid) = news {
             tracing::warn!(
                 zone,
@@ -235,9 +251,6 @@ impl Shared {
                 and_more(unsaid)
             );
         }
-        let (at, now) = (self.deps.clock.now(), self.deps.clock.monotonic());
-        self.registry.note_conflict(zone, claimant, &reason, at, now);
-        Status::already_exists(reason)
     }
 
     /// Another replica of global that serves the zone now, by what it tells about it.

@@ -101,11 +101,14 @@ fn is_there(kind: Kind, name: &str, side: &Side, meshes: &Meshes, held: &dyn Hel
 }
 
 impl KindState {
-    /// What went by another hand waits for nobody.
-    fn forget_gone(&mut self, is_there: impl Fn(&str) -> bool) {
-        for kept in [&mut self.held_back, &mut self.given_up] {
-            kept.retain(|name| is_there(name));
+    /// What went by another hand waits for nobody. Tells what of it was held back.
+    fn forget_gone(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+        self.given_up.retain(|name| is_there(name));
+        let gone: Vec<String> = self.held_back.iter().filter(|name| !is_there(name)).cloned().collect();
+        for name in &gone {
+            self.held_back.remove(name);
         }
+        gone
     }
 
     /// Something of the kind is missing that was asked for.
@@ -343,7 +346,7 @@ impl Sink {
         let state = self.kinds.get_mut(&kind)?;
         state.quarantine.clear();
         state.used = Used::default();
-        state.forget_gone(|name| is_there(kind, name, side, meshes, held));
+        let _told_with_this = state.forget_gone(|name| is_there(kind, name, side, meshes, held));
         let mut versions = HashMap::new();
         let (mut presented, mut presented_len) = (HashMap::new(), 0_usize);
         if present {

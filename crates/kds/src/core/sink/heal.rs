@@ -120,7 +120,12 @@ impl Sink {
         self.judge_again(held, now, |_| true);
         let (side, meshes) = (&self.side, &self.meshes);
         for (kind, state) in &mut self.kinds {
-            state.forget_gone(|name| is_there(*kind, name, side, meshes, held));
+            for gone in state.forget_gone(|name| is_there(*kind, name, side, meshes, held)) {
+                if self.is_ours {
+                    // The peer counts it until it is asked again.
+                    self.repairs.want(*kind, &gone, now);
+                }
+            }
         }
         damaged
     }

@@ -255,3 +255,28 @@ fn what_comes_late_of_a_lost_disk_is_held_back() {
         assert_eq!((global.names(Kind::MeshTimeout).len(), wire.sink.held_back().count()), (kept, kept));
     }
 }
+
+/// The peer hears that less is held back, although nothing of the kind changes at its side.
+#[test]
+fn that_nothing_is_held_back_any_more_is_told() {
+    let (mut global, mut zone) = (Site::default(), Site::default());
+    global.put(mk("{type: Mesh, name: both}"));
+    for name in ["both", "one", "two"] {
+        zone.put(mk(&format!("{{type: Mesh, name: {name}}}")));
+    }
+    let offers = catalog(to_zones(), &global);
+    let mut wire = Wire::down("east", None, &offers, &zone);
+    wire.settle(&offers, &mut zone);
+    let held = |wire: &Wire| {
+        let counts = wire.source.counts().find(|counts| counts.kind == Kind::Mesh).unwrap();
+        (wire.sink.held_back().count(), counts.held_back)
+    };
+    assert_eq!(held(&wire), (2, 2));
+    zone.delete(&Key::new(Kind::Mesh, "", "one"));
+    let now = Duration::from_secs(1);
+    assert_eq!(wire.sink.audit(&zone, now), []);
+    let Repair::Ask(requests) = wire.sink.repair(&wire.node, &zone, now) else { panic!("it is ours") };
+    requests.into_iter().for_each(|request| drop(wire.source.on_request(request).unwrap()));
+    wire.settle(&offers, &mut zone);
+    assert_eq!(held(&wire), (1, 1));
+}

@@ -148,7 +148,8 @@ impl Oracle {
             let Some(op) = old.and_then(op_of) else { continue };
             let Some(peer) = self.peer_of(site, op) else { continue };
             let Some(entries) = self.entries(peer, op) else { continue };
-            let Some(had) = entries.iter().rposition(|entry| entry.was == Was::Op(op)) else { continue };
+            // What is taken now may have been sent before the disk came that brought the write back.
+            let Some(had) = entries.iter().position(|entry| entry.was == Was::Op(op)) else { continue };
             if self.is_disabled_since(site, old, entries[had].at) {
                 continue;
             }

@@ -12,7 +12,7 @@ use graticule_store::status::SharedStatus;
 use graticule_store::{CommitError, Expect, Health, Txn};
 use pb::global_kds_service_server::GlobalKdsServiceServer;
 use pb::kds_sync_service_server::KdsSyncServiceServer;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codec::CompressionEncoding;
@@ -81,6 +81,8 @@ struct Shared {
     registry: Arc<Registry>,
     broker: AdminBroker,
     refusals: parking_lot::Mutex<Refusals>,
+    /// Zones came or went.
+    zones_changed: Notify,
     /// Streams that were opened, to be watched.
     opened: mpsc::Sender<Watched>,
     /// Until it runs.
@@ -106,6 +108,7 @@ impl GlobalServer {
             )),
             broker: AdminBroker::new(deps.clock.clone(), deps.random.clone()),
             refusals: parking_lot::Mutex::default(),
+            zones_changed: Notify::new(),
             opened,
             to_watch: parking_lot::Mutex::new(Some(to_watch)),
             drain: CancellationToken::new(),

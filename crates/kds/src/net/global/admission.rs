@@ -12,6 +12,7 @@ use graticule_store::{CommitError, Event, Expect, Health, Txn, Write};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+use super::streams::unavailable;
 use super::watchdog::{Pulse, Watched};
 use super::{Shared, ZoneGrant};
 use crate::core::{
@@ -32,10 +33,6 @@ const TOKEN_PREFIX: &str = "graticule-zone-token.";
 
 /// Beginning of the names of the Configs that say who led a zone when its leader connected last.
 const LEADER_PREFIX: &str = "graticule-zone-leader.";
-
-/// Time that a stream without resources waits for the Zone, which the streams with resources make: a new zone opens all of
-/// them at once, and a balancer may bring them to different replicas.
-const ZONE_WAIT: Duration = Duration::from_secs(5);
 
 /// End of a stored identity that took a name over, while copies of the one before it are there.
 const UNCONFIRMED: &str = " unconfirmed";
@@ -456,28 +453,23 @@ impl Shared {
         self.deps.stores.config.snapshot().contains(&Key::new(Kind::Zone, "", zone))
     }
 
-    /// Waits until the Zone is there.
+    /// Waits until the Zone is there, for as long as the caller does: a new zone opens all its streams at once, those for
+    /// resources make its Zone, and with many new zones that takes its time.
     ///
     /// # Errors
-    /// It is not in time.
+    /// This replica ends.
     pub(super) async fn await_zone(&self, zone: &str) -> Result<(), Status> {
-        if self.has_zone(zone) {
-            return Ok(());
-        }
-        let mut feed = self.deps.stores.config.watch(None);
-        let registered = async {
-            while !self.has_zone(zone) {
-                if feed.next().await.is_none() {
-                    std::future::pending::<()>().await;
-                }
+        loop {
+            let mut changed = std::pin::pin!(self.zones_changed.notified());
+            changed.as_mut().enable();
+            if self.has_zone(zone) {
+                return Ok(());
             }
-        };
-        tokio::select! {
-            biased;
-            () = registered => Ok(()),
-            () = self.deps.clock.sleep(ZONE_WAIT) => Err(Status::failed_precondition(format!(
-                "there is no Zone \"{zone}\": a zone gets one with its streams for resources"
-            ))),
+            tokio::select! {
+                biased;
+                () = self.drain.cancelled() => return Err(unavailable()),
+                () = changed => {}
+            }
         }
     }
 

@@ -70,11 +70,15 @@ impl Observer for Shared {
         let batch = match event {
             Event::Batch(batch) => batch,
             Event::Resync(_) => {
+                self.zones_changed.notify_waiters();
                 self.forget_missing_zones().await;
                 self.registry.recheck(&*self.deps.authenticator);
                 return;
             }
         };
+        if batch.changes.iter().any(|change| change.key.kind == Kind::Zone) {
+            self.zones_changed.notify_waiters();
+        }
         // Keys and revocations of zone tokens belong to no mesh.
         if batch.changes.iter().any(|change| change.key.kind == Kind::GlobalSecret) {
             self.registry.recheck(&*self.deps.authenticator);

@@ -21,7 +21,7 @@ use crate::net::healing::{self, Obstacles, Patience};
 use crate::net::intake;
 use crate::net::registry::OpenStream;
 
-fn unavailable() -> Status {
+pub(super) fn unavailable() -> Status {
     Status::unavailable("stream unavailable")
 }
 

@@ -159,15 +159,16 @@ async fn a_decision_reaches_the_stream_once() {
 /// A name without a Zone is nobody's, and there are many names.
 #[tokio::test]
 async fn who_has_no_zone_leaves_nothing_behind() {
-    let (clock, hand) = Clock::manual(Timestamp::UNIX_EPOCH);
-    let (server, stores) = mk_server_with(Arc::default(), clock);
+    let (server, stores) = mk_server_with(Arc::default(), Clock::manual(Timestamp::UNIX_EPOCH).0);
     let shared = &server.0;
     let (mut ghost, mut east) = (Box::pin(shared.await_zone("ghost")), Box::pin(shared.await_zone("east")));
     assert!(ghost.as_mut().now_or_never().is_none() && east.as_mut().now_or_never().is_none());
     put(&stores.config, Resource::new(Meta::new("", "east"), Zone { enabled: Some(true) })).await;
+    shared.observe(&Event::Resync(stores.config.snapshot())).await;
     assert!(east.await.is_ok());
-    hand.advance(Duration::from_secs(5));
-    assert_eq!(ghost.await.expect_err("it never comes").code(), tonic::Code::FailedPrecondition);
+    assert!(ghost.as_mut().now_or_never().is_none(), "there is still no such Zone");
+    shared.drain.cancel();
+    assert_eq!(ghost.await.expect_err("global ends").code(), tonic::Code::Unavailable);
 
     // Deleted between the look and the stream.
     let mut call = tonic::Request::new(());

@@ -61,23 +61,28 @@ async fn large_transactions_are_atomic_or_refused() {
     assert_eq!(store.snapshot().revision(), deleted.revision, "nothing of it was written");
 }
 
+/// Writes mesh `m` until etcd is full; how many writes were acknowledged.
+async fn fill(store: &impl Store, filler: &str) -> u64 {
+    for acknowledged in 0..200 {
+        let mut resource = mesh("m", acknowledged + 1);
+        resource.meta.labels.insert("filler".into(), filler.into());
+        if let Err(error) = store.commit(Txn::put(resource)).await {
+            let is_full =
+                matches!(&error, CommitError::Unavailable(reason) if reason.contains("out of space"));
+            assert!(is_full, "{error}");
+            return acknowledged;
+        }
+    }
+    panic!("the quota is reached");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_etcd_refuses_writes_and_recovers_without_a_restart() {
     let quota = |_: &std::path::Path| vec!["--quota-backend-bytes".into(), (4 << 20).to_string()];
     let Some(etcd) = Etcd::start_with(quota, "http").await else { return };
     let store = open(options(etcd.endpoint())).await;
     let filler = "x".repeat(200 << 10);
-    let mut acknowledged = 0;
-    let error = loop {
-        let mut resource = mesh("m", acknowledged + 1);
-        resource.meta.labels.insert("filler".into(), filler.clone());
-        match store.commit(Txn::put(resource)).await {
-            Ok(_) => acknowledged += 1,
-            Err(error) => break error,
-        }
-        assert!(acknowledged < 200, "the quota is reached");
-    };
-    assert!(matches!(&error, CommitError::Unavailable(reason) if reason.contains("out of space")), "{error}");
+    let acknowledged = fill(&store, &filler).await;
     let says = |health| matches!(health, Health::ReadOnly(reason) if reason.contains("NOSPACE"));
     assert!(says(store.health()), "{:?}", store.health());
     eventually("etcd's alarm says the same", || says(store.health())).await;
@@ -111,20 +116,7 @@ async fn a_write_that_took_the_last_room_is_not_called_refused() {
                 while client.put(format!("other-{other}"), filler.clone(), None).await.is_ok() {}
             });
         }
-        let mut acknowledged = 0;
-        let error = loop {
-            let mut resource = mesh("m", acknowledged + 1);
-            resource.meta.labels.insert("filler".into(), filler.clone());
-            match store.commit(Txn::put(resource)).await {
-                Ok(_) => acknowledged += 1,
-                Err(error) => break error,
-            }
-            assert!(acknowledged < 200, "the quota is reached");
-        };
-        assert!(
-            matches!(&error, CommitError::Unavailable(reason) if reason.contains("out of space")),
-            "{error}"
-        );
+        let acknowledged = fill(&store, &filler).await;
         while others.join_next().await.is_some() {}
         store.read_barrier().await.expect("readable");
         assert_eq!(number(&store, "m"), (acknowledged > 0).then_some(acknowledged), "round {round}");

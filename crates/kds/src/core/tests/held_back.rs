@@ -162,17 +162,22 @@ fn mk_given(names: impl IntoIterator<Item = u32>) -> Site {
     global
 }
 
+/// What a zone offers that has nothing, and the stream over which global has heard so.
+fn empty_zone(global: &mut Site, estranged: bool) -> (Catalog, Wire) {
+    let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &Site::default());
+    let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
+    sink.set_estranged(estranged);
+    let mut wire = Wire::up("east", Some(sink), &offers, global);
+    wire.settle(&offers, global);
+    (offers, wire)
+}
+
 /// A decision that was carried out by another replica, while the stream here broke before it could, counts no more here: the
 /// zone may lose its disk once more. And what went meanwhile is not held back any more.
 #[test]
 fn a_decision_that_was_carried_out_elsewhere_is_over() {
     let mut global = mk_given(10..20);
-    let zone = Site::default();
-    let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
-    let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
-    sink.set_estranged(true);
-    let mut wire = Wire::up("east", Some(sink), &offers, &global);
-    wire.settle(&offers, &mut global);
+    let (offers, wire) = empty_zone(&mut global, true);
     assert_eq!(wire.sink.held_back().count(), 10);
 
     let mut sink = wire.sink;
@@ -197,12 +202,7 @@ fn a_decision_that_was_carried_out_elsewhere_is_over() {
 fn what_an_operator_was_not_shown_is_not_given_up() {
     for (agreed, left) in [(9, 10), (10, 0)] {
         let mut global = mk_given(10..20);
-        let zone = Site::default();
-        let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
-        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
-        sink.set_estranged(true);
-        let mut wire = Wire::up("east", Some(sink), &offers, &global);
-        wire.settle(&offers, &mut global);
+        let (offers, mut wire) = empty_zone(&mut global, true);
         wire.sink.set_estranged(true);
         wire.sink.set_decision([(Kind::MeshTimeout, agreed)].into());
         let mut decided = Wire::up("east", Some(wire.sink), &offers, &global);
@@ -216,12 +216,7 @@ fn what_an_operator_was_not_shown_is_not_given_up() {
 #[test]
 fn what_went_is_not_held_back() {
     let mut global = mk_given(10..20);
-    let zone = Site::default();
-    let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
-    let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
-    sink.set_estranged(true);
-    let mut wire = Wire::up("east", Some(sink), &offers, &global);
-    wire.settle(&offers, &mut global);
+    let (_, mut wire) = empty_zone(&mut global, true);
     assert_eq!(wire.sink.held_back().count(), 10);
     let gone: Vec<Key> = global.list(Kind::MeshTimeout).iter().skip(3).map(|copy| copy.key()).collect();
     for key in gone {
@@ -237,12 +232,7 @@ fn what_went_is_not_held_back() {
 fn what_comes_late_of_a_lost_disk_is_held_back() {
     for estranged in [true, false] {
         let mut global = mk_given(10..12);
-        let zone = Site::default();
-        let offers = catalog(Direction::ToGlobal { zone: "east".into() }, &zone);
-        let mut sink = Sink::new(Side::Global { zone: "east".into() }, true);
-        sink.set_estranged(estranged);
-        let mut wire = Wire::up("east", Some(sink), &offers, &global);
-        wire.settle(&offers, &mut global);
+        let (offers, mut wire) = empty_zone(&mut global, estranged);
         let before = wire.sink.held_back().count();
         assert_eq!(before, if estranged { 2 } else { 0 });
         global.resources.extend(mk_given(20..21).resources);
